@@ -1,0 +1,63 @@
+# Two commands matter to a newcomer: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LIGHT := $(VENV)/.installed-light
+DEV := $(VENV)/.installed-dev
+BENCH := $(VENV)/.installed-bench
+RUN := runs/mog
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install -q -c constraints.txt
+# Many small tasks on few cores: threads inside a process only get in each other's way.
+export OMP_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint accept bench clean
+
+help:  ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(LIGHT)  ## install, run the Mixture-of-Gaussians study, build its report
+	$(BIN)/alignfirst run mog --out $(RUN)
+	@echo
+	@echo "Report: $(CURDIR)/$(RUN)/report.html"
+
+test: lint  ## lint, types, import arrows, fast tests
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(DEV)  ## every test, the slow ones too
+	$(BIN)/python -m pytest
+
+lint: $(DEV)  ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+accept: $(DEV)  ## the full-size acceptance checks (minutes)
+	$(BIN)/python -m pytest acceptance
+
+bench: $(BENCH)  ## the mixture kernel against eager PyTorch and scikit-learn
+	$(BIN)/python benchmarks/mog_vs_eager.py
+
+clean:  ## remove the environment and caches; runs/ stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python >= 3.11 is needed; choose one with: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Stamps: a second call installs nothing. They depend on what decides what is installed.
+$(LIGHT): pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) -e .
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) -e '.[dev]'
+	@touch $@ $(LIGHT)
+
+$(BENCH): pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) -e '.[dev,bench]'
+	@touch $@ $(DEV) $(LIGHT)
