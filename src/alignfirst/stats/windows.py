@@ -1,0 +1,121 @@
+"""The window in beta of the low-recall trap: observed, and foretold by theory with no training.
+
+The trap is there when alignment against the student leaves target mass at or below one half although alignment
+against the high-recall reference brings it above. In theory that is beta_c(student) <= beta < beta_c(sft).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from alignfirst.records import Row
+from alignfirst.stats.intervals import Bools, Floats, moments, share_interval
+from alignfirst.stats.paired import A_K, K_A, Match, join, match
+from alignfirst.stats.table import Identity, identity, number
+
+COLUMNS = ("target_mass", "exact_target_mass", "beta_c")
+Kinds = dict[tuple[Identity, int], str | None]
+
+
+def windows(rows: Sequence[Row], varied: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """One dict per (varied..., algorithm), from the align stages of align-distil and distil-align paired by seed.
+
+    `betas` has the share of seeds trapped at each beta, `observed` the betas where it is more than half of them,
+    `predicted` the mean over seeds of the exact window, `by_seed` the exact window of each seed. Empty where the
+    study does not have both recipes; algorithms without a beta have no window.
+    """
+    names = (*varied, "algorithm", "beta")
+    aligned = [row for row in rows if row["stage"] == "align" and row["beta"] is not None]
+    left, right = ([row for row in aligned if row["recipe"] == recipe] for recipe in (A_K, K_A))
+    if not left or not right:
+        return []
+    matched = match(left, right, names, COLUMNS)
+    kinds: Kinds = {(identity(row, names), row["seed"]): row.get("trap") for row in right}
+    groups: dict[Identity, list[int]] = {}
+    for g, key in enumerate(matched.keys):
+        groups.setdefault(identity(key, names[:-1]), []).append(g)
+    return [_window(matched, at, names, kinds) for at in groups.values()]
+
+
+def trapped(student: Floats, sft: Floats) -> tuple[Bools, Bools]:
+    """Which pairs of target masses show the trap, and which pairs are there at all."""
+    caught: Bools = (student <= 0.5) & (sft > 0.5)
+    return caught, ~(np.isnan(student) | np.isnan(sft))
+
+
+def _window(matched: Match, at: list[int], names: tuple[str, ...], kinds: Kinds) -> dict[str, Any]:
+    at = sorted(at, key=lambda g: float(matched.keys[g]["beta"]))
+    betas = [_at_beta(matched, g, names, kinds) for g in at]
+    observed = [b["beta"] for b in betas if b["share"] is not None and b["share"] > 0.5]
+    exact = _exact(matched, at)
+    both = [w for w in exact if w["low"] is not None and w["high"] is not None]
+    notes = []
+    if len(both) < len(exact):
+        notes.append(f"{len(exact) - len(both)} of {len(exact)} seeds have no exact window (a beta_c is null)")
+    if lost := sum(b["lost"] for b in betas):
+        notes.append(f"{lost} pairs of seed and beta are missing (not run, failed or null in one of the recipes)")
+    return {
+        **{n: matched.keys[at[0]][n] for n in names[:-1]},
+        "seeds": [w["seed"] for w in exact],
+        "betas": betas,
+        "observed": {
+            "betas": observed,
+            "low": min(observed, default=None),
+            "high": max(observed, default=None),
+        },
+        "predicted": {
+            "low": float(np.mean([w["low"] for w in both])) if both else None,
+            "high": float(np.mean([w["high"] for w in both])) if both else None,
+            "n": len(both),
+        },
+        "by_seed": exact,
+        "note": join(notes),
+    }
+
+
+def _at_beta(matched: Match, g: int, names: tuple[str, ...], kinds: Kinds) -> dict[str, Any]:
+    student, sft = matched.right["target_mass"][g], matched.left["target_mass"][g]
+    exact_student, exact_sft = matched.right["exact_target_mass"][g], matched.left["exact_target_mass"][g]
+    caught, there = trapped(student, sft)
+    foretold, known = trapped(exact_student, exact_sft)
+    n, theory_n = int(there.sum()), int(known.sum())
+    low, high = share_interval(caught.sum(), n)
+    seeds = [s for s, c in zip(matched.seeds, caught, strict=True) if c]
+    key = identity(matched.keys[g], names)
+    return {
+        "beta": matched.keys[g]["beta"],
+        "n": n,
+        "lost": int(matched.seen[g].sum()) - n,
+        "share": len(seeds) / n if n else None,
+        "low": number(low),
+        "high": number(high),
+        "trapped_seeds": seeds,
+        "kinds": dict(sorted(Counter(kinds[key, s] or "unnamed" for s in seeds).items())),
+        "theory_n": theory_n,
+        "theory_share": int(foretold.sum()) / theory_n if theory_n else None,
+        "student_mass": _mean(student),
+        "sft_mass": _mean(sft),
+        "exact_student_mass": _mean(exact_student),
+        "exact_sft_mass": _mean(exact_sft),
+    }
+
+
+def _exact(matched: Match, at: list[int]) -> list[dict[str, Any]]:
+    """beta_c of both references of each seed; it does not depend on beta, so the first known value serves."""
+    seen: Bools = np.asarray(matched.seen[at].any(0))
+    low, high = (_first_known(side["beta_c"][at]) for side in (matched.right, matched.left))
+    return [{"seed": s, "low": number(low[i]), "high": number(high[i])} for i, s in enumerate(matched.seeds) if seen[i]]
+
+
+def _first_known(x: Floats) -> Floats:
+    """[B, S] -> [S]: down each column the first value that is not NaN."""
+    first: Floats = x[(~np.isnan(x)).argmax(0), np.arange(x.shape[1])]
+    return first
+
+
+def _mean(x: Floats) -> float | None:
+    return number(moments(x)[1])
