@@ -1,0 +1,115 @@
+"""The records of a run: one row per cell and stage. Schema, writing, verified reading."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alignfirst.errors import StoreError
+
+SCHEMA_VERSION = 1
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    name: str
+    type: str  # str, int, float, bool, json; every column may be null where it has no meaning
+    meaning: str
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("schema_version", "int", "version of this table of columns"),
+    Column("world", "str", "world the recipe was played in"),
+    Column("preset", "str", "preset or name of the study"),
+    Column("recipe", "str", "recipe, see `study/recipe.py`"),
+    Column("algorithm", "str", "alignment algorithm; null where the recipe does not align"),
+    Column("beta", "float", "KL strength; null for algorithms without a reference"),
+    Column("seed", "int", "seed of the cell"),
+    Column("stage", "str", "sft, align or distil"),
+    Column("stage_index", "int", "0 for sft, then 1, 2, ... in the order of the recipe"),
+    Column("final", "bool", "whether this is the last stage of the recipe"),
+    Column("status", "str", "ok, failed, or blocked (a stage before it failed)"),
+    Column("error", "str", "reason where status is not ok"),
+    Column("model", "str", "key of the stage's model in the store"),
+    Column("reward", "float", "mean reward of the model"),
+    Column("reward_sd", "float", "standard deviation of reward over the model's outputs"),
+    Column("target_mass", "float", "probability of the target region T"),
+    Column("target_precision", "float", "E_{x~q} log p_target(x), nats"),
+    Column("target_recall", "float", "E_{x~p_target} log q(x), nats"),
+    Column("overall_precision", "float", "E_{x~q} log p_star(x), nats"),
+    Column("overall_recall", "float", "E_{x~p_star} log q(x), nats"),
+    Column("coverage", "json", "share of x~p_target with log p_target(x) - log q(x) <= log N, by N"),
+    Column("kl_to_reference", "float", "align: KL(q || its reference), nats"),
+    Column("kl_to_sft", "float", "KL(q || sft), nats"),
+    Column("kl_to_optimum", "float", "align: KL(q || exact optimum of its reference), nats"),
+    Column("target_draws", "float", "align: draws of T seen during training"),
+    Column("exact_reward", "float", "align: mean reward of the exact optimum of its reference"),
+    Column("exact_target_mass", "float", "align: target mass of the exact optimum of its reference"),
+    Column("exact_kl", "float", "align: KL(exact optimum || its reference), nats"),
+    Column("beta_c", "float", "align: beta below which the exact optimum of its reference has target mass above 1/2"),
+    Column("predicted_reward", "float", "mean reward that theory predicts for this stage of the recipe, no training"),
+    Column("predicted_target_mass", "float", "target mass that theory predicts for this stage, no training"),
+    Column("trap", "str", "align: anchor, sampling or exploration where target mass stayed at or below 1/2"),
+    Column("updates", "int", "gradient updates (align) or EM iterations (sft, distil) of the stage"),
+    Column("samples", "int", "samples the stage drew"),
+    Column("flops", "float", "floating-point operations of the stage, counted by formula"),
+)
+
+
+def columns(varied: Sequence[str] = ()) -> list[str]:
+    """Column names of a run that varies the given config keys; they stand after `seed` under their own names."""
+    names = [c.name for c in COLUMNS]
+    at = names.index("seed") + 1
+    return names[:at] + list(varied) + names[at:]
+
+
+def to_jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
+    """One JSON object a line; a NaN or infinity is a mistake of the caller and raises ValueError."""
+    return "".join(json.dumps(dict(r), allow_nan=False, separators=(",", ":")) + "\n" for r in rows)
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+    """The same rows for spreadsheets; null is an empty field, json columns hold JSON."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(names)
+    for row in rows:
+        writer.writerow([_csv_field(row[n]) for n in names])
+    return out.getvalue()
+
+
+def _csv_field(value: Any) -> Any:
+    if value is None:
+        return ""
+    if isinstance(value, dict | list):
+        return json.dumps(value, separators=(",", ":"))
+    if isinstance(value, str) and value[:1] in "=+-@\t\r":  # a spreadsheet would run it as a formula
+        return "'" + value
+    return value
+
+
+def read(path: Path, sha256: str | None = None) -> list[Row]:
+    """Rows of a `records.jsonl`. With a digest, raises StoreError unless the bytes are those that were written."""
+    try:
+        data = path.read_bytes()
+    except OSError as e:
+        raise StoreError(f"records cannot be read: {e}. Run the study first: alignfirst run PRESET --out DIR") from e
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise StoreError(
+            f"{path} is not what the run wrote (digest differs). Run the same command again to rebuild it."
+        )
+    return [json.loads(line) for line in data.decode().splitlines()]
+
+
+def finite(value: float | None) -> float | None:
+    """JSON-safe number: NaN and infinities become null."""
+    return None if value is None or not math.isfinite(value) else float(value)

@@ -1,0 +1,160 @@
+"""Every alignment algorithm as its coefficients: the gradient is sum_n c_n grad log pi(x_n), ascent.
+
+Arrays in, arrays out. `[..., N]` are N samples of one update, any number of runs in front. Every coefficient carries
+its 1/N, so that the caller only multiplies and sums. Nothing here is differentiated: inputs are plain values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, log_expit
+
+Array = NDArray[np.floating[Any]]
+RolloutCoefficients = Callable[[Array, Array, int], Array]
+PairCoefficients = Callable[[Array, Any], tuple[Array, Array]]
+
+GRPO_EPSILON = 1e-4  # Shao et al. 2024 divide by the group's sd; implementations add this
+CLIP = 0.2
+
+
+def shaped_reward(reward: Array, logp: Array, logp_ref: Array, beta: Any) -> Array:
+    """r = R - beta (log pi - log pi_ref), on the sampling policy. Shapes [..., N]; beta broadcasts."""
+    return reward - beta * (logp - logp_ref)
+
+
+def margin(logp_w: Array, logp_l: Array, logp_ref_w: Array, logp_ref_l: Array) -> Array:
+    """m = (log pi - log pi_ref)(w) - (log pi - log pi_ref)(l). Shapes [..., P]."""
+    return (logp_w - logp_ref_w) - (logp_l - logp_ref_l)
+
+
+def reinforce(shaped: Array, log_ratio: Array, group: int) -> Array:
+    """Batch mean as baseline (Williams 1992): (r_n - mean r) / N."""
+    return (shaped - shaped.mean(-1, keepdims=True)) / shaped.shape[-1]
+
+
+def rloo(shaped: Array, log_ratio: Array, group: int) -> Array:
+    """Leave-one-out baseline (Ahmadian et al. 2024, eq. 10): (r_n - mean of the others in its group) / N."""
+    r = _grouped(shaped, group)
+    others = (r.sum(-1, keepdims=True) - r) / (group - 1)
+    return ((r - others) / shaped.shape[-1]).reshape(shaped.shape)
+
+
+def grpo(shaped: Array, log_ratio: Array, group: int) -> Array:
+    """Group-standardised (Shao et al. 2024, eq. 3): (r_n - group mean) / (group sd + 1e-4) / N, clipped when reused."""
+    r = _grouped(shaped, group)
+    centred = r - r.mean(-1, keepdims=True)
+    sd = np.sqrt((centred * centred).sum(-1, keepdims=True) / (group - 1))
+    advantage = (centred / (sd + GRPO_EPSILON)).reshape(shaped.shape)
+    return clipped(advantage, log_ratio) / shaped.shape[-1]
+
+
+def ppo(shaped: Array, log_ratio: Array, group: int) -> Array:
+    """Clipped surrogate (Schulman et al. 2017, eq. 7) with A standardised over the batch."""
+    centred = shaped - shaped.mean(-1, keepdims=True)
+    sd = np.sqrt((centred * centred).mean(-1, keepdims=True))
+    return clipped(centred / (sd + 1e-8), log_ratio) / shaped.shape[-1]
+
+
+def clipped(advantage: Array, log_ratio: Array) -> Array:
+    """Gradient of min(ratio A, clip(ratio) A) w.r.t. log pi: ratio A, or 0 where the clip is active."""
+    ratio = np.exp(log_ratio)
+    active = np.where(advantage > 0, ratio > 1 + CLIP, ratio < 1 - CLIP)
+    return np.where(active, 0, ratio * advantage).astype(advantage.dtype)
+
+
+def best_of_n(shaped: Array, log_ratio: Array, group: int) -> Array:
+    """Imitate the best of each group, no reference (Stiennon et al. 2020): 1 on the best / N."""
+    r = _grouped(shaped, group)
+    best = np.zeros_like(r)
+    np.put_along_axis(best, r.argmax(-1)[..., None], 1, -1)
+    return (best / shaped.shape[-1]).reshape(shaped.shape)
+
+
+def dpo(margin: Array, b: Any) -> tuple[Array, Array]:
+    """Rafailov et al. 2023, eq. 7: +-b sigmoid(-b m) / N on winner and loser; N = 2P samples are P pairs.
+
+    The mean over pairs has 1/P; the table of algorithms divides by the number of pairs.
+    """
+    c = b * expit(-b * margin) / margin.shape[-1]
+    return c, -c
+
+
+def ipo(margin: Array, b: Any) -> tuple[Array, Array]:
+    """Azar et al. 2023, eq. 17: ascent on -(m - 1/(2b))^2, so +-2 (1/(2b) - m) / N."""
+    c = 2 * (1 / (2 * b) - margin) / margin.shape[-1]
+    return c, -c
+
+
+def sft_preferred(margin: Array, b: Any) -> tuple[Array, Array]:
+    """Imitate the winner, no reference: 1 on the winner / N."""
+    c = np.full_like(margin, 1 / margin.shape[-1])
+    return c, np.zeros_like(c)
+
+
+def _grouped(values: Array, group: int) -> Array:
+    """[..., N] -> [..., N / group, group]."""
+    return values.reshape(*values.shape[:-1], -1, group)
+
+
+# What each algorithm maximises over pairs, for tests by finite differences and for logs. Shapes [..., P] -> [...].
+def dpo_objective(margin: Array, b: Any) -> Array:
+    """mean log sigmoid(b m)."""
+    return np.asarray(log_expit(b * margin).mean(-1))
+
+
+def ipo_objective(margin: Array, b: Any) -> Array:
+    """-mean (m - 1/(2b))^2."""
+    return np.asarray(-((margin - 1 / (2 * b)) ** 2).mean(-1))
+
+
+def preference_probability(reward_w: Array, reward_l: Array, scale: float, flip: float = 0.0) -> Array:
+    """Bradley-Terry with label noise: P(first preferred) = f + (1 - 2f) sigmoid(k (R_w - R_l))."""
+    return np.asarray(flip + (1 - 2 * flip) * expit(scale * (reward_w - reward_l)))
+
+
+def dpo_optimal_margin(gap: Array, b: float, scale: float, flip: float = 0.0) -> Array:
+    """Population optimum of DPO on two behaviours with reward gap D: logit(f + (1 - 2f) sigmoid(k D)) / b."""
+    p = preference_probability(np.asarray(gap), np.zeros_like(gap), scale, flip)
+    return np.asarray((np.log(p) - np.log1p(-p)) / b)
+
+
+def ipo_optimal_margin(gap: Array, b: float, scale: float, flip: float = 0.0) -> Array:
+    """Population optimum of IPO on two behaviours: (1 - 2f)(2 sigmoid(k D) - 1) / (2b)."""
+    return np.asarray((1 - 2 * flip) * (2 * expit(scale * np.asarray(gap)) - 1) / (2 * b))
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """One alignment algorithm: where its samples come from, and its coefficient function."""
+
+    name: str
+    data: Literal["rollouts", "pairs-offline", "pairs-online"]
+    coefficients: Callable[..., Any]
+    source: str
+    uses_beta: bool = True  # regularised against a reference; baselines are not and run once a seed
+    reuses_batches: bool = False  # several epochs on one batch of rollouts
+
+    @property
+    def on_pairs(self) -> bool:
+        return self.data != "rollouts"
+
+
+ALGORITHMS: dict[str, Algorithm] = {
+    a.name: a
+    for a in (
+        Algorithm("reinforce", "rollouts", reinforce, "Williams 1992"),
+        Algorithm("rloo", "rollouts", rloo, "Ahmadian et al. 2024, arXiv 2402.14740"),
+        Algorithm("grpo", "rollouts", grpo, "Shao et al. 2024, arXiv 2402.03300"),
+        Algorithm("ppo", "rollouts", ppo, "Schulman et al. 2017, arXiv 1707.06347", reuses_batches=True),
+        Algorithm("dpo-offline", "pairs-offline", dpo, "Rafailov et al. 2023, arXiv 2305.18290"),
+        Algorithm("dpo-online", "pairs-online", dpo, "Guo et al. 2024, arXiv 2402.04792"),
+        Algorithm("ipo", "pairs-offline", ipo, "Azar et al. 2023, arXiv 2310.12036"),
+        Algorithm("best-of-n", "rollouts", best_of_n, "Stiennon et al. 2020, arXiv 2009.01325", uses_beta=False),
+        Algorithm("sft-preferred", "pairs-offline", sft_preferred, "imitation of winners", uses_beta=False),
+    )
+}

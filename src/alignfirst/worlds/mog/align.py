@@ -1,0 +1,184 @@
+"""Alignment of R mixtures at once: get samples, ask the algorithm for its coefficients, ascend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignfirst.theory.objectives import Algorithm, margin, shaped_reward
+from alignfirst.worlds.mog import kernel, streams
+from alignfirst.worlds.mog.kernel import F32
+from alignfirst.worlds.mog.reward import Labels, Oracle
+
+
+@dataclass(frozen=True)
+class AlignSettings:
+    """What all runs of one call share."""
+
+    algorithm: Algorithm
+    updates: int
+    samples: int  # an update; twice the number of pairs
+    group: int
+    epochs: int  # updates on one batch of rollouts, for algorithms that reuse them
+    learning_rate: float
+    min_sd: float
+    stored_pairs: int
+    occurrence: int  # which align stage of its recipe: a second one draws other noise
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What tells R runs apart. `row[r]` is the run's index among the distinct `seeds`, which own the noise."""
+
+    initial: F32  # [R, 5, K]
+    reference: F32  # [R, 5, K']
+    pair_source: F32 | None  # [R, 5, K'']; offline pairs are drawn from it
+    beta: NDArray[np.float32]  # [R, 1]; zero where the algorithm has none
+    seeds: Sequence[int]
+    row: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one update: x[R, 2, N]; coefficients depend on log pi(x), so they come as a function of it."""
+
+    x: F32
+    reward: F32 | None
+    logp_ref: F32
+    first_wins: NDArray[np.bool_] | None  # [R, N / 2], pairs only
+
+
+@dataclass(frozen=True)
+class AlignInfo:
+    theta: F32  # [R, 5, K]
+    target_draws: NDArray[np.int64]  # [R], draws of T seen in training
+    samples: int  # drawn by each run
+
+
+class Policy:
+    """Parameters, optimiser state and what the last forward pass kept. Runs lead."""
+
+    def __init__(self, initial: F32, samples: int) -> None:
+        runs, _, components = initial.shape
+        self.theta = initial.copy()
+        self.m, self.v = np.zeros_like(self.theta), np.zeros_like(self.theta)
+        self.kept = np.empty((runs, components, samples), np.float32)
+        self.total, self.logp = np.empty((runs, samples), np.float32), np.empty((runs, samples), np.float32)
+        self.gradient = np.empty(self.theta.shape)
+        self.steps = 0
+
+    def forward(self, x: F32) -> F32:
+        """log pi(x): [R, N]. The result is overwritten by the next call."""
+        kernel.log_density_kept(self.theta, x, self.kept, self.total, self.logp)
+        return self.logp
+
+    def ascend(self, x: F32, c: F32, learning_rate: float, min_sd: float) -> None:
+        """One Adam step along sum_n c_n grad log pi(x_n), after `forward(x)`."""
+        self.steps += 1
+        kernel.gradient(self.theta, x, c, self.kept, self.total, self.gradient)
+        kernel.adam(self.theta, self.gradient, self.m, self.v, self.steps, learning_rate, np.log(min_sd))
+
+
+def align(runs: Runs, oracle: Oracle, labels: Labels, radius: float, s: AlignSettings) -> AlignInfo:
+    """Train every run for `s.updates` updates. Nothing in a run depends on which runs stand beside it."""
+    policy = Policy(runs.initial, s.samples)
+    draws = TargetDraws(oracle, radius, len(runs.beta))
+    batches = {"rollouts": rollouts, "pairs-online": online_pairs, "pairs-offline": offline_pairs}[s.algorithm.data]
+    reuse = s.epochs if s.algorithm.reuses_batches else 1
+    source = batches(runs, policy, oracle, labels, draws, s)
+    batch, advantage_of, logp_old = None, None, None
+    for update in range(s.updates):
+        fresh = update % reuse == 0
+        if fresh:
+            batch = next(source)
+        assert batch is not None
+        logp = policy.forward(batch.x)
+        if batch.first_wins is not None:
+            c = pair_coefficients(s.algorithm, logp, batch, labels.scale * runs.beta)
+        else:
+            assert batch.reward is not None
+            if fresh:
+                logp_old = logp.copy()
+                advantage_of = shaped_reward(batch.reward, logp, batch.logp_ref, runs.beta)
+            c = s.algorithm.coefficients(advantage_of, logp - logp_old, s.group)
+        policy.ascend(batch.x, c, s.learning_rate, s.min_sd)
+    return AlignInfo(policy.theta, draws.count, draws.seen)
+
+
+def pair_coefficients(algorithm: Algorithm, logp: F32, batch: Batch, b: F32) -> F32:
+    """Winner and loser coefficients back in the order of the samples: [R, N]."""
+    assert batch.first_wins is not None
+    first, half = batch.first_wins, logp.shape[1] // 2
+    ratio = logp - batch.logp_ref
+    difference = ratio[:, :half] - ratio[:, half:]
+    c_w, c_l = algorithm.coefficients(np.where(first, difference, -difference), b)
+    return np.concatenate([np.where(first, c_w, c_l), np.where(first, c_l, c_w)], axis=1)
+
+
+class TargetDraws:
+    """Counts samples within the radius of a target, for every run."""
+
+    def __init__(self, oracle: Oracle, radius: float, runs: int) -> None:
+        self.centres = np.unique(np.concatenate(oracle.targets), axis=0)
+        self.radius2 = np.float32(radius * radius)
+        self.count = np.zeros(runs, np.int64)
+        self.seen = 0
+
+    def add(self, x: F32) -> None:
+        kernel.count_within(x, self.centres, self.radius2, self.count)
+        self.seen += x.shape[2]
+
+
+def rollouts(
+    runs: Runs, policy: Policy, oracle: Oracle, labels: Labels, draws: TargetDraws, s: AlignSettings
+) -> Iterator[Batch]:
+    """Samples of the policy as it is now, with their rewards."""
+    for u, z in streams.rollout_noise(runs.seeds, s.occurrence, s.samples):
+        x = np.empty((len(runs.beta), 2, s.samples), np.float32)
+        kernel.sample(policy.theta, u, z, runs.row, x)
+        draws.add(x)
+        yield Batch(x, oracle(x), log_density(runs.reference, x), None)
+
+
+def online_pairs(
+    runs: Runs, policy: Policy, oracle: Oracle, labels: Labels, draws: TargetDraws, s: AlignSettings
+) -> Iterator[Batch]:
+    """Pairs of the policy as it is now, labelled on the spot."""
+    judged = streams.label_noise(runs.seeds, s.occurrence, s.samples // 2)
+    for batch, u in zip(rollouts(runs, policy, oracle, labels, draws, s), judged, strict=False):
+        first = labels.first_preferred(oracle.each(batch.x), oracle, u[runs.row])
+        yield Batch(batch.x, None, batch.logp_ref, first)
+
+
+def offline_pairs(
+    runs: Runs, policy: Policy, oracle: Oracle, labels: Labels, draws: TargetDraws, s: AlignSettings
+) -> Iterator[Batch]:
+    """Minibatches of pairs that were drawn and labelled once, before training."""
+    assert runs.pair_source is not None
+    stored = s.stored_pairs
+    u, z = streams.draws(runs.seeds, "pairs", s.occurrence, 2 * stored)
+    points = np.empty((len(runs.beta), 2, 2 * stored), np.float32)  # first members, then second members
+    kernel.sample(runs.pair_source, u, z, runs.row, points)
+    draws.add(points)
+    judged = next(streams.label_noise(runs.seeds, s.occurrence, stored))
+    first = labels.first_preferred(oracle.each(points), oracle, judged[runs.row])
+    logp_ref = log_density(runs.reference, points)
+    for picks in streams.minibatches(runs.seeds, s.occurrence, stored, s.samples // 2):
+        x = np.empty((len(runs.beta), 2, s.samples), np.float32)
+        kernel.gather_pairs(points, picks, runs.row, x)
+        chosen = picks[runs.row]  # [R, P]
+        both = np.concatenate([chosen, chosen + stored], axis=1)
+        yield Batch(x, None, np.take_along_axis(logp_ref, both, 1), np.take_along_axis(first, chosen, 1))
+
+
+def log_density(theta: F32, x: F32) -> F32:
+    """log-density [R, N] of x[R, 2, N]."""
+    out = np.empty((x.shape[0], x.shape[2]), np.float32)
+    kernel.log_density(theta, x, out)
+    return out
+
+
+__all__ = ["AlignInfo", "AlignSettings", "Runs", "align", "margin"]
