@@ -1,0 +1,278 @@
+"""Content-addressed artefacts in shards: written atomically, a digest each, verified whenever they are read.
+
+A shard is one line of JSON, `{"format": 1, "entries": [[key, offset, length, sha256], ...]}`, then the payloads without
+gaps; offsets count from the end of that line. Its file name is the digest of the line, so that the index needs the
+first line of each file only and still notices when it was damaged. Many cells share a shard because one fsync a cell
+would cost more than the cell. Reading an index changes nothing on disk; damage is moved away by `get`, `get_many` and
+`heal`.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from alignfirst.errors import StoreError
+from alignfirst.files import sweep, write_atomic, writing
+from alignfirst.worlds.protocol import Artefact
+
+FORMAT = 1
+SUFFIX = ".shard"
+QUARANTINE = "quarantine"
+OLD = 3600.0  # seconds after which a temporary file must belong to a killed writer
+HEADER_LIMIT = 1 << 28
+
+
+class CorruptError(StoreError):
+    """Stored bytes are not those that were written. The damaged file is in quarantine; running again recomputes."""
+
+
+class Entry(NamedTuple):
+    """Where a payload is: shard file, offset from the start of the file, length, sha256."""
+
+    shard: str
+    offset: int
+    length: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """What the first line of a file says. `intact` is False when the line or the size of the file is not as written."""
+
+    entries: Mapping[str, Entry]
+    intact: bool
+
+
+def encode(artefact: Artefact) -> bytes:
+    """The bytes of an artefact, the same for equal content. Raises ValueError for a NaN in its metadata."""
+    from safetensors.numpy import save
+
+    meta = json.dumps(artefact.meta, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    # safetensors writes the memory of an array as it lies: a transposed view would come back with other values
+    arrays = {name: np.asarray(a, order="C") for name, a in sorted(artefact.arrays.items())}
+    return save(arrays, {"meta": meta})
+
+
+def decode(payload: bytes) -> Artefact:
+    """Inverse of `encode`."""
+    from safetensors.numpy import load
+
+    end = 8 + int.from_bytes(payload[:8], "little")
+    header = json.loads(payload[8:end])
+    return Artefact(load(payload), json.loads(header["__metadata__"]["meta"]))
+
+
+class Store:
+    """Artefacts by key under one directory. Any number of processes may read and put at once.
+
+    The index is read on first use and again by `refresh`, or when a key is asked for that it does not hold.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+        self._shards: dict[str, _Shard] = {}
+        self._index: dict[str, Entry] | None = None
+        self._swept = False
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def has(self, key: str) -> bool:
+        """Whether the key was in the index when that was last read."""
+        return key in self._entries()
+
+    def keys(self) -> set[str]:
+        return set(self._entries())
+
+    def digests(self) -> dict[str, str]:
+        """sha256 of every payload, by key, in the order of the keys."""
+        return {key: entry.sha256 for key, entry in sorted(self._entries().items())}
+
+    def damaged(self) -> list[str]:
+        """Names of shards whose first line or size is not as written."""
+        self._entries()
+        return sorted(name for name, shard in self._shards.items() if not shard.intact)
+
+    def refresh(self) -> None:
+        """Read the first lines of shards that are new since the last look; forget those that are gone."""
+        present = self._list()
+        self._shards = {name: s for name, s in self._shards.items() if name in present}
+        for name in present - self._shards.keys():
+            shard = self._read_header(name)
+            if shard is not None:
+                self._shards[name] = shard
+        index: dict[str, Entry] = {}
+        for name in sorted(self._shards):
+            for key, entry in self._shards[name].entries.items():
+                # Two shards may hold one key (a task that was repeated). Smallest digest: independent of file order.
+                if key not in index or entry.sha256 < index[key].sha256:
+                    index[key] = entry
+        self._index = index
+
+    def get(self, key: str) -> Artefact:
+        """The artefact of a key. Raises CorruptError when its bytes are damaged, StoreError when it is not there."""
+        return self.get_many([key])[key]
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Artefact]:
+        """Artefacts by key, each file opened once. Raises as `get` does."""
+        wanted = list(dict.fromkeys(keys))
+        if any(key not in self._entries() for key in wanted):
+            self.refresh()
+        self._refuse_missing([key for key in wanted if key not in self._entries()])
+        found: dict[str, Artefact] = {}
+        for name, group in self._by_shard(wanted).items():
+            payloads, bad = self._read(name, group)
+            if bad and not (self.root / name).exists():  # another process put it into quarantine
+                self.refresh()
+                return self.get_many(wanted)
+            if bad:
+                raise CorruptError(self._quarantine(name))
+            found.update((key, decode(payload)) for key, payload in payloads.items())
+        return {key: found[key] for key in wanted}
+
+    def heal(self) -> list[str]:
+        """Verify every byte; move damaged shards away, keeping their good entries. Returns what was done, in words."""
+        self.refresh()
+        done = []
+        for name, shard in sorted(self._shards.items()):
+            if not shard.intact or self._read(name, list(shard.entries.items()))[1]:
+                done.append(self._quarantine(name))
+        return done
+
+    # -- writing ----------------------------------------------------------------------------------------------------
+
+    def put_many(self, items: Sequence[tuple[str, Artefact]]) -> dict[str, str]:
+        """Store artefacts in one shard; those that are there already stay as they are. Returns key -> sha256.
+
+        Raises StoreError when the shard cannot be written; nothing that was stored before is touched.
+        """
+        payloads = {key: encode(artefact) for key, artefact in items if not self.has(key)}
+        self._put(payloads)
+        return {key: self._entries()[key].sha256 for key, _ in items}
+
+    def _put(self, payloads: Mapping[str, bytes]) -> None:
+        if not payloads:
+            return
+        offset, entries = 0, []
+        for key, payload in sorted(payloads.items()):
+            entries.append([key, offset, len(payload), hashlib.sha256(payload).hexdigest()])
+            offset += len(payload)
+        header = json.dumps({"format": FORMAT, "entries": entries}, separators=(",", ":")).encode() + b"\n"
+        name = _name(header)
+        with writing(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+        if not self._swept:
+            sweep(self.root, OLD)
+            self._swept = True
+        write_atomic(self.root / name, [header, *(p for _, p in sorted(payloads.items()))])
+        shard = _parse(header, name, len(header) + offset)
+        self._shards[name] = shard
+        self._entries().update((k, e) for k, e in shard.entries.items() if k not in self._entries())
+
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    def _entries(self) -> dict[str, Entry]:
+        if self._index is None:
+            self.refresh()
+        assert self._index is not None
+        return self._index
+
+    def _list(self) -> set[str]:
+        try:
+            with os.scandir(self.root) as found:
+                return {entry.name for entry in found if entry.name.endswith(SUFFIX)}
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        except OSError as e:
+            raise StoreError(f"{self.root} cannot be read: {e.strerror}. Give access to it or choose another.") from e
+
+    def _read_header(self, name: str) -> _Shard | None:
+        try:
+            with open(self.root / name, "rb") as f:
+                header = f.readline(HEADER_LIMIT)
+                return _parse(header, name, os.fstat(f.fileno()).st_size)
+        except FileNotFoundError:  # another process moved it to quarantine between listing and opening
+            return None
+        except OSError as e:
+            raise StoreError(f"{self.root / name} cannot be read: {e.strerror}. Give access to it.") from e
+
+    def _by_shard(self, keys: Iterable[str]) -> dict[str, list[tuple[str, Entry]]]:
+        groups: dict[str, list[tuple[str, Entry]]] = {}
+        for key in keys:
+            entry = self._entries()[key]
+            groups.setdefault(entry.shard, []).append((key, entry))
+        return groups
+
+    def _read(self, name: str, group: Sequence[tuple[str, Entry]]) -> tuple[dict[str, bytes], list[str]]:
+        """Payloads whose digest agrees, and keys of the others."""
+        good: dict[str, bytes] = {}
+        try:
+            with open(self.root / name, "rb") as f:
+                for key, entry in sorted(group, key=lambda item: item[1].offset):
+                    f.seek(entry.offset)
+                    payload = f.read(entry.length)
+                    if hashlib.sha256(payload).hexdigest() == entry.sha256:
+                        good[key] = payload
+        except OSError as e:
+            if e.errno not in (errno.ENOENT, errno.EIO):  # no permission or no file handle left is not damage
+                raise StoreError(f"{self.root / name} cannot be read: {e.strerror}. Repair that.") from e
+        return good, [key for key, _ in group if key not in good]
+
+    def _refuse_missing(self, missing: list[str]) -> None:
+        if not missing:
+            return
+        if damaged := self.damaged():
+            raise CorruptError(" ".join(self._quarantine(name) for name in damaged))
+        raise StoreError(f"{len(missing)} artefacts are not in {self.root}, the first is {missing[0]}. Run the study.")
+
+    def _quarantine(self, name: str) -> str:
+        """Save the good entries of a damaged shard, move it away, and say so."""
+        shard, path = self._shards[name], self.root / name
+        good, bad = self._read(name, list(shard.entries.items()))
+        elsewhere = {k for n, s in self._shards.items() if n != name for k in s.entries}
+        where = f"It was moved to {QUARANTINE}/, what was good is kept"
+        try:
+            # Saved before the move, so that other processes never miss a good entry. If every entry was good (bytes
+            # were appended), the new shard has the old name and has just replaced the damaged one.
+            self._put({key: payload for key, payload in good.items() if key not in elsewhere})
+            if not self._shards[name].intact or bad:
+                self._move_away(path)
+        except StoreError:  # a read-only copy of a run: the damage is still worth telling
+            where = "It could not be moved away"
+        self.refresh()
+        lost = f"{len(bad)} of its {len(shard.entries)} artefacts are damaged" if bad else "it is not as it was written"
+        return f"{path}: {lost}. {where}. Run the same command again to recompute what is missing."
+
+    def _move_away(self, path: Path) -> None:
+        with writing(self.root / QUARANTINE):
+            (self.root / QUARANTINE).mkdir(exist_ok=True)
+            with suppress(FileNotFoundError):  # another process was faster
+                os.replace(path, self.root / QUARANTINE / f"{path.name}.{secrets.token_hex(4)}")
+
+
+def _name(header: bytes) -> str:
+    return hashlib.sha256(header).hexdigest()[:32] + SUFFIX
+
+
+def _parse(header: bytes, name: str, size: int) -> _Shard:
+    """Entries that lie within the file; none when the line is not the one that gave the file its name."""
+    if _name(header) != name:
+        return _Shard({}, intact=False)
+    raw: dict[str, Any] = json.loads(header)  # the digest agrees, so it is what a Store wrote
+    if raw["format"] != FORMAT:
+        raise StoreError(f"{name} has format {raw['format']}, this version reads {FORMAT}. Install a newer alignfirst.")
+    start = len(header)
+    entries = {key: Entry(name, start + offset, length, sha256) for key, offset, length, sha256 in raw["entries"]}
+    end = start + sum(entry.length for entry in entries.values())
+    within = {key: entry for key, entry in entries.items() if entry.offset + entry.length <= size}
+    return _Shard(entries=within, intact=size == end)
