@@ -218,8 +218,9 @@ def test_windows_show_the_trap_beside_theory(study: Any) -> None:
     assert inside["sft_mass"] == pytest.approx(0.9)
     assert inside["exact_student_mass"] == pytest.approx(0.1)
     assert w["observed"] == {"betas": [0.1], "low": 0.1, "high": 0.1}
-    assert w["predicted"] == {"low": pytest.approx(0.0525), "high": pytest.approx(0.2025), "n": 6}
-    assert w["by_seed"][3] == {"seed": 3, "low": pytest.approx(0.053), "high": pytest.approx(0.203)}
+    predicted = {"low": pytest.approx(0.0525), "high": pytest.approx(0.2025), "n": 6, "kinds": {"window": 6}}
+    assert w["predicted"] == predicted
+    assert w["by_seed"][3] == {"seed": 3, "low": pytest.approx(0.053), "high": pytest.approx(0.203), "kind": "window"}
     assert w["note"] is None
 
 
@@ -233,10 +234,32 @@ def test_windows_pair_seeds_and_say_what_is_lost(study: Any) -> None:
     (b,) = w["betas"]
     assert (b["n"], b["lost"], b["share"]) == (5, 1, 4 / 5)
     assert b["theory_n"] == 5
-    assert w["by_seed"][5] == {"seed": 5, "low": None, "high": pytest.approx(0.205)}
+    assert w["by_seed"][5] == {"seed": 5, "low": None, "high": pytest.approx(0.205), "kind": "unknown"}
     assert w["predicted"]["n"] == 4
-    assert "2 of 6 seeds have no exact window" in w["note"]
+    assert "a mean over 4 of 6 seeds" in w["note"]
     assert "1 pairs of seed and beta" in w["note"]
+
+
+@pytest.mark.parametrize(
+    ("student", "sft", "kind"),
+    [
+        (0.05, 0.2, "window"),
+        (0.2, 0.2, "none"),
+        (None, 0.2, "none"),  # the student has half of the mass by itself: null stands for infinity
+        (None, None, "none"),
+        (0.05, None, "open"),
+        (0.0, 0.2, "window"),
+    ],
+)
+def test_every_kind_of_exact_window(study: Any, student: float | None, sft: float | None, kind: str) -> None:
+    def values(row: Row) -> Row:
+        beta_c = student if row["recipe"] == "distil-align" else sft
+        return {"beta_c": beta_c, "exact_target_mass": 0.9 if beta_c is None or row["beta"] < beta_c else 0.1}
+
+    (w,) = windows(study(values, betas=(0.02, 0.1)))
+    assert w["predicted"]["kinds"] == {kind: 6}
+    assert w["by_seed"][0] == {"seed": 0, "low": student, "high": sft, "kind": kind}
+    assert w["predicted"]["n"] == (0 if None in (student, sft) else 6)
 
 
 def test_half_the_mass_is_a_trap_and_not_an_escape(study: Any) -> None:

@@ -25,8 +25,9 @@ def windows(rows: Sequence[Row], varied: Sequence[str] = ()) -> list[dict[str, A
     """One dict per (varied..., algorithm), from the align stages of align-distil and distil-align paired by seed.
 
     `betas` has the share of seeds trapped at each beta, `observed` the betas where it is more than half of them,
-    `predicted` the mean over seeds of the exact window, `by_seed` the exact window of each seed. Empty where the
-    study does not have both recipes; algorithms without a beta have no window.
+    `predicted` the mean over seeds of the exact thresholds, `by_seed` the exact window of each seed: `kind` is window,
+    open (sft has half of the mass by itself, so there is no upper end), none (no beta traps the student alone) or
+    unknown. Empty where the study does not have both recipes; algorithms without a beta have no window.
     """
     names = (*varied, "algorithm", "beta")
     aligned = [row for row in rows if row["stage"] == "align" and row["beta"] is not None]
@@ -55,7 +56,9 @@ def _window(matched: Match, at: list[int], names: tuple[str, ...], kinds: Kinds)
     both = [w for w in exact if w["low"] is not None and w["high"] is not None]
     notes = []
     if len(both) < len(exact):
-        notes.append(f"{len(exact) - len(both)} of {len(exact)} seeds have no exact window (a beta_c is null)")
+        notes.append(
+            f"the predicted window is a mean over {len(both)} of {len(exact)} seeds: the others lack a finite end"
+        )
     if lost := sum(b["lost"] for b in betas):
         notes.append(f"{lost} pairs of seed and beta are missing (not run, failed or null in one of the recipes)")
     return {
@@ -71,6 +74,7 @@ def _window(matched: Match, at: list[int], names: tuple[str, ...], kinds: Kinds)
             "low": float(np.mean([w["low"] for w in both])) if both else None,
             "high": float(np.mean([w["high"] for w in both])) if both else None,
             "n": len(both),
+            "kinds": dict(sorted(Counter(w["kind"] for w in exact).items())),
         },
         "by_seed": exact,
         "note": join(notes),
@@ -105,16 +109,34 @@ def _at_beta(matched: Match, g: int, names: tuple[str, ...], kinds: Kinds) -> di
 
 
 def _exact(matched: Match, at: list[int]) -> list[dict[str, Any]]:
-    """beta_c of both references of each seed; it does not depend on beta, so the first known value serves."""
+    """The window of each seed: beta_c of the student it aligned in distil-align, and of sft."""
     seen: Bools = np.asarray(matched.seen[at].any(0))
-    low, high = (_first_known(side["beta_c"][at]) for side in (matched.right, matched.left))
-    return [{"seed": s, "low": number(low[i]), "high": number(high[i])} for i, s in enumerate(matched.seeds) if seen[i]]
+    low, high = (_threshold(side, at) for side in (matched.right, matched.left))
+    return [
+        {"seed": s, "low": number(low[i]), "high": number(high[i]), "kind": _kind(float(low[i]), float(high[i]))}
+        for i, s in enumerate(matched.seeds)
+        if seen[i]
+    ]
 
 
-def _first_known(x: Floats) -> Floats:
-    """[B, S] -> [S]: down each column the first value that is not NaN."""
-    first: Floats = x[(~np.isnan(x)).argmax(0), np.arange(x.shape[1])]
-    return first
+def _threshold(side: dict[str, Floats], at: list[int]) -> Floats:
+    """beta_c [S]: it does not depend on beta, so the first known value serves.
+
+    A null one is infinite where the exact optimum is above one half at every beta, and unknown (NaN) elsewhere.
+    """
+    beta_c, mass = side["beta_c"][at], side["exact_target_mass"][at]  # [B, S]
+    first: Floats = beta_c[(~np.isnan(beta_c)).argmax(0), np.arange(beta_c.shape[1])]
+    known = ~np.isnan(mass)
+    endless = np.isnan(first) & known.any(0) & ((mass > 0.5) | ~known).all(0)
+    return np.where(endless, np.inf, first)
+
+
+def _kind(low: float, high: float) -> str:
+    if np.isnan(low) or np.isnan(high):
+        return "unknown"
+    if low >= high:
+        return "none"
+    return "open" if high == np.inf else "window"
 
 
 def _mean(x: Floats) -> float | None:
