@@ -1,0 +1,170 @@
+"""The sections of a mixture study; defaults are the preset `rare` of the paper's Mixture-of-Gaussians world."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from alignfirst.study.config import Real, Section, StudyConfig, Whole, distinct, option
+from alignfirst.study.recipe import RECIPES
+from alignfirst.study.refusal import broken
+
+Point = tuple[Real, Real]
+
+# The 3x3 grid without its centre, x outer, y inner.
+MODES: tuple[tuple[float, float], ...] = tuple(
+    (float(x), float(y)) for x in (-1, 0, 1) for y in (-1, 0, 1) if (x, y) != (0, 0)
+)
+_MODES_TEXT = ", ".join(f"[{x:g}, {y:g}]" for x, y in MODES)
+MAX_SAMPLES = 1_000_000
+MAX_COMPONENTS = 256
+
+
+def _mode(point: Point) -> Point:
+    if point not in MODES:
+        raise broken("{key} must be one of the mode points", list(point), f"Choose from {_MODES_TEXT}.")
+    return point
+
+
+Targets = Annotated[
+    tuple[Annotated[Point, AfterValidator(_mode)], ...], Field(max_length=100), AfterValidator(distinct)
+]
+
+
+class PStar(Section):
+    """The ground truth: a Gaussian of variance `variance` at every mode point, weighted (any positive scale)."""
+
+    weights: tuple[Real, ...] = (0.20, 0.06, 0.20, 0.06, 0.20, 0.20, 0.06, 0.02)
+    targets: Targets = ((1.0, 1.0),)
+    variance: Real = option(0.025, "The paper uses 0.025.", ge=1e-3, le=0.25)
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> Self:
+        name, total = "p_star.weights", sum(self.weights)
+        if len(self.weights) != len(MODES):
+            raise broken(f"{name} must be {len(MODES)} numbers", f"{len(self.weights)}", f"In order: {_MODES_TEXT}.")
+        if min(self.weights) < 0 or max(self.weights) > 1e6:
+            raise broken(f"{name} must be between 0 and 1e6", list(self.weights), "They are normalised for you.")
+        if not total > 0:
+            raise broken(f"{name} must have a positive sum", total, "Give at least one mode a weight.")
+        for target in self.targets:
+            if self.weights[MODES.index(target)] < 1e-6 * total:
+                cure = "Without it there is nothing to recover; use a small weight such as 0.001."
+                raise broken(f"{name} must give every target at least 1e-6 of the sum", f"less at {target}", cure)
+        return self
+
+
+class Reward(Section):
+    """exp(-d^2 / (2 width^2)), d = distance to the nearest target."""
+
+    width: Real = option(0.25, "Neighbouring modes are 1 apart; the paper's scale is 0.25.", ge=0.02, le=5)
+
+
+class Fit(Section):
+    """Expectation-maximisation of a diagonal mixture on samples."""
+
+    components: Whole
+    samples: Whole
+    restarts: Whole = option(4, ge=1, le=100)
+    iterations: Whole = option(100, ge=1, le=10_000)
+    tolerance: Real = option(1e-4, "Mean log-likelihood gained per iteration at which to stop, in nats.", gt=0, le=1)
+    floor: Real = option(1e-3, "The smallest variance a component may shrink to; 1e-3 is safe.", ge=1e-6, le=1)
+
+    @model_validator(mode="after")
+    def _check_components(self) -> Self:
+        if self.components > self.samples:
+            rule = f"{_section(self)}.components must be at most {_section(self)}.samples ({self.samples})"
+            raise broken(rule, self.components, "Draw more samples or use fewer components.")
+        return self
+
+
+class Sft(Fit):
+    """The high-recall model, fitted to samples of the ground truth."""
+
+    components: Whole = option(16, ge=1, le=MAX_COMPONENTS)
+    samples: Whole = option(10_000, ge=10, le=MAX_SAMPLES)
+
+
+class Distil(Fit):
+    """Fitting the student to samples of the sharpened teacher."""
+
+    selectivity: Real = option(3.0, "1 copies the teacher, 3 is the default.", gt=0, le=100)
+    components: Whole = option(4, "The student's capacity; 4 is the default.", ge=1, le=MAX_COMPONENTS)
+    samples: Whole = option(4_000, ge=10, le=MAX_SAMPLES)
+    rehearsal: Real = option(0.05, "A share of target examples, such as 0.05.", ge=0, le=0.9)
+
+
+class Align(Section):
+    """The optimiser that every alignment algorithm shares."""
+
+    updates: Whole = option(600, ge=1, le=1_000_000)
+    learning_rate: Real = option(0.02, "Adam's step; 0.02 is the default.", gt=0, le=1)
+    samples: Whole = option(256, ge=4, le=16_384)
+    group_size: Whole = option(8, "Groups compare samples with each other: at least 2.", ge=2)
+    ppo_epochs: Whole = option(4, ge=1, le=100)
+    clip: Real = option(0.2, "PPO's usual clip is 0.2.", gt=0, lt=1)
+    min_std: Real = option(0.02, "A floor on standard deviations, such as 0.02.", ge=1e-3, le=1)
+    reference: Literal["start", "sft"] = "start"
+
+    @model_validator(mode="after")
+    def _check_batches(self) -> Self:
+        if self.samples % 2:
+            raise broken("align.samples must be even", self.samples, "Pairs are drawn two by two; use 256.")
+        if self.samples % self.group_size:
+            rule = f"align.group_size must divide align.samples ({self.samples})"
+            raise broken(rule, self.group_size, "Use for example 8 and 256.")
+        return self
+
+
+class Annotator(Section):
+    """One who labels a share of the pairs, and rewards targets of their own."""
+
+    targets: Targets
+    weight: Real = option(1.0, "Weights are normalised for you.", ge=0, le=1e6)
+
+
+class Preferences(Section):
+    """How preference pairs are drawn and labelled."""
+
+    labels: Literal["bradley-terry", "hard"] = "bradley-terry"
+    scale: Real = option(1.0, "P(winner) = sigmoid(scale * reward gap); 1 is the default.", gt=0, le=1e3)
+    flip: Real = option(0.0, "At 0.5 labels say nothing; below, they are noisy.", ge=0, lt=0.5)
+    annotators: tuple[Annotator, ...] = option((), max_length=100)
+    pairs: Whole = option(4_096, ge=2, le=MAX_SAMPLES)
+    source: Literal["start", "sft"] = "start"
+
+    @model_validator(mode="after")
+    def _check_annotators(self) -> Self:
+        if self.annotators and not sum(a.weight for a in self.annotators) > 0:
+            cure = "Give at least one annotator a positive weight."
+            raise broken("preferences.annotators must have weights with a positive sum", 0, cure)
+        return self
+
+
+class MogConfig(StudyConfig):
+    """A study in the world of two-dimensional mixtures of Gaussians."""
+
+    world: Literal["mog"] = "mog"
+    p_star: PStar = PStar()
+    reward: Reward = Reward()
+    sft: Sft = Sft()
+    distil: Distil = Distil()
+    align: Align = Align()
+    preferences: Preferences = Preferences()
+
+    @model_validator(mode="after")
+    def _check_recipes(self) -> Self:
+        stages = [stage for name in self.recipes for stage in RECIPES[name]]
+        if any(stage.rehearsed for stage in stages) and self.distil.rehearsal * self.distil.samples < 1:
+            rule = "distil.rehearsal must mix in at least one example for a recipe that rehearses"
+            raise broken(rule, self.distil.rehearsal, "Use 0.05, or leave that recipe out.")
+        shares = [stage.updates for stage in stages if stage.kind == "align"]
+        if shares and min(shares) * self.align.updates < 1:
+            rule = "align.updates must leave every align stage at least one update"
+            raise broken(rule, self.align.updates, f"Use at least {int(1 / min(shares))}.")
+        return self
+
+
+def _section(section: Any) -> str:
+    return type(section).__name__.lower()
