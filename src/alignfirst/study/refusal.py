@@ -156,7 +156,7 @@ class _Plain:
         if isinstance(value, list | tuple):
             return [self.copy(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
         if isinstance(value, Mapping):
-            return {_key(k): self.copy(item, _key(k), depth + 1) for k, item in value.items()}
+            return {_key(k): self.copy(item, shorten(_key(k), 60), depth + 1) for k, item in value.items()}
         raise InputError(f"{where} must be plain data", type(value).__name__, "Give text, numbers, lists or mappings.")
 
 
