@@ -104,8 +104,8 @@ def t_interval(n: Ints, mean: Floats, sd: Floats, level: float = LEVEL) -> tuple
     """mean -+ t_{n-1} sd / sqrt(n); NaN below MIN_SEEDS."""
     with np.errstate(all="ignore"):
         half = stdtrit(np.maximum(n - 1, 1), (1 + level) / 2) * sd / np.sqrt(n)
-    half = np.where(n >= MIN_SEEDS, half, np.nan)
-    return mean - half, mean + half
+        half = np.where(n >= MIN_SEEDS, half, np.nan)
+        return mean - half, mean + half
 
 
 def describe(x: ArrayLike, level: float = LEVEL) -> Description:
