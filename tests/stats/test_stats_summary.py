@@ -326,3 +326,10 @@ def test_the_default_study_takes_less_than_a_second(study: Any) -> None:
     assert len(found["cells"]) == 306 and len(found["pairs"]) == 51 * 7 and len(found["claims"]) == 51 * 5
     assert found["claims"][0]["family"] == 51
     assert all(math.isfinite(c["p_holm"]) for c in found["claims"])
+
+
+def test_values_at_the_edge_of_floating_point_become_null(study: Any) -> None:
+    found = summarise(study(lambda row: dict.fromkeys(ANY, 1e308 * (-1) ** row["seed"]) | {"target_mass": 1.0}))
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    (w,) = windows(study(lambda row: {"beta_c": 1e308 if row["recipe"] == "distil-align" else 1.5e308}))
+    assert (w["predicted"]["low"], w["predicted"]["n"]) == (None, 6)

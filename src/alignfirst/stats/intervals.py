@@ -179,12 +179,12 @@ def rank_spread_p(x: ArrayLike, y: ArrayLike) -> float:
 
     x, y: [S]. A few outlying seeds cannot decide it. NaN below MIN_SEEDS or where a side is all ties.
     """
-    x, y = as_samples(x), as_samples(y)
-    both = ~(np.isnan(x) | np.isnan(y))
+    differences, sums = difference(x, y), difference(x, -as_samples(y))
+    both = ~(np.isnan(differences) | np.isnan(sums))
     n = int(both.sum())
     if n < MIN_SEEDS:
         return math.nan
-    a, b = _ranks((x - y)[both]), _ranks((x + y)[both])
+    a, b = _ranks(differences[both]), _ranks(sums[both])
     a, b = a - a.mean(), b - b.mean()
     norm = math.sqrt(float(a @ a) * float(b @ b))
     if norm == 0:

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from alignfirst.records import Row
-from alignfirst.stats.intervals import Bools, Floats, moments, share_interval
+from alignfirst.stats.intervals import Bools, Floats, as_samples, moments, share_interval
 from alignfirst.stats.paired import A_K, K_A, Match, join, match
 from alignfirst.stats.table import Identity, identity, number
 
@@ -71,8 +72,8 @@ def _window(matched: Match, at: list[int], names: tuple[str, ...], kinds: Kinds)
             "high": max(observed, default=None),
         },
         "predicted": {
-            "low": float(np.mean([w["low"] for w in both])) if both else None,
-            "high": float(np.mean([w["high"] for w in both])) if both else None,
+            "low": _mean([w["low"] for w in both]),
+            "high": _mean([w["high"] for w in both]),
             "n": len(both),
             "kinds": dict(sorted(Counter(w["kind"] for w in exact).items())),
         },
@@ -139,5 +140,5 @@ def _kind(low: float, high: float) -> str:
     return "open" if high == np.inf else "window"
 
 
-def _mean(x: Floats) -> float | None:
-    return number(moments(x)[1])
+def _mean(x: ArrayLike) -> float | None:
+    return number(moments(as_samples(x))[1])
