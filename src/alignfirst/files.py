@@ -39,6 +39,15 @@ def writing(path: Path) -> Iterator[None]:
         ) from e
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block into a StoreError with path and reason."""
+    try:
+        yield
+    except OSError as e:
+        raise StoreError(f"{path} cannot be read: {e.strerror or e}. Repair that, then try again.") from e
+
+
 def write_atomic(path: Path, chunks: Iterable[bytes]) -> None:
     """Write a file that is there whole or not at all, even after a power cut. Raises StoreError; leaves no debris."""
     tmp = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TMP}")

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alignfirst.errors import StoreError
-from alignfirst.files import sweep, write_atomic, writing
+from alignfirst.files import reading, sweep, write_atomic, writing
 from alignfirst.worlds.protocol import Artefact
 
 FORMAT = 1
@@ -35,6 +35,10 @@ HEADER_LIMIT = 1 << 28
 
 class CorruptError(StoreError):
     """Stored bytes are not those that were written. The damaged file is in quarantine; running again recomputes."""
+
+
+class MissingError(StoreError):
+    """An artefact was asked for that is not there."""
 
 
 class Entry(NamedTuple):
@@ -120,7 +124,7 @@ class Store:
         self._index = index
 
     def get(self, key: str) -> Artefact:
-        """The artefact of a key. Raises CorruptError when its bytes are damaged, StoreError when it is not there."""
+        """The artefact of a key. Raises CorruptError when its bytes are damaged, MissingError when it is not there."""
         return self.get_many([key])[key]
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Artefact]:
@@ -188,23 +192,21 @@ class Store:
         return self._index
 
     def _list(self) -> set[str]:
-        try:
-            with os.scandir(self.root) as found:
-                return {entry.name for entry in found if entry.name.endswith(SUFFIX)}
-        except (FileNotFoundError, NotADirectoryError):
-            return set()
-        except OSError as e:
-            raise StoreError(f"{self.root} cannot be read: {e.strerror}. Give access to it or choose another.") from e
+        with reading(self.root):
+            try:
+                with os.scandir(self.root) as found:
+                    return {entry.name for entry in found if entry.name.endswith(SUFFIX)}
+            except (FileNotFoundError, NotADirectoryError):
+                return set()
 
     def _read_header(self, name: str) -> _Shard | None:
-        try:
-            with open(self.root / name, "rb") as f:
-                header = f.readline(HEADER_LIMIT)
-                return _parse(header, name, os.fstat(f.fileno()).st_size)
-        except FileNotFoundError:  # another process moved it to quarantine between listing and opening
-            return None
-        except OSError as e:
-            raise StoreError(f"{self.root / name} cannot be read: {e.strerror}. Give access to it.") from e
+        with reading(self.root / name):
+            try:
+                with open(self.root / name, "rb") as f:
+                    header = f.readline(HEADER_LIMIT)
+                    return _parse(header, name, os.fstat(f.fileno()).st_size)
+            except FileNotFoundError:  # another process moved it to quarantine between listing and opening
+                return None
 
     def _by_shard(self, keys: Iterable[str]) -> dict[str, list[tuple[str, Entry]]]:
         groups: dict[str, list[tuple[str, Entry]]] = {}
@@ -216,16 +218,17 @@ class Store:
     def _read(self, name: str, group: Sequence[tuple[str, Entry]]) -> tuple[dict[str, bytes], list[str]]:
         """Payloads whose digest agrees, and keys of the others."""
         good: dict[str, bytes] = {}
-        try:
-            with open(self.root / name, "rb") as f:
-                for key, entry in sorted(group, key=lambda item: item[1].offset):
-                    f.seek(entry.offset)
-                    payload = f.read(entry.length)
-                    if hashlib.sha256(payload).hexdigest() == entry.sha256:
-                        good[key] = payload
-        except OSError as e:
-            if e.errno not in (errno.ENOENT, errno.EIO):  # no permission or no file handle left is not damage
-                raise StoreError(f"{self.root / name} cannot be read: {e.strerror}. Repair that.") from e
+        with reading(self.root / name):
+            try:
+                with open(self.root / name, "rb") as f:
+                    for key, entry in sorted(group, key=lambda item: item[1].offset):
+                        f.seek(entry.offset)
+                        payload = f.read(entry.length)
+                        if hashlib.sha256(payload).hexdigest() == entry.sha256:
+                            good[key] = payload
+            except OSError as e:
+                if e.errno not in (errno.ENOENT, errno.EIO):  # no permission or no file handle left is not damage
+                    raise
         return good, [key for key, _ in group if key not in good]
 
     def _refuse_missing(self, missing: list[str]) -> None:
@@ -233,7 +236,8 @@ class Store:
             return
         if damaged := self.damaged():
             raise CorruptError(" ".join(self._quarantine(name) for name in damaged))
-        raise StoreError(f"{len(missing)} artefacts are not in {self.root}, the first is {missing[0]}. Run the study.")
+        cure = "Run the same command again to recompute them."
+        raise MissingError(f"{len(missing)} artefacts are not in {self.root}, the first is {missing[0]}. {cure}")
 
     def _quarantine(self, name: str) -> str:
         """Save the good entries of a damaged shard, move it away, and say so."""

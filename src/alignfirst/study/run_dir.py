@@ -1,0 +1,207 @@
+"""The directory of one run: who may write to it, what it holds, whether that is still what was written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from alignfirst import files
+from alignfirst.errors import InputError, RunLockedError
+from alignfirst.study import yaml_io
+from alignfirst.study.config import StudyConfig
+
+MANIFEST_VERSION = 1
+MANIFEST, CONFIG, TIMINGS, ERRORS = "manifest.json", "config.yaml", "timings.jsonl", "errors.log"
+DIGESTED = ("config.yaml", "records.jsonl", "records.csv", "statistics.json", "exhibits.json")
+LOCK, HOLDER = "run.lock", "run.lock.json"
+LIBRARIES = ("numpy", "scipy", "numba", "safetensors")
+
+
+def now() -> str:
+    """UTC, to the second, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def config_text(config: StudyConfig) -> str:
+    """What `config.yaml` holds: every key, resolved."""
+    return yaml_io.dumps(config.resolved())
+
+
+class RunDir:
+    """Paths and files of a run. Making one touches nothing; `lock` is what makes it yours."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    @property
+    def store(self) -> Path:
+        return self.path / "store"
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def manifest(self) -> dict[str, Any] | None:
+        """The manifest, or None where there is none that can be read."""
+        try:
+            found = json.loads((self.path / MANIFEST).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def changed(self, manifest: Mapping[str, Any]) -> list[str]:
+        """Names of digested files that are missing or not what the manifest says."""
+        digests = manifest.get("digests") or {}
+        return [name for name in DIGESTED if self.digest(name) is None or self.digest(name) != digests.get(name)]
+
+    def digest(self, name: str) -> str | None:
+        try:
+            return hashlib.sha256((self.path / name).read_bytes()).hexdigest()
+        except OSError:
+            return None
+
+    def timings(self) -> list[dict[str, Any]]:
+        """One dict a task that was run here, oldest first. A line that a crash cut short is left out."""
+        try:
+            text = (self.path / TIMINGS).read_text()
+        except (OSError, ValueError):
+            return []
+        found = []
+        for line in text.splitlines():
+            with suppress(ValueError):
+                value = json.loads(line)
+                if isinstance(value, dict) and {"kind", "label", "nodes", "seconds"} <= value.keys():
+                    found.append(value)
+        return found
+
+    def check(self, config: StudyConfig) -> None:
+        """Raises InputError where the directory holds another study, or things that are no study."""
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError("a run directory must be a directory", str(self.path), "Choose another --out.")
+        stored = self.path / CONFIG
+        if not stored.exists():
+            with suppress(OSError):
+                others = [p.name for p in self.path.iterdir() if not _may_stand_beside(p.name)]
+                if others:
+                    given = f"{self.path} with {others[0]} in it"
+                    raise InputError("a new run needs an empty directory", given, "Choose another --out.")
+            return
+        with files.reading(stored):
+            same = stored.read_text(errors="replace") == config_text(config)
+        if not same:
+            cure = f"Choose another --out, or remove {self.path} to start anew."
+            raise InputError("a run directory holds one study", f"{self.path}, which holds another", cure)
+
+    # -- writing ----------------------------------------------------------------------------------------------------
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file whole or not at all. Raises StoreError."""
+        files.write_atomic(self.path / name, [text.encode()])
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """As `write`; raises ValueError for a NaN or infinity."""
+        self.write(name, json.dumps(value, allow_nan=False, separators=(",", ":")) + "\n")
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        self.write(MANIFEST, json.dumps(manifest, allow_nan=False, indent=2) + "\n")
+
+    def append(self, name: str, text: str) -> None:
+        """Add whole lines to a log; a line that a crash cut short is ended first."""
+        path = self.path / name
+        with files.writing(path), open(path, "ab+") as f:
+            if f.tell():
+                f.seek(-1, os.SEEK_END)
+                if f.read(1) != b"\n":
+                    text = "\n" + text
+            f.write(text.encode())
+
+    # -- the lock ---------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the directory for this process. Raises RunLockedError at once where another holds it.
+
+        The lock is the operating system's, so that a killed holder holds nothing; `run.lock.json` only names it.
+        """
+        with files.writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / LOCK, timeout=0)
+        try:
+            with files.writing(self.path):
+                lock.acquire()
+        except Timeout:
+            raise RunLockedError(
+                f"{self.path} is in use by {_holder_text(self.path)}. Wait until it is done, or choose another --out."
+            ) from None
+        try:
+            files.sweep(self.path)
+            me = {"pid": os.getpid(), "host": socket.gethostname(), "started": now()}
+            self.write(HOLDER, json.dumps(me) + "\n")
+            yield
+        finally:
+            with suppress(OSError):
+                (self.path / HOLDER).unlink()
+            lock.release()
+
+    def holder(self) -> dict[str, Any] | None:
+        """Who works on the directory at this moment: pid, host, started; None where nobody does."""
+        if not (self.path / LOCK).exists():
+            return None
+        lock = FileLock(self.path / LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            return _holder(self.path)
+        except OSError:  # a read-only copy
+            return None
+        lock.release()
+        return None
+
+
+def _may_stand_beside(name: str) -> bool:
+    """Files of a run that was killed before it could say what it is, and what file systems and desktops leave."""
+    return name in (LOCK, HOLDER, "lost+found") or name.startswith(".") or name.endswith(files.TMP)
+
+
+def _holder(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((path / HOLDER).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _holder_text(path: Path) -> str:
+    who = _holder(path)
+    if not who:
+        return "another process"
+    return f"process {who.get('pid')} on {who.get('host')} since {who.get('started')}"
+
+
+def hardware() -> dict[str, Any]:
+    """Machine and library versions, for the record; nothing here changes a result's identity."""
+    from alignfirst.study.engine import available_cores
+
+    versions = {}
+    for name in LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    machine = {"machine": platform.machine(), "system": platform.system(), "cpu": _cpu(), "cores": available_cores()}
+    return machine | {"python": platform.python_version()} | versions
+
+
+def _cpu() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"

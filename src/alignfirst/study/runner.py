@@ -1,0 +1,272 @@
+"""A study from config to records: plan, skip what is stored, run the rest, write what came out."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import alignfirst
+from alignfirst import files, records
+from alignfirst.errors import ExitCode, InputError
+from alignfirst.records import Row
+from alignfirst.store import Store
+from alignfirst.study import cost
+from alignfirst.study.config import StudyConfig
+from alignfirst.study.engine import Progress, available_cores, execute, terminable
+from alignfirst.study.plan import Plan, plan_study
+from alignfirst.study.rows import Rows
+from alignfirst.study.run_dir import (
+    CONFIG,
+    DIGESTED,
+    ERRORS,
+    MANIFEST_VERSION,
+    TIMINGS,
+    RunDir,
+    config_text,
+    hardware,
+    now,
+)
+from alignfirst.study.schedule import Schedule
+from alignfirst.study.worker import Report, Task, load_world
+from alignfirst.worlds.protocol import World
+
+EXHIBITED_SEEDS = 5
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended. `counts` are those of the manifest; `notes` are for a person (damage found and repaired)."""
+
+    out: Path
+    status: str  # complete or partial
+    exit_code: ExitCode
+    counts: Mapping[str, int]
+    seconds: float
+    nothing_to_do: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a run would do. `seconds` is wall time on so many workers, `stages` has seconds on one core."""
+
+    cells: int
+    rows: int
+    stages: tuple[cost.StageEstimate, ...]
+    workers: int
+
+    @property
+    def nodes(self) -> int:
+        return sum(stage.total for stage in self.stages)
+
+    @property
+    def cached(self) -> int:
+        return sum(stage.cached for stage in self.stages)
+
+    @property
+    def seconds(self) -> float:
+        return sum(stage.seconds for stage in self.stages) / self.workers
+
+
+def run(
+    config: StudyConfig,
+    out: Path | str,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    command: str | None = None,
+) -> RunResult:
+    """Run a study in a directory, or finish it there: what is stored is not computed again.
+
+    `workers`: processes, by default one an available core; 0 computes in this process. `progress` is called with nodes
+    settled, nodes in all, kind of the last task, and busy workers.
+
+    Raises InputError (directory of another study), RunLockedError (another process is at work there), StoreError (the
+    disk refuses); KeyboardInterrupt and SystemExit(143) on SIGINT and SIGTERM. Whatever happens, what was stored
+    before stays, and the same call goes on from there. Cells that fail end up in the records with a reason.
+    """
+    begin = time.perf_counter()
+    workers = _workers(workers)
+    world = load_world(config.world)
+    plan, run_dir = plan_study(config, world), RunDir(out)
+    run_dir.check(config)
+    manifest = _finished(run_dir, plan)
+    if manifest is not None:
+        counts = manifest["counts"]
+        seconds = time.perf_counter() - begin
+        return RunResult(run_dir.path, "complete", ExitCode.OK, counts, seconds, nothing_to_do=True)
+    with terminable(), run_dir.lock():
+        run_dir.check(config)  # another process may have made it its own in between
+        return _Run(config, world, plan, run_dir, begin, command or _command()).go(workers, progress)
+
+
+def dry_run(config: StudyConfig, out: Path | str, workers: int | None = None) -> DryRun:
+    """What `run` would do, touching nothing. Raises InputError for the directory of another study."""
+    world = load_world(config.world)
+    plan, run_dir = plan_study(config, world), RunDir(out)
+    run_dir.check(config)
+    costs = cost.Costs(world, run_dir.timings())
+    stages = cost.estimate(plan.nodes, Store(run_dir.store).keys(), costs)
+    rows = sum(len(cell.stages) for cell in plan.cells)
+    return DryRun(len(plan.cells), rows, tuple(stages), max(1, _workers(workers)))
+
+
+def _workers(workers: int | None) -> int:
+    if workers is None:
+        return available_cores()
+    if workers < 0:
+        raise InputError("workers must be >= 0", workers, "Use 1 or more; 0 computes in this process.")
+    return workers
+
+
+def _command() -> str:
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _finished(run_dir: RunDir, plan: Plan) -> dict[str, Any] | None:
+    """The manifest, if everything that this plan leads to is there and as it was written. Touches nothing."""
+    manifest = run_dir.manifest()
+    if manifest is None or manifest.get("status") != "complete":
+        return None
+    same = manifest.get("plan_digest") == plan.digest and manifest.get("version") == alignfirst.__version__
+    if not same or run_dir.changed(manifest):
+        return None
+    return manifest if plan.nodes.keys() <= Store(run_dir.store).keys() else None
+
+
+class _Run:
+    """One call of `run` that has work to do and holds the lock."""
+
+    def __init__(
+        self, config: StudyConfig, world: World, plan: Plan, run_dir: RunDir, begin: float, command: str
+    ) -> None:
+        self.config, self.world, self.plan, self.run_dir = config, world, plan, run_dir
+        self.begin, self.command, self.started = begin, command, now()
+        self.store = Store(run_dir.store)
+        self.earlier = run_dir.manifest() or {}
+
+    def go(self, workers: int, progress: Progress | None) -> RunResult:
+        self._announce()
+        files.sweep(self.store.root)
+        notes = tuple(self.store.heal())
+        stored = self.store.keys() & self.plan.nodes.keys()
+        schedule = self._schedule(stored)
+        try:
+            self._execute(schedule, workers, len(stored), progress)
+        except (KeyboardInterrupt, SystemExit):
+            self._write_manifest("interrupted", self._counts(schedule, [], len(stored)), self._earlier_digests())
+            raise
+        rows = self._write(schedule)
+        counts = self._counts(schedule, rows, len(stored))
+        status = "partial" if schedule.failures else "complete"
+        self._write_manifest(status, counts, {name: self.run_dir.digest(name) for name in DIGESTED})
+        code = ExitCode.OK if status == "complete" else ExitCode.PARTLY_FAILED if counts["rows_ok"] else ExitCode.FAILED
+        return RunResult(self.run_dir.path, status, code, counts, time.perf_counter() - self.begin, notes=notes)
+
+    def _announce(self) -> None:
+        """Say whose directory this is before any work. Should the run be cut short, its manifest already says so.
+
+        Records of an earlier run that ended partly failed stay readable until new ones take their place.
+        """
+        if not (self.run_dir.path / CONFIG).exists():
+            self.run_dir.write(CONFIG, config_text(self.config))
+        self._write_manifest("interrupted", self.earlier.get("counts") or {}, self._earlier_digests(), finished=False)
+
+    def _earlier_digests(self) -> Mapping[str, str | None]:
+        return self.earlier.get("digests") or {CONFIG: self.run_dir.digest(CONFIG)}
+
+    def _schedule(self, stored: set[str]) -> Schedule:
+        costs = cost.Costs(self.world, self.run_dir.timings())
+        return Schedule(self.plan.nodes, self.plan.nodes.keys() - stored, self.world, costs.seconds)
+
+    def _execute(self, schedule: Schedule, workers: int, stored: int, progress: Progress | None) -> None:
+        total = len(self.plan.nodes)
+
+        def on_report(task: Task, report: Report, worker: int, busy: int) -> None:
+            self.run_dir.append(TIMINGS, _timing(task, report, worker))
+            if report.traces:
+                self.run_dir.append(ERRORS, "".join(f"{now()} {task.kind} {task.label}\n{t}\n" for t in report.traces))
+            if progress is not None:
+                progress(stored + schedule.settled, total, task.kind, busy)
+
+        if progress is not None:
+            progress(stored, total, "", 0)
+        execute(schedule, self.world, self.config.world, self.store, workers, on_report)
+        self.store.refresh()
+
+    def _write(self, schedule: Schedule) -> list[Row]:
+        from alignfirst import stats  # imports SciPy
+
+        artefacts = self.store.get_many(self.plan.nodes.keys() & self.store.keys())
+        preset = self.config.preset
+        rows = Rows(self.plan, preset, artefacts, schedule.failures, schedule.blocked).build()
+        text = records.to_jsonl(rows)
+        self.run_dir.write("records.jsonl", text)
+        self.run_dir.write("records.csv", records.to_csv(rows, records.columns(self.plan.varied)))
+        plain = [json.loads(line) for line in text.splitlines()]  # as a reader of the file will see them
+        self.run_dir.write_json("statistics.json", stats.summarise(plain, self.plan.varied))
+        shown = {
+            stage.model: artefacts[stage.model]
+            for cell in self.plan.cells
+            if cell.seed in self.plan.seeds[:EXHIBITED_SEEDS]
+            for stage in cell.stages
+            if stage.model in artefacts
+        }
+        self.run_dir.write_json("exhibits.json", self.world.exhibits(self.config, shown))
+        return rows
+
+    def _counts(self, schedule: Schedule, rows: list[Row], reused: int) -> dict[str, int]:
+        """nodes = reused + computed + failed + blocked."""
+        return {
+            "cells": len(self.plan.cells),
+            "rows": len(rows),
+            "rows_ok": sum(row["status"] == "ok" for row in rows),
+            "nodes": len(self.plan.nodes),
+            "reused": reused,
+            "computed": schedule.computed,
+            "failed": len(schedule.failures),
+            "blocked": len(schedule.blocked),
+        }
+
+    def _write_manifest(
+        self, status: str, counts: Mapping[str, int], digests: Mapping[str, str | None], finished: bool = True
+    ) -> None:
+        self.run_dir.write_manifest(
+            {
+                "manifest_version": MANIFEST_VERSION,
+                "schema_version": records.SCHEMA_VERSION,
+                "name": self.config.name,
+                "preset": self.config.preset,
+                "world": self.plan.world,
+                "version": alignfirst.__version__,
+                "command": self.command,
+                "plan_digest": self.plan.digest,
+                "status": status,
+                "counts": counts,
+                "varied": self.plan.varied,
+                "seeds": self.plan.seeds,
+                "digests": digests,
+                "hardware": hardware(),
+                "started": self.started,
+                "finished": now() if finished else None,
+                "seconds": round(time.perf_counter() - self.begin, 3) if finished else None,
+            }
+        )
+
+
+def _timing(task: Task, report: Report, worker: int) -> str:
+    line = {
+        "kind": task.kind,
+        "label": task.label,
+        "nodes": len(task.nodes),
+        "seconds": report.seconds,
+        "cpu_seconds": report.cpu_seconds,
+        "peak_rss_mb": report.peak_rss_mb,
+        "worker": worker,
+    }
+    return json.dumps(line) + "\n"
