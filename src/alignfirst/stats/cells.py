@@ -12,6 +12,7 @@ from alignfirst.stats.table import KEYS, METRICS, Table, number, numbers, tabula
 MEANS = (
     "exact_reward",
     "exact_target_mass",
+    "exact_kl",
     "predicted_reward",
     "predicted_target_mass",
     "beta_c",
