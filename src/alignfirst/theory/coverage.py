@@ -1,7 +1,7 @@
 """What a model covers: precision, recall, KL, coverage profile, draws that show a behaviour, and which trap it is in.
 
 Arrays in, arrays out. All logarithms are natural, in nats. Fields on a grid are [..., n, m]; samples are [..., N].
-Precision and recall as likelihoods: Cha and Cho, arXiv 2505.13111, section 3.
+Precision and recall as likelihoods: Cha and Cho, arXiv 2505.13111.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Estimate(NamedTuple):
 
 
 def expectation(mass: FloatArray, values: FloatArray) -> FloatArray:
-    """sum of mass * values over the grid, [..., n, m] -> [...]; where there is no mass, no value counts, not even -inf."""
+    """sum of mass * values over a grid, [..., n, m] -> [...]; where there is no mass no value counts, not even -inf."""
     with np.errstate(invalid="ignore"):
         products = mass * values
     return np.asarray(np.where(mass > 0, products, 0.0).sum((-2, -1)))

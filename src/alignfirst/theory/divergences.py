@@ -27,9 +27,9 @@ def forward_kl(logp_teacher: FloatArray, logp_student: FloatArray) -> FloatArray
 
 
 def reverse_kl(logp_teacher: FloatArray, logp_student: FloatArray) -> FloatArray:
-    """KL(student || teacher) per token, [..., V] -> [...]: mode-seeking (Gu et al. 2024, MiniLLM, eq. 2).
+    """KL(student || teacher) per token, [..., V] -> [...]: mode-seeking (Gu et al. 2024, MiniLLM).
 
-    On-policy distillation takes it at the prefixes of the student's own samples (Agarwal et al. 2024, GKD, eq. 3).
+    On-policy distillation takes it at the prefixes of the student's own samples (Agarwal et al. 2024, GKD).
     """
     return _kl(logp_student, logp_teacher)
 
@@ -43,7 +43,7 @@ def _kl(logp: FloatArray, logq: FloatArray) -> FloatArray:
 def topk_forward_kl(logp_teacher: FloatArray, logp_student: FloatArray, k: int, tail: bool = True) -> FloatArray:
     """Forward KL from the teacher's k likeliest tokens, for teachers whose full distribution is too large to keep.
 
-    [..., V] -> [...]. With `tail` all other tokens are one bucket, of their summed mass on either side: merging outcomes
+    [..., V] -> [...]. With `tail` all other tokens are one bucket, of their summed mass on either side: merging
     can only lose information (data processing), so this bounds the full KL from below, and equals it from k = V - 1 on.
     Without `tail` the k terms alone, which bound nothing and may be negative: some trainers use them, so compare.
     """
@@ -75,7 +75,8 @@ def per_sequence(per_token: FloatArray, mask: NDArray[np.bool_] | None = None) -
 def sequence_nll(logp_tokens: FloatArray, mask: NDArray[np.bool_] | None = None) -> FloatArray:
     """-log student(y) of teacher samples y, from log-probabilities of their tokens, [..., L] -> [...].
 
-    Sequence-level distillation (Kim and Rush 2016). Its mean over teacher samples is KL(teacher || student) over whole sequences plus the teacher's entropy, a constant.
+    Sequence-level distillation (Kim and Rush 2016). Its mean over teacher samples is KL(teacher ||
+    student) over whole sequences plus the teacher's entropy, a constant.
     """
     return -per_sequence(logp_tokens, mask)
 
@@ -85,6 +86,7 @@ def reverse_kl_of_samples(
 ) -> FloatArray:
     """log student(y) - log teacher(y) of student samples y, [..., L] -> [...].
 
-    Its mean estimates the reverse KL of whole sequences: unbiased, and noisier than summing the per-token `reverse_kl` at the same prefixes, whose mean is the same.
+    Its mean estimates the reverse KL of whole sequences: unbiased, and noisier than summing the per-token
+    `reverse_kl` at the same prefixes, whose mean is the same.
     """
     return per_sequence(logp_student_tokens, mask) - per_sequence(logp_teacher_tokens, mask)
