@@ -71,8 +71,8 @@ class World(Protocol):
 
     def run(self, nodes: Sequence[Node], load: Load) -> list[Outcome]: ...
 
-    def exhibits(self, models: Mapping[str, Artefact]) -> dict[str, Json]:
-        """What the report may show of each model (mixtures: parameters; text: samples), by node key."""
+    def exhibits(self, config: Any, models: Mapping[str, Artefact]) -> dict[str, Json]:
+        """Content of exhibits.json: what the report may show of models (mixtures: parameters; text: samples)."""
         ...
 
 

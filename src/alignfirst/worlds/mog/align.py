@@ -26,6 +26,8 @@ class AlignSettings:
     learning_rate: float
     min_sd: float
     stored_pairs: int
+    targets: F32  # [M, 2] centres of T
+    radius: float
     occurrence: int  # which align stage of its recipe: a second one draws other noise
 
 
@@ -82,14 +84,14 @@ class Policy:
         kernel.adam(self.theta, self.gradient, self.m, self.v, self.steps, learning_rate, np.log(min_sd))
 
 
-def align(runs: Runs, oracle: Oracle, labels: Labels, radius: float, s: AlignSettings) -> AlignInfo:
+def align(runs: Runs, oracle: Oracle, labels: Labels, s: AlignSettings) -> AlignInfo:
     """Train every run for `s.updates` updates. Nothing in a run depends on which runs stand beside it."""
     policy = Policy(runs.initial, s.samples)
-    draws = TargetDraws(oracle, radius, len(runs.beta))
+    draws = TargetDraws(s.targets, s.radius, len(runs.beta))
     batches = {"rollouts": rollouts, "pairs-online": online_pairs, "pairs-offline": offline_pairs}[s.algorithm.data]
     reuse = s.epochs if s.algorithm.reuses_batches else 1
     source = batches(runs, policy, oracle, labels, draws, s)
-    batch, advantage_of, logp_old = None, None, None
+    batch, shaped, logp_old = None, None, None
     for update in range(s.updates):
         fresh = update % reuse == 0
         if fresh:
@@ -102,8 +104,8 @@ def align(runs: Runs, oracle: Oracle, labels: Labels, radius: float, s: AlignSet
             assert batch.reward is not None
             if fresh:
                 logp_old = logp.copy()
-                advantage_of = shaped_reward(batch.reward, logp, batch.logp_ref, runs.beta)
-            c = s.algorithm.coefficients(advantage_of, logp - logp_old, s.group)
+                shaped = shaped_reward(batch.reward, logp, batch.logp_ref, runs.beta)
+            c = s.algorithm.coefficients(shaped, logp - logp_old, s.group)
         policy.ascend(batch.x, c, s.learning_rate, s.min_sd)
     return AlignInfo(policy.theta, draws.count, draws.seen)
 
@@ -112,8 +114,8 @@ def pair_coefficients(algorithm: Algorithm, logp: F32, batch: Batch, b: F32) -> 
     """Winner and loser coefficients back in the order of the samples: [R, N]."""
     assert batch.first_wins is not None
     first, half = batch.first_wins, logp.shape[1] // 2
-    ratio = logp - batch.logp_ref
-    difference = ratio[:, :half] - ratio[:, half:]
+    ref = batch.logp_ref
+    difference = margin(logp[:, :half], logp[:, half:], ref[:, :half], ref[:, half:])
     c_w, c_l = algorithm.coefficients(np.where(first, difference, -difference), b)
     return np.concatenate([np.where(first, c_w, c_l), np.where(first, c_l, c_w)], axis=1)
 
@@ -121,8 +123,8 @@ def pair_coefficients(algorithm: Algorithm, logp: F32, batch: Batch, b: F32) -> 
 class TargetDraws:
     """Counts samples within the radius of a target, for every run."""
 
-    def __init__(self, oracle: Oracle, radius: float, runs: int) -> None:
-        self.centres = np.unique(np.concatenate(oracle.targets), axis=0)
+    def __init__(self, centres: F32, radius: float, runs: int) -> None:
+        self.centres = centres
         self.radius2 = np.float32(radius * radius)
         self.count = np.zeros(runs, np.int64)
         self.seen = 0
@@ -163,7 +165,7 @@ def offline_pairs(
     points = np.empty((len(runs.beta), 2, 2 * stored), np.float32)  # first members, then second members
     kernel.sample(runs.pair_source, u, z, runs.row, points)
     draws.add(points)
-    judged = next(streams.label_noise(runs.seeds, s.occurrence, stored))
+    judged = streams.label_noise_once(runs.seeds, s.occurrence, stored)
     first = labels.first_preferred(oracle.each(points), oracle, judged[runs.row])
     logp_ref = log_density(runs.reference, points)
     for picks in streams.minibatches(runs.seeds, s.occurrence, stored, s.samples // 2):
@@ -179,6 +181,3 @@ def log_density(theta: F32, x: F32) -> F32:
     out = np.empty((x.shape[0], x.shape[2]), np.float32)
     kernel.log_density(theta, x, out)
     return out
-
-
-__all__ = ["AlignInfo", "AlignSettings", "Runs", "align", "margin"]

@@ -56,7 +56,7 @@ def exp32(x: Any) -> Any:
 def log32(x: Any) -> Any:
     """log x for normal x > 0, to 3e-7 absolute near 1 and relative elsewhere. Cephes' logf polynomial."""
     bits = _bits_of(x)
-    exponent = ((bits - np.int32(0x3F3504F3)) >> np.int32(23))  # m in [sqrt(1/2), sqrt(2))
+    exponent = (bits - np.int32(0x3F3504F3)) >> np.int32(23)  # m in [sqrt(1/2), sqrt(2))
     f = _float_of(bits - (exponent << np.int32(23))) - np.float32(1.0)
     p = np.float32(7.0376836292e-2)
     p = p * f - np.float32(1.1514610310e-1)

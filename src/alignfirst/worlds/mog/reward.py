@@ -43,6 +43,11 @@ class Oracle:
             return np.asarray(rewards[0])
         return np.tensordot(self.weights.astype(np.float32), rewards, 1)
 
+    def on_points(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Any array of points [..., 2] -> reward [...]."""
+        x = np.ascontiguousarray(points.reshape(1, -1, 2).transpose(0, 2, 1), dtype=np.float32)
+        return np.asarray(self(x), dtype=float).reshape(points.shape[:-1])
+
 
 @dataclass(frozen=True)
 class Labels:

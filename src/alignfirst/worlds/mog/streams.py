@@ -12,7 +12,10 @@ import numpy as np
 from numpy.random import Generator, Philox, SeedSequence
 from numpy.typing import NDArray
 
-PURPOSES = ("p_star", "sft-starts", "distil", "distil-starts", "rehearsal", "rollouts", "choices", "pairs", "labels", "batches")
+PURPOSES = (
+    *("p_star", "sft-starts", "distil", "distil-starts", "rehearsal"),
+    *("rollouts", "choices", "pairs", "labels", "batches"),
+)
 CHUNK = 50  # updates of noise held at a time: a few megabytes
 
 
@@ -21,7 +24,9 @@ def stream(seed: int, purpose: str, occurrence: int = 0) -> Generator:
     return Generator(Philox(SeedSequence((seed, PURPOSES.index(purpose), occurrence))))
 
 
-def draws(seeds: Sequence[int], purpose: str, occurrence: int, n: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def draws(
+    seeds: Sequence[int], purpose: str, occurrence: int, n: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """What `kernel.sample` needs to draw n points a seed: uniforms u[S, n] and normals z[S, 2, n]."""
     streams = [stream(s, purpose, occurrence) for s in seeds]
     u = np.stack([g.random(n, dtype=np.float32) for g in streams])
@@ -39,6 +44,11 @@ def rollout_noise(
         u = np.stack([g.random((CHUNK, n), dtype=np.float32) for g in choices], axis=1)  # [CHUNK, S, n]
         z = np.stack([g.standard_normal((CHUNK, 2, n), dtype=np.float32) for g in normals], axis=1)
         yield from zip(u, z, strict=True)
+
+
+def label_noise_once(seeds: Sequence[int], occurrence: int, pairs: int) -> NDArray[np.float32]:
+    """The same for pairs that are labelled once: [S, 2, pairs]."""
+    return np.stack([stream(s, "labels", occurrence).random((2, pairs), dtype=np.float32) for s in seeds])
 
 
 def label_noise(seeds: Sequence[int], occurrence: int, pairs: int) -> Iterator[NDArray[np.float32]]:
