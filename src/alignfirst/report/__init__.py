@@ -1,0 +1,28 @@
+"""The report of a run: a page, a summary and static figures. Reads what the run wrote; never recomputes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["build"]
+
+
+def build(run_dir: Path) -> Path:
+    """Write report.html, summary.md and figures/ of a finished or partial run; return the path of the page.
+
+    Raises StoreError where a file of the run is missing or is not the one that the run wrote.
+    """
+    from alignfirst.report.figures import draw
+    from alignfirst.report.files import write
+    from alignfirst.report.html import page
+    from alignfirst.report.load import load
+    from alignfirst.report.summary import summary
+    from alignfirst.report.verdict import verdict
+
+    run = load(Path(run_dir))
+    words = verdict(run)
+    figures = draw(run)
+    write(run.path / "summary.md", summary(run, words, figures).encode())
+    path = run.path / "report.html"
+    write(path, page(run, words).encode())
+    return path

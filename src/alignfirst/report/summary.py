@@ -1,0 +1,101 @@
+"""The verdict as Markdown: what a pull request, a notebook or a terminal can show."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from alignfirst.report.figures import Drawn
+from alignfirst.report.load import Run
+from alignfirst.report.verdict import VERDICTS, Verdict
+from alignfirst.report.words import count, number, seconds_text, visible
+
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&!$])")
+
+
+def plain(text: object) -> str:
+    """Foreign text in Markdown: on one line, hidden characters shown, nothing in it is markup."""
+    return _MARKUP.sub(r"\\\1", " ".join(visible(str(text)).split()))
+
+
+def summary(run: Run, verdict: Verdict, figures: Sequence[Drawn]) -> str:
+    """The verdict, the two orders beside each other, the claims, the windows, the figures and how to make it again."""
+    parts = [
+        f"# {plain(run.manifest.get('name'))}: align before you distil?",
+        f"**{plain(verdict.headline)}**",
+        *_tiles(verdict),
+        *(plain(n) for n in verdict.notes),
+        *_orders(verdict),
+        *_claims(verdict),
+        *_windows(verdict),
+        *_figures(figures),
+        _provenance(run),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _tiles(verdict: Verdict) -> list[str]:
+    return ["\n".join(f"- **{plain(t.value)}**: {plain(t.caption)}" for t in verdict.tiles)] if verdict.tiles else []
+
+
+def _orders(verdict: Verdict) -> list[str]:
+    if not verdict.key_rows:
+        return []
+    head = ["algorithm", "align-distil", "distil-align", "difference in reward", "95 % interval", "seeds won", "target precision, nats"]
+    rows = [
+        [
+            r.label + (" (no beta)" if r.beta == "no beta" else ""), r.first, r.second, r.difference,
+            "none below 5 seeds" if r.low == "–" else f"[{r.low}, {r.high}]", r.won, r.precision,
+        ]
+        for r in verdict.key_rows
+    ]  # fmt: skip
+    left = verdict.key_rows_left_out
+    return [
+        f"## The two orders at beta {verdict.key_beta}" if verdict.key_beta else "## The two orders",
+        _table(head, rows),
+        *([f"{left} more rows are in statistics.json."] if left else []),
+    ]
+
+
+def _claims(verdict: Verdict) -> list[str]:
+    if not verdict.lines:
+        return []
+    rows = [
+        [line.statement, *(str(line.counts[v]) for v in VERDICTS), line.strongest or "–", line.against or "–"]
+        for line in verdict.lines
+    ]
+    head = ["claim", "holds", "undecided", "reversed", "too few seeds", "largest effect", "reversed for"]
+    return ["## Claims, over all settings", _table(head, rows)]
+
+
+def _windows(verdict: Verdict) -> list[str]:
+    if not verdict.windows:
+        return []
+    rows = [
+        [
+            w.label, "none" if w.low is None or w.high is None else f"{number(w.low)} to {number(w.high)}", w.observed, w.kinds,
+        ]
+        for w in verdict.windows
+    ]  # fmt: skip
+    head = ["algorithm", "theory: beta", "training: beta", "kinds of trap, pairs of seed and beta"]
+    return ["## Where in beta the low-recall trap is", _table(head, rows)]
+
+
+def _figures(figures: Sequence[Drawn]) -> list[str]:
+    return ["## Figures", *(f"![{plain(f.question)}](figures/{f.name}.svg)" for f in figures)] if figures else []
+
+
+def _provenance(run: Run) -> str:
+    m = run.manifest
+    counts = ", ".join(f"{n} {plain(k)}" for k, n in run.counts.items())
+    lines = [
+        f"command: {plain(m.get('command'))}",
+        f"alignfirst {plain(m.get('version'))}, {plain(m.get('status'))}, {count(len(m.get('seeds') or []), 'seed')}, {counts}",
+        f"{seconds_text(m.get('seconds'))}; the page is report.html, all numbers are in records.csv and statistics.json",
+    ]
+    return "## Made by\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *([plain(x) for x in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
