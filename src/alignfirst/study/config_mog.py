@@ -103,8 +103,7 @@ class Align(Section):
     samples: Whole = option(256, ge=4, le=16_384)
     group_size: Whole = option(8, "Groups compare samples with each other: at least 2.", ge=2)
     ppo_epochs: Whole = option(4, ge=1, le=100)
-    clip: Real = option(0.2, "PPO's usual clip is 0.2.", gt=0, lt=1)
-    min_std: Real = option(0.02, "A floor on standard deviations, such as 0.02.", ge=1e-3, le=1)
+    min_sd: Real = option(0.02, "A floor on standard deviations, such as 0.02.", ge=1e-3, le=1)
     reference: Literal["start", "sft"] = "start"
 
     @model_validator(mode="after")

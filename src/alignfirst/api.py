@@ -1,0 +1,123 @@
+"""The Python interface: run a study, open a run, compare two."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignfirst.errors import InputError, StoreError
+from alignfirst.records import Row
+
+if TYPE_CHECKING:
+    from alignfirst.report.load import Run as Content
+    from alignfirst.study.config import StudyConfig
+    from alignfirst.study.engine import Progress
+    from alignfirst.study.presets import Source
+
+RUNS = Path("runs")
+VERDICTS = ("holds", "reversed", "undecided", "insufficient")
+
+
+class Run:
+    """A run on disk. Its files are read once, when they are first asked for, and checked against their digests.
+
+    Every attribute raises StoreError where a file is missing, damaged or of a run that was cut short.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, {self.status}, {len(self.records)} records)"
+
+    @cached_property
+    def _content(self) -> Content:
+        from alignfirst.report.load import load
+
+        return load(self.path)
+
+    @property
+    def status(self) -> str:
+        """complete, partial (some cells failed; the records say why) or interrupted."""
+        return str(self.manifest["status"])
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """Version, command, counts, hardware, digests."""
+        return self._content.manifest
+
+    @property
+    def records(self) -> list[Row]:
+        """One dict per cell and stage; `alignfirst.records.COLUMNS` says what each column means."""
+        return self._content.rows
+
+    @property
+    def statistics(self) -> Mapping[str, Any]:
+        """Cells, paired differences, claims and windows, as in `statistics.json`."""
+        return self._content.statistics
+
+    @property
+    def claims(self) -> list[dict[str, Any]]:
+        """One dict per claim and setting, with estimate, interval, Holm-corrected p and verdict."""
+        return list(self.statistics["claims"])
+
+    @cached_property
+    def config(self) -> StudyConfig:
+        """The study as it was run."""
+        from alignfirst.study import yaml_io
+        from alignfirst.study.config import from_mapping
+
+        return from_mapping(yaml_io.loads(self._content.config, str(self.path / "config.yaml")))
+
+    def verdicts(self) -> list[dict[str, Any]]:
+        """Per claim: its id, its statement, and in how many settings it holds, is reversed, undecided, insufficient."""
+        counts: dict[tuple[str, str], Counter[str]] = {}
+        for claim in self.claims:
+            counts.setdefault((claim["claim"], claim["statement"]), Counter())[claim["verdict"]] += 1
+        return [
+            {"claim": name, "statement": statement, **{verdict: count[verdict] for verdict in VERDICTS}}
+            for (name, statement), count in counts.items()
+        ]
+
+    def report(self) -> Path:
+        """Build report.html, summary.md and figures/ in the run directory; return the page's path."""
+        from alignfirst import report
+
+        return report.build(self.path)
+
+
+def run(
+    config: Source,
+    *,
+    out: str | Path | None = None,
+    workers: int | None = None,
+    set: Mapping[str, Any] | Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Run:
+    """Run a study, or finish it where it was cut short: what is stored is not computed again.
+
+    `config`: a preset's name, a YAML file's path, a mapping (which may say `extends`) or a StudyConfig. `set` sets
+    dotted keys on top. `out` is the run directory, by default runs/NAME. `workers`: processes, by default one an
+    available core.
+
+    Raises InputError, RunLockedError or StoreError. Cells that fail end up in the records with a reason, and the
+    run's status is `partial` then.
+    """
+    from alignfirst.study import presets, runner
+
+    study = presets.load(config, set)
+    result = runner.run(study, RUNS / study.name if out is None else Path(out), workers, progress)
+    return Run(result.out)
+
+
+def load(path: str | Path) -> Run:
+    """A run that is on disk. Raises InputError where there is none, StoreError where it is damaged."""
+    run = Run(path)
+    if not (run.path / "manifest.json").is_file():
+        raise InputError("a run directory must hold a manifest.json", str(path), "`alignfirst ls` lists runs.")
+    if run.manifest.get("status") == "interrupted" and not (run.path / "records.jsonl").exists():
+        raise StoreError(f"{path} was interrupted before it had records. Run the same command again to finish it.")
+    return run

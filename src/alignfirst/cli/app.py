@@ -1,0 +1,83 @@
+"""The application: its commands, and what happens when one fails."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from alignfirst import __version__
+from alignfirst.cli import compare, ls, presets, report, run, show, status
+from alignfirst.cli.out import complain
+from alignfirst.errors import AlignfirstError, ExitCode, shorten
+
+DEBUG = "ALIGNFIRST_DEBUG"
+
+
+@contextmanager
+def guard() -> Iterator[None]:
+    """Turn what a command may raise into one clean message and an exit code; with ALIGNFIRST_DEBUG=1, a traceback."""
+    debug = os.environ.get(DEBUG, "") not in {"", "0"}
+    try:
+        yield
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except AlignfirstError as e:
+        if debug:
+            raise
+        complain(str(e))
+        raise SystemExit(e.exit_code) from e
+    except KeyboardInterrupt as e:
+        complain("interrupted. What was finished is kept: the same command again goes on from there.")
+        raise SystemExit(ExitCode.INTERRUPTED) from e
+    except BrokenPipeError as e:  # `alignfirst ls | head`: nobody is reading any more
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(ExitCode.FAILED) from e
+    except Exception as e:
+        if debug:
+            raise
+        complain(f"unexpected {type(e).__name__}: {shorten(str(e), 300)}")
+        complain(f"this is a fault of alignfirst {__version__}. {DEBUG}=1 shows where; please report it with that.")
+        raise SystemExit(ExitCode.FAILED) from e
+
+
+class Command(TyperCommand):
+    """A command that fails in words."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with guard():
+            return super().invoke(ctx)
+
+
+app = typer.Typer(
+    name="alignfirst",
+    help="Align before you distil? Run both orders, see where the order matters, and know why.",
+    epilog="Start with: alignfirst run mog-quick",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (run.run, report.report, compare.compare, ls.ls, status.status, presets.presets, show.show):
+    app.command(cls=Command)(command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"alignfirst {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass

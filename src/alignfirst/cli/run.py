@@ -1,0 +1,153 @@
+"""`alignfirst run`: a study from its config to its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from alignfirst.cli import out
+from alignfirst.cli.places import MANIFEST, RUNS, StudyName
+from alignfirst.errors import AlignfirstError, ExitCode
+
+if TYPE_CHECKING:
+    from alignfirst.study.config import StudyConfig
+    from alignfirst.study.runner import RunResult
+
+REPORT, SUMMARY, RECORDS = "report.html", "summary.md", "records.csv"
+
+
+def run(
+    study: StudyName,
+    set_: out.Sets = None,
+    out_: Annotated[Path | None, typer.Option("--out", help="The run directory; by default runs/NAME.")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Processes; by default one an available core. 0: in this process.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Build the report at the end.")] = True,
+    json: out.Json = False,
+) -> None:
+    """Run a study, or finish it.
+
+    What was computed before is not computed again.
+    """
+    from alignfirst.study import presets
+
+    config = presets.load(study, set_ or ())
+    where = RUNS / config.name if out_ is None else out_
+    if dry_run:
+        _dry_run(config, where, workers, json)
+        return
+    result = _run(config, where, workers)
+    page = _report(result) if report and result.exit_code != ExitCode.FAILED else None
+    _print(config, result, page, json)
+    raise typer.Exit(result.exit_code)
+
+
+def _run(config: StudyConfig, where: Path, workers: int | None) -> RunResult:
+    from alignfirst.cli.progress import progress
+    from alignfirst.study import runner
+
+    with progress(config.name) as advance:
+        result = runner.run(config, where, workers, advance)
+    for note in result.notes:
+        out.note(f"note: {note}")
+    lost = result.counts.get("failed", 0) + result.counts.get("blocked", 0)
+    if lost and not result.nothing_to_do:
+        nodes = result.counts["nodes"]
+        out.complain(f"{lost} of {nodes} steps failed or had to be left out; the records' column `error` says why.")
+    return result
+
+
+def _report(result: RunResult) -> Path | None:
+    """The page, built unless it is there and newer than the run. A report that fails does not fail the run."""
+    from alignfirst import report
+
+    page = result.out / REPORT
+    if result.nothing_to_do and _newer(page, result.out / MANIFEST) and (result.out / SUMMARY).exists():
+        return page
+    try:
+        return report.build(result.out)
+    except AlignfirstError as e:
+        out.complain(f"no report: {e}")
+        return None
+
+
+def _newer(path: Path, than: Path) -> bool:
+    try:
+        return path.stat().st_mtime_ns >= than.stat().st_mtime_ns
+    except OSError:
+        return False
+
+
+def _print(config: StudyConfig, result: RunResult, page: Path | None, json: bool) -> None:
+    from alignfirst.api import Run
+
+    verdicts = Run(result.out).verdicts()
+    paths = {"run": result.out, "records": result.out / RECORDS, "report": page}
+    if json:
+        value: dict[str, Any] = {
+            "name": config.name,
+            "status": result.status,
+            "nothing_to_do": result.nothing_to_do,
+            "seconds": round(result.seconds, 3),
+            "counts": dict(result.counts),
+            "claims": verdicts,
+            "paths": {name: None if path is None else str(path) for name, path in paths.items()},
+        }
+        out.as_json(value)
+        return
+    counts = result.counts
+    work = (
+        "nothing to do" if result.nothing_to_do else f"{counts['computed']} steps computed, {counts['reused']} reused"
+    )
+    took = out.duration(result.seconds)
+    out.line(f"{config.name}: {result.status}, {counts['cells']} cells, {counts['rows']} records, {work}, {took}")
+    print_claims(verdicts)
+    for name, path in paths.items():
+        if path is not None:
+            out.line(f"{name:<8}", path)
+
+
+def print_claims(verdicts: list[dict[str, Any]]) -> None:
+    """In how many settings each claim of the paper holds."""
+    from alignfirst.api import VERDICTS
+
+    if verdicts:
+        rows = [(v["statement"], *(v[verdict] for verdict in VERDICTS)) for v in verdicts]
+        out.table(("claim (settings judged)", *VERDICTS), rows, right=VERDICTS)
+    else:
+        out.line("No claims: they compare align-distil with distil-align, and this study does not have both.")
+
+
+def _dry_run(config: StudyConfig, where: Path, workers: int | None, json: bool) -> None:
+    from alignfirst.study import runner
+
+    plan = runner.dry_run(config, where, workers)
+    if json:
+        stages = [
+            {
+                "kind": s.kind,
+                "steps": s.total,
+                "stored": s.cached,
+                "to_run": s.to_run,
+                "core_seconds": round(s.seconds, 3),
+            }
+            for s in plan.stages
+        ]
+        value = {
+            "name": config.name,
+            "out": str(where),
+            "cells": plan.cells,
+            "rows": plan.rows,
+            "workers": plan.workers,
+        }
+        out.as_json(value | {"stages": stages, "seconds": round(plan.seconds, 3)})
+        return
+    out.line(f"{config.name} in {where}: {plan.cells} cells, {plan.rows} records")
+    header = ("stage", "steps", "stored", "to run", "core time")
+    rows = [(s.kind, s.total, s.cached, s.to_run, out.duration(s.seconds)) for s in plan.stages]
+    out.table(header, rows, right=header[1:])
+    out.line(f"about {out.duration(plan.seconds)} on {plan.workers} worker(s), compiling and report not counted")

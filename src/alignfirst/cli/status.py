@@ -1,0 +1,65 @@
+"""`alignfirst status`: how one run stands, and whether its files are those that were written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from alignfirst.cli import out
+from alignfirst.cli.ls import summary
+from alignfirst.cli.places import RunPath, run_path
+from alignfirst.errors import AlignfirstError
+
+
+def status(run: RunPath, json: out.Json = False) -> None:
+    """Show how a run stands."""
+    path = run_path(run)
+    found = summary(path) | {"changed_files": _changed(path), "stored": None}
+    if found["status"] != "complete":
+        found["stored"] = _stored(path)
+    if json:
+        out.as_json(found)
+        return
+    out.line(f"{found['path']}: {found['status']}")
+    for name, value in _lines(found):
+        out.line(f"  {name:<9}", value)
+
+
+def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
+    lines = [("preset", found["preset"]), ("started", found["started"]), ("took", out.duration(found["seconds"]))]
+    if found["counts"]:
+        lines.append(("counts", ", ".join(f"{value} {name}" for name, value in found["counts"].items())))
+    if found["stored"]:
+        lines.append(("stored", f"{found['stored']['steps']} of {found['stored']['of']} steps"))
+    if found["holder"]:
+        lines.append(("held by", f"process {found['holder'].get('pid')} on {found['holder'].get('host')}"))
+    if found["changed_files"]:
+        cure = "run the same command again to rebuild them"
+        lines.append(("damaged", f"{', '.join(found['changed_files'])}: {cure}"))
+    elif found["status"] == "interrupted":
+        lines.append(("next", "run the same command again to finish it"))
+    return lines
+
+
+def _changed(path: Path) -> list[str]:
+    """Files that are not as the manifest says; nothing to compare with before records were written."""
+    from alignfirst.study.run_dir import RunDir
+
+    run_dir = RunDir(path)
+    manifest = run_dir.manifest()
+    if manifest is None:
+        return []
+    digests = manifest.get("digests")
+    written = digests if isinstance(digests, dict) else {}
+    return [name for name in run_dir.changed(manifest) if written.get(name)]
+
+
+def _stored(path: Path) -> dict[str, int] | None:
+    """How much of an unfinished run is in its store."""
+    from alignfirst.study import presets, runner
+
+    try:
+        plan = runner.dry_run(presets.load(path / "config.yaml"), path)
+    except AlignfirstError:
+        return None
+    return {"steps": plan.cached, "of": plan.nodes}
