@@ -6,7 +6,7 @@ with and without the trouble.
 TOY_FAIL = JSON list of {"kind", "seed"?, "how": failure | raise | nan | die, ...}: nodes that match do that
 TOY_KILL = a file: the next node unlinks it, if it is there, and kills its process
 TOY_SLEEP = seconds a node sleeps
-TOY_LOG = a file: every node adds a line with its kind and key
+TOY_LOG = a file: every node adds a line with its kind and key; the node also prints
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ class ToyWorld:
 
     def _trouble(self, node: Node) -> Outcome | None:
         if log := os.environ.get("TOY_LOG"):
+            print("a world may print")
             with open(log, "a") as f:
                 f.write(f"{node.kind} {node.key}\n")
         time.sleep(float(os.environ.get("TOY_SLEEP", "0")))

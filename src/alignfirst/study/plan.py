@@ -111,6 +111,11 @@ class _Planner:
         self.config = config
         self.reference, self.source = config.value("align.reference"), config.value("preferences.source")
         self._keys: dict[tuple[Any, ...], str] = {}
+        self._settings: dict[tuple[Any, ...], dict[str, Json]] = {}
+        self._predicted: dict[str, list[dict[str, Json]]] = {
+            name: [asdict(stage) | {"reference": self._reference(stage)} for stage in RECIPES[name]]
+            for name in config.recipes
+        }
 
     def cell(
         self, values: Mapping[str, Json], recipe: str, algorithm: str | None, beta: float | None, seed: int
@@ -169,15 +174,16 @@ class _Planner:
     def _predict(self, recipe: str, beta: float | None, sft: str) -> str | None:
         if "predict" not in self.world.versions:
             return None
-        stages = [asdict(stage) | {"reference": self._reference(stage)} for stage in RECIPES[recipe]]
-        return self._node("predict", {"sft": sft}, stages=stages, beta=beta)
+        return self._node("predict", {"sft": sft}, stages=self._predicted[recipe], beta=beta)
 
     def _node(self, kind: NodeKind, inputs: Mapping[str, str], **context: Json) -> str:
-        hashable = ((k, repr(v) if isinstance(v, list) else v) for k, v in context.items())
-        at = (kind, *inputs.items(), *hashable)
+        # Measurements of all models share a few settings: asking the world for them each time takes most of planning
+        asked = (kind, *(id(v) if isinstance(v, list) else v for v in context.values()))
+        at = (asked, *inputs.items())
         if at not in self._keys:
-            settings = self.world.settings(kind, self.config, **context)
-            node = Node(kind, settings, inputs, self.world.versions[kind])
+            if asked not in self._settings:
+                self._settings[asked] = self.world.settings(kind, self.config, **context)
+            node = Node(kind, self._settings[asked], inputs, self.world.versions[kind])
             self.nodes.setdefault(node.key, node)
             self._keys[at] = node.key
         return self._keys[at]

@@ -135,13 +135,14 @@ class RunDir:
         with files.writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / LOCK, timeout=0)
-        try:
-            with files.writing(self.path):
+        with files.writing(self.path):
+            try:
                 lock.acquire()
-        except Timeout:
-            raise RunLockedError(
-                f"{self.path} is in use by {_holder_text(self.path)}. Wait until it is done, or choose another --out."
-            ) from None
+            except Timeout:  # an OSError, too
+                who = _holder_text(self.path)
+                raise RunLockedError(
+                    f"{self.path} is in use by {who}. Wait until it is done, or choose another --out."
+                ) from None
         try:
             files.sweep(self.path)
             me = {"pid": os.getpid(), "host": socket.gethostname(), "started": now()}

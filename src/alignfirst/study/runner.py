@@ -159,7 +159,10 @@ class _Run:
         try:
             self._execute(schedule, workers, len(stored), progress)
         except (KeyboardInterrupt, SystemExit):
-            self._write_manifest("interrupted", self._counts(schedule, [], len(stored)), self._earlier_digests())
+            self.store.refresh()  # a worker may have stored what it could not report any more
+            computed = len(self.store.keys() & self.plan.nodes.keys()) - len(stored)
+            counts = self._counts(schedule, [], len(stored)) | {"computed": computed}
+            self._write_manifest("interrupted", counts, self._earlier_digests())
             raise
         rows = self._write(schedule)
         counts = self._counts(schedule, rows, len(stored))

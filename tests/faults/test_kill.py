@@ -1,0 +1,180 @@
+"""Runs that are killed, interrupted, or meet each other: nothing is lost, nothing is left behind, nothing differs."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import pytest
+from toy_world import ToyConfig
+
+from alignfirst.store import Store
+from alignfirst.study.run_dir import DIGESTED, RunDir
+from alignfirst.study.runner import run
+
+DRIVER = Path(__file__).parent / "driver.py"
+SETTINGS: dict[str, Any] = {"seeds": 3, "algorithms": ["ppo", "dpo-offline"], "beta": [0.1, 0.2, 0.3]}
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks processes up in /proc")
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+def content(out: Path) -> dict[str, Any]:
+    return {name: (out / name).read_bytes() for name in DIGESTED} | {"store": Store(out / "store").digests()}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The uninterrupted run."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    run(ToyConfig(**SETTINGS), out, 0)
+    return out
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(out: Path, workers: int = 2, **env: str) -> subprocess.Popen[str]:
+        started.append(
+            subprocess.Popen(
+                [sys.executable, str(DRIVER), str(out), str(workers), json.dumps(SETTINGS)],
+                env=os.environ | env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return started[-1]
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def workers_of(pid: int) -> set[int]:
+    """Live children of a process."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid and fields[0] != "Z":
+            found.add(int(stat.parent.name))
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
+    return found
+
+
+def gone_within_a_second(pids: set[int]) -> bool:
+    until(lambda: not any(alive(pid) for pid in pids), 1.0)
+    return True
+
+
+def test_killed_at_random_moments_then_resumed_equals_uninterrupted(whole: Path, tmp_path: Path, start: Start) -> None:
+    out, rng, kills = tmp_path / "run", random.Random(20250923), 0
+    while kills < 10:
+        process = start(out, TOY_SLEEP="0.005")
+        try:
+            process.wait(rng.uniform(0.05, 0.9))
+            break
+        except subprocess.TimeoutExpired:
+            workers = workers_of(process.pid)
+            process.kill()
+            process.wait()
+            kills += 1
+            assert gone_within_a_second(workers)
+            store = Store(out / "store")
+            assert store.damaged() == [], "no file is ever half there"
+    assert kills >= 4, "else this tests nothing"
+    assert run(ToyConfig(**SETTINGS), out, 0).status == "complete"
+    assert content(out) == content(whole)
+    assert not list(out.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_it_keeps_what_is_stored_and_says_so(
+    whole: Path, tmp_path: Path, start: Start, number: int, code: int
+) -> None:
+    out = tmp_path / "run"
+    process = start(out, TOY_SLEEP="0.02")
+    until(lambda: Store(out / "store").keys())
+    workers = workers_of(process.pid)
+    assert workers
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=5)
+    assert process.returncode == code
+    assert "Traceback" not in errors, "neither from the parent nor from a worker"
+    assert gone_within_a_second(workers)
+    manifest = RunDir(out).manifest()
+    assert manifest is not None
+    assert manifest["status"] == "interrupted"
+    assert 0 < manifest["counts"]["computed"] < manifest["counts"]["nodes"]
+    stored = Store(out / "store").keys()
+    assert manifest["counts"]["computed"] == len(stored)
+    result = run(ToyConfig(**SETTINGS), out, 0)
+    assert result.counts["reused"] == len(stored)
+    assert content(out) == content(whole)
+
+
+def test_the_second_of_two_leaves_at_once_and_the_first_does_not_notice(
+    whole: Path, tmp_path: Path, start: Start
+) -> None:
+    out = tmp_path / "run"
+    first = start(out, TOY_SLEEP="0.01")
+    until(lambda: (out / "run.lock.json").exists())
+    begin = time.monotonic()
+    second = start(out)
+    _, errors = second.communicate(timeout=10)
+    assert time.monotonic() - begin < 5, "it does not wait"
+    assert first.poll() is None, "else this tests nothing"
+    assert second.returncode == 1
+    assert f"in use by process {first.pid} on " in errors
+    assert first.wait(60) == 0
+    assert content(out) == content(whole)
+
+
+def test_a_worker_killed_from_outside_is_replaced(whole: Path, tmp_path: Path, start: Start) -> None:
+    out = tmp_path / "run"
+    process = start(out, TOY_SLEEP="0.01")
+    for _ in range(2):
+        until(lambda: Store(out / "store").keys())
+        os.kill(until(lambda: workers_of(process.pid)).pop(), signal.SIGKILL)
+        time.sleep(0.3)
+    assert process.wait(60) == 0
+    assert content(out) == content(whole)
+
+
+def test_workers_do_not_outlive_a_parent_even_while_idle(tmp_path: Path, start: Start) -> None:
+    process = start(tmp_path / "run", TOY_SLEEP="30")
+    workers = until(lambda: w if len(w := workers_of(process.pid)) == 2 else None)
+    time.sleep(0.5)  # well inside the thirty seconds of a node
+    process.kill()
+    assert gone_within_a_second(workers)
