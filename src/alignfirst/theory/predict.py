@@ -110,7 +110,8 @@ def predict_stages(
     distil: weights sharpened, `rehearsal` of p_target (weights, means, sds) mixed in where rehearsed, then `project`; a
     student at least as large as what it is taught keeps all of it.
 
-    The default grid, 121 x 121 on [-3, 3]^2, agrees with one four times as fine to GRID_ERROR.
+    The default grid, 121 x 121 on [-3, 3]^2, moves reward and mass by 2e-4 against a grid of half the step (sds down to
+    0.03); in one case in twenty EM then settles on another of two nearly equal optima, which moved them by up to 0.02.
     Raises InputError for a stage it does not know, beta <= 0, or beta or p_target missing where a stage needs it.
     """
     grid = grid or square_grid(3.0, 0.05)

@@ -115,7 +115,7 @@ def square_grid(half_width: float = 3.0, step: float = 0.025) -> Grid:
 def disc_weights(grid: Grid, centres: ArrayLike, radius: float, subcells: int = 16) -> FloatArray:
     """Share of each cell's area inside the union of discs, [n, m] in [0, 1], for masses by quadrature.
 
-    centres [M, 2]. Cells on a rim are sampled at subcells^2 points; the area is right to 3e-4 of itself from radius =
+    centres [M, 2]. Cells on a rim are sampled at subcells^2 points; the area is right to 5e-4 of itself from radius =
     10 steps on. A smooth density loses step^2 / 24 of the flux of its gradient through the rim: 1e-4 of mass for a mode
     of p_star (sd 0.158, radius 0.474) at step 0.025, 4e-4 at 0.05; next to nothing for narrower modes.
     """
