@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from alignfirst.errors import ExitCode
 from alignfirst.records import COLUMNS, SCHEMA_VERSION
 from alignfirst.stats import CLAIMS, METRICS
 from alignfirst.study import presets
@@ -118,8 +120,16 @@ def test_the_architecture_names_files_that_exist() -> None:
             assert (base / name).exists(), f"{name} in: {line}"
         if depth_of_line == 2 and names[0].endswith("/"):
             folder = package / names[0]
-    rooms = {p.name for p in package.iterdir() if (p / "__init__.py").exists()}
-    assert all(f"\n  {room}/" in tree for room in rooms), rooms
+    rooms = {p.name + "/" * p.is_dir() for p in package.iterdir() if (p / "__init__.py").exists() or p.suffix == ".py"}
+    assert [room for room in rooms if f"\n  {room}" not in tree and not room.startswith("__")] == []
+
+
+def test_the_arrows_of_the_architecture_are_those_that_are_checked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    told = next(line for line in text("architecture.md").splitlines() if line.startswith("    errors <- ")).strip()
+    expected = [layer.replace("alignfirst.", "").replace(" : ", ", ") for layer in reversed(layers)]
+    assert told == " <- ".join(expected)
 
 
 def test_every_section_of_the_report_is_explained() -> None:
@@ -139,3 +149,36 @@ def test_links_lead_somewhere(page: Path) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}, target
+
+
+def test_every_command_and_option_is_documented() -> None:
+    import typer
+
+    from alignfirst.cli.app import app
+
+    page = text("cli.md")
+    command = typer.main.get_command(app)
+    sections = {s.split("`")[0].split()[0]: s for s in page.split("### `alignfirst ")[1:]}
+    assert list(sections) == list(command.commands)  # type: ignore[attr-defined]
+    for name, found in command.commands.items():  # type: ignore[attr-defined]
+        section = sections[name].split("\n## ")[0].split("\n### ")[0]
+        options = {o for p in found.params for o in (*p.opts, *p.secondary_opts) if o.startswith("--")}
+        assert set(re.findall(r"--[a-z][a-z-]+", section)) == options - {"--help"}, name
+        heading = section.split("`")[0]
+        arguments = [p for p in found.params if p.param_type_name == "argument"]
+        assert heading.split()[1:] == [f"[{p.metavar}]" if not p.required else p.metavar for p in arguments]
+    for option in (o for p in command.params for o in p.opts if o.startswith("--")):
+        assert f"`{option}`" in page
+
+
+def test_every_exit_code_is_documented() -> None:
+    assert [row[:2] for row in table("cli.md", "code")] == [[str(int(c)), c.name] for c in ExitCode]
+
+
+def test_the_yaml_of_the_command_line_page_is_a_study(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text("cli.md").split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    study = presets.load(file)
+    assert (study.name, study.value("distil.selectivity"), len(study.points)) == ("my-study", 2, 2)
+    varied = presets.load("mog", ["distil.selectivity=1,3", "beta=0.1,0.2"])
+    assert varied.vary == {"distil.selectivity": (1, 3)} and varied.beta == (0.1, 0.2)
