@@ -82,7 +82,7 @@ def test_coverage_profile_by_hand() -> None:
 
 
 def test_coverage_profile_of_shifted_gaussians() -> None:
-    # log p - log q = (d^2 - 2 d x) / (2 s^2) along the shift, x ~ N(0, s^2): covered where x >= (d^2 - 2 s^2 log N) / (2 d)
+    # log p - log q = (d^2 - 2 d x) / (2 s^2) along the shift, x ~ N(0, s^2): covered from `edge` on
     s, d, n = 0.3, 1.0, np.array([10.0, 100.0, 1000.0])
     p, q = gaussian(np.zeros(2), s), gaussian(np.array([d, 0.0]), s)
     edge = (d**2 - 2 * s**2 * np.log(n)) / (2 * d)
@@ -103,7 +103,9 @@ def test_draws_by_hand() -> None:
     np.testing.assert_allclose(coverage.miss_probability([0.5, 0.0, 1.0, 1.0], [3, 9, 0, 2]), [0.125, 1.0, 1.0, 0.0])
     assert coverage.miss_probability(1e-12, 1e12) == pytest.approx(np.exp(-1), rel=1e-9)
     # 0.75 at mass 1/2 is exactly 2 draws; log(.05) / log(.98) = 148.3
-    np.testing.assert_array_equal(coverage.draws_needed([0.5, 0.02, 0.0, 1.0], [0.75, 0.95, 0.5, 0.99]), [2, 149, np.inf, 1])
+    np.testing.assert_array_equal(
+        coverage.draws_needed([0.5, 0.02, 0.0, 1.0], [0.75, 0.95, 0.5, 0.99]), [2, 149, np.inf, 1]
+    )
     np.testing.assert_array_equal(coverage.draws_needed([0.0, 0.3], 0.0), [0.0, 0.0])
 
 

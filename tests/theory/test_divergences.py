@@ -98,9 +98,10 @@ class TestWholeSequences:
         self.first = log_softmax(rng.normal(size=(2, 3)), axis=-1)  # teacher, student
         self.second = log_softmax(rng.normal(size=(2, 3, 3)), axis=-1)
         self.sequences = np.array(list(itertools.product(range(3), repeat=2)))  # [9, 2]
-        self.tables = np.stack([np.broadcast_to(self.first[:, None], (2, 9, 3)), self.second[:, self.sequences[:, 0]]], 2)
+        first_step = np.broadcast_to(self.first[:, None], (2, 9, 3))
+        self.tables = np.stack([first_step, self.second[:, self.sequences[:, 0]]], axis=2)  # [2, 9, L, V]
         self.tokens = dv.token_logp(self.tables, np.broadcast_to(self.sequences, (2, 9, 2)))  # [2, 9, L]
-        self.whole = np.array([[f[a] + s[a, b] for a, b in self.sequences] for f, s in zip(self.first, self.second, strict=True)])
+        self.whole = np.array([[self.first[m, a] + self.second[m, a, b] for a, b in self.sequences] for m in (0, 1)])
 
     def test_token_logp_gathers(self) -> None:
         np.testing.assert_allclose(dv.per_sequence(self.tokens), self.whole)

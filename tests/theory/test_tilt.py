@@ -79,7 +79,8 @@ def test_betas_and_masses_broadcast() -> None:
 
 
 def test_thresholds_at_the_edges() -> None:
-    np.testing.assert_array_equal(tilt.recovery_threshold([0.5, 0.7, 1.0, 0.0, 0.1], [1, 1, 1, 1, 0]), [np.inf] * 3 + [0, 0])
+    thresholds = tilt.recovery_threshold([0.5, 0.7, 1.0, 0.0, 0.1], [1, 1, 1, 1, 0])
+    np.testing.assert_array_equal(thresholds, [np.inf, np.inf, np.inf, 0, 0])
     np.testing.assert_array_equal(tilt.depth([0.0, 0.5, 1.0]), [np.inf, 0.0, -np.inf])
 
 
@@ -168,7 +169,8 @@ def test_mixture_density_equals_brute_force(sds: tuple[float, float]) -> None:
 
 def test_runs_in_front_equal_one_by_one() -> None:
     rng = np.random.default_rng(1)
-    w, means, sds = rng.dirichlet(np.ones(4), (2, 3)), rng.uniform(-1, 1, (2, 3, 4, 2)), rng.uniform(0.02, 0.3, (2, 3, 4, 2))
+    w, means = rng.dirichlet(np.ones(4), (2, 3)), rng.uniform(-1, 1, (2, 3, 4, 2))
+    sds = rng.uniform(0.02, 0.3, (2, 3, 4, 2))
     together = tilt.mixture_log_density(COARSE, w, means, sds)
     assert together.shape == (2, 3, 121, 121)
     for r in np.ndindex(2, 3):

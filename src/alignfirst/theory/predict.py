@@ -203,7 +203,7 @@ def _parse(stage: object) -> tuple[str, str, bool]:
 def _given(beta: float | None) -> float:
     if beta is None:
         raise InputError("a recipe that aligns needs a beta", beta, "Give the strength of the KL penalty.")
-    return beta
+    return float(require_positive("beta", beta))
 
 
 def _needed(p_target: T | None) -> T:
