@@ -37,6 +37,12 @@ def test_defaults_are_those_of_the_glossary() -> None:
     assert MODES == ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 
 
+def test_mode_points_are_those_of_the_world() -> None:
+    from alignfirst.worlds.mog import mixture
+
+    assert mixture.MODES == MODES
+
+
 def test_every_registered_recipe_and_algorithm_is_accepted() -> None:
     config = from_mapping({"recipes": list(RECIPES), "algorithms": list(ALGORITHMS)})
     assert config.recipes == tuple(RECIPES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from alignfirst.comparison import Comparison
 
 SHOWN = ("reward", "target_mass")
+MOST = 60  # rows on a screen
 
 
 def compare(
@@ -55,21 +57,30 @@ def _print_config(found: Comparison) -> None:
         out.line("The configs say the same.")
 
 
-def _print_differences(found: Comparison, metrics: list[str] | tuple[str, ...], stages: bool) -> None:
-    shown = [d for d in found.differences if d["metric"] in metrics and (stages or d["final"])]
-    if not shown:
+def _print_differences(found: Comparison, metrics: Sequence[str], stages: bool) -> None:
+    asked = [d for d in found.differences if d["metric"] in metrics and (stages or d["final"])]
+    if not asked:
         out.line("No cell in common.")
         return
+    shown = [d for d in asked if d["difference"] != 0]
+    if shown:
+        _print_table(shown[:MOST], stages)
+    if len(shown) > MOST:
+        out.line(f"{len(shown) - MOST} more differences are not shown; --json has them all.")
+    apart = sum(_apart(d) for d in shown)
+    out.line(f"{len(asked)} compared, {len(asked) - len(shown)} the same to the last digit,")
+    out.line(f"{apart} with an interval of the difference that leaves out 0 (not corrected for their number).")
+    for count, side in ((found.only_left, "left"), (found.only_right, "right")):
+        if count:
+            out.line(f"{count} cells and stages are in {side} only.")
+
+
+def _print_table(shown: Sequence[dict[str, Any]], stages: bool) -> None:
     varied = [key for key in shown[0] if "." in key]
     names = [*varied, "recipe", "algorithm", "beta", *(["stage"] if stages else []), "metric"]
     numbers = ("left", "right", "difference", "95 % interval", "seeds")
     rows = [(*(out.compact(d[name]) for name in names), *_numbers(d)) for d in shown]
     out.table((*names, *numbers), rows, right=("beta", *numbers))
-    apart = sum(_apart(d) for d in shown)
-    out.line(f"{apart} of {len(shown)} differences have an interval without 0 (not corrected for their number).")
-    for count, side in ((found.only_left, "left"), (found.only_right, "right")):
-        if count:
-            out.line(f"{count} cells and stages are in {side} only.")
 
 
 def _numbers(d: dict[str, Any]) -> tuple[str, ...]:
