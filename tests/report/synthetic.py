@@ -104,9 +104,7 @@ def _rows(spec: Spec, cell: dict[str, Any], models: dict[str, Model]) -> Iterato
             key = hashlib.sha256(key.encode()).hexdigest()[:32] if len(key) > 60 else key
             reference = sft if stage.reference == "sft" else model
             optimum = _tilt(reference, cell["beta"])
-            model = (
-                _align(model, optimum, cell, rng) if kind == "align" else _distil(model, cell["varied"], rng, stage)
-            )
+            model = _align(model, optimum, cell, rng) if kind == "align" else _distil(model, cell["varied"], rng, stage)
         status = "blocked" if broken else "failed" if failed else "ok"
         broken = broken or failed
         if status == "ok":

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Draw = Callable[[Selection], "Figure | None"]
 INDEX = "index.json"
 # The bundled font and a fixed salt: the same run gives the same bytes on every machine.
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.family": "DejaVu Sans", "font.size": 9.5, "text.parse_math": False, "svg.hashsalt": "alignfirst",
     "axes.edgecolor": "#cfccc4", "axes.labelcolor": "#5a626c", "axes.spines.top": False, "axes.spines.right": False,
     "axes.grid": True, "grid.color": "#ece9e2", "axes.axisbelow": True, "text.color": "#1a1d21",

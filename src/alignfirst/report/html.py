@@ -25,6 +25,7 @@ from alignfirst.report.verdict import VERDICTS, Verdict, Window
 
 MOST_BYTES = 8_000_000
 HEAD = "head.js"
+STYLES = ("page.css", "figure.css", "verdict.css", "filmstrip.css", "screens.css")
 SCRIPTS = (
     "core.js", "theme.js", "controls.js", "figure.js", "density.js", "filmstrip.js", "plane.js", "recipes.js",
     "heatmap.js", "frontier.js", "exact.js", "claims.js", "cost.js", "seeds.js", "main.js",
@@ -64,7 +65,7 @@ def page(run: Run, verdict: Verdict) -> str:
     scripts = [script(get_plotlyjs()), script(_joined(SCRIPTS))]
     head = script(_static(HEAD))
     fixed = {
-        "css": _static("report.css"), "head": head, "scripts": scripts, "sections": _sections(run),
+        "css": "\n".join(_static(n) for n in STYLES), "head": head, "scripts": scripts, "sections": _sections(run),
         "policy": _policy([head, *scripts]), **_context(run, verdict),
     }  # fmt: skip
     template = _environment().get_template("report.html.j2")

@@ -16,7 +16,8 @@ from alignfirst.report.words import beta_text, signed, value_text
 
 COLORS = {
     "align-distil": "#0a66ad", "distil-align": "#c4500b", "distil-align-anchored": "#7a4aa0",
-    "distil-align-rehearsed": "#12805c", "align-distil-align": "#a3246b", "align-only": "#4d5661", "distil-only": "#8a8f96",
+    "distil-align-rehearsed": "#12805c", "align-distil-align": "#a3246b", "align-only": "#4d5661",
+    "distil-only": "#8a8f96",
 }  # fmt: skip
 MARKERS = {"align-distil": "o", "distil-align": "D", "distil-align-anchored": "s", "distil-align-rehearsed": "^",
            "align-distil-align": "*", "align-only": "X", "distil-only": "P"}  # fmt: skip
@@ -62,7 +63,8 @@ def filmstrip(s: Selection) -> Figure | None:
         for ax in axes[len(strip) :]:
             ax.axis("off")
         axes[0].set_ylabel(name, color=_color(name), fontweight="bold")
-    _title(figure, "What does each stage do to the distribution?", f"{s.words}, seed {seed}. Dashed: the target region.")
+    below = f"{s.words}, seed {seed}. Dashed: the target region."
+    _title(figure, "What does each stage do to the distribution?", below)
     return figure
 
 
@@ -95,7 +97,8 @@ def _density(model: Mapping[str, Any], half: float, n: int) -> Floats:
     """[n, n] density of a diagonal mixture on the square, row = y."""
     x = (np.arange(n) + 0.5) / n * 2 * half - half
     w, m, sd = (np.asarray(model[k], float) for k in ("weights", "means", "sds"))
-    along = np.exp(-0.5 * ((x - m[:, :, None]) / sd[:, :, None]) ** 2) / (sd[:, :, None] * np.sqrt(2 * np.pi))  # K, 2, n
+    m, sd = m[:, :, None], sd[:, :, None]
+    along = np.exp(-0.5 * ((x - m) / sd) ** 2) / (sd * np.sqrt(2 * np.pi))  # [K, 2, n]
     density: Floats = np.einsum("k,ky,kx->yx", w, along[:, 1], along[:, 0])
     return density
 
@@ -119,7 +122,8 @@ def plane(s: Selection) -> Figure | None:
         return None
     ax.set(xlabel="target recall, nats", ylabel="target precision, nats")
     ax.legend(loc="best")
-    _title(figure, "What does each stage cost in recall, and buy in precision?", f"{s.words}. Filled: where the recipe ends.")
+    below = f"{s.words}. Filled: where the recipe ends. Faint: single seeds."
+    _title(figure, "What does each stage cost in recall, and buy in precision?", below)
     return figure
 
 
@@ -165,7 +169,7 @@ def boundary(s: Selection) -> Figure | None:
     columns, rows = ([*dict.fromkeys(value_text(v[k]) for v in variants)] for k in (x, y))
     grid = [[pairs.get((r, c)) for c in columns] for r in rows]
     rest = [f"{s.run.varied[k]} {value_text(first[k])}" for k in spread[2:]]
-    below = f"{', '.join([*s.words.split(', ')[:2], *rest])}. Bold: the 95 % interval, paired by seed, excludes 0."
+    below = f"{', '.join([*s.choice, *rest])}. Bold: the 95 % interval, paired by seed, excludes 0."
     labels = (s.run.varied[y], s.run.varied[x])
     return _grid_figure(grid, rows, columns, labels, 2, "Where is the boundary at which order matters? (reward)", below)
 
@@ -176,7 +180,8 @@ def _boundary_pairs(s: Selection, x: int, y: int, rest: Sequence[int]) -> dict[t
     for p in s.run.statistics.get("pairs", []):
         variant, algorithm, beta = s.axes.of(p)
         v = s.axes.variants.values[variant]
-        if p["metric"] == "reward" and (algorithm, beta) == (s.algorithm, s.beta) and all(v[k] == first[k] for k in rest):
+        chosen = (algorithm, beta) == (s.algorithm, s.beta) and all(v[k] == first[k] for k in rest)
+        if p["metric"] == "reward" and chosen:
             found[value_text(v[y]), value_text(v[x])] = p
     return found
 
@@ -230,8 +235,9 @@ def frontier(s: Selection) -> Figure | None:
         return None
     ax.set(xlabel="KL to the stage's own reference, nats", ylabel="reward")
     ax.legend(loc="best")
-    below = ", ".join(s.words.split(", ")[:1] + s.variant_words)
-    _title(figure, "How much reward did alignment get for its KL?", f"{below}. One mark a beta. Dotted: the exact optimum.")
+    below = ", ".join([s.algorithm_word, *s.variant_words])
+    below += ". One mark a beta. Dotted: the exact optimum."
+    _title(figure, "How much reward did alignment get for its KL?", below)
     return figure
 
 
@@ -252,8 +258,10 @@ def seeds(s: Selection) -> Figure | None:
             centre = j - 0.4 + (k + 0.5) * width
             offset = (np.array(cell["seeds"]) * 0.6180339887 % 1 - 0.5) * 0.7 * width
             y = np.array(cell["reward"]["values"], float)
-            ax.plot(centre + offset, y, ls="none", marker=MARKERS.get(name, "h"), ms=3.6, color=_color(name), alpha=0.55, mew=0, label=label)
-            ax.hlines(cell["reward"]["mean"], centre - 0.42 * width, centre + 0.42 * width, color=_color(name), lw=1.8)
+            dots: dict[str, Any] = {"marker": MARKERS.get(name, "h"), "ms": 3.6, "alpha": 0.55, "mew": 0, "ls": "none"}
+            ax.plot(centre + offset, y, color=_color(name), label=label, **dots)
+            mean, half = cell["reward"]["mean"], 0.42 * width
+            ax.hlines(mean, centre - half, centre + half, color=_color(name), lw=1.8)
             label = None
     if not ax.get_legend_handles_labels()[1]:
         return None
@@ -261,7 +269,7 @@ def seeds(s: Selection) -> Figure | None:
     ax.grid(False, axis="x")
     ax.set(xlabel="beta", ylabel="reward at the last stage")
     ax.legend(loc="best")
-    below = ", ".join(s.words.split(", ")[:1] + s.variant_words)
+    below = ", ".join([s.algorithm_word, *s.variant_words])
     _title(figure, "Do all seeds tell the same story?", f"{below}. Bars are means.")
     return figure
 

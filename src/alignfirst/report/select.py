@@ -9,7 +9,7 @@ from typing import Any
 
 from alignfirst.report.data import Axes, CellKey, axes
 from alignfirst.report.load import Run
-from alignfirst.report.verdict import focus_beta
+from alignfirst.report.tiles import focus_beta
 from alignfirst.report.words import value_text
 
 Cell = Mapping[str, Any]
@@ -60,10 +60,18 @@ class Selection:
     @cached_property
     def words(self) -> str:
         """The choice, for the line below a figure."""
-        parts = [str(self.axes.algorithms.values[self.algorithm])] if self.axes.algorithms.values else []
-        if self.beta >= 0:
-            parts.append(f"beta {self.axes.betas.values[self.beta]:g}")
-        return ", ".join([*parts, *self.variant_words])
+        return ", ".join([*self.choice, *self.variant_words])
+
+    @property
+    def algorithm_word(self) -> str:
+        names = self.axes.algorithms.values
+        return str(names[self.algorithm]) if names else "no alignment"
+
+    @property
+    def choice(self) -> list[str]:
+        """The algorithm, and the beta where the study has one."""
+        beta = [f"beta {self.axes.betas.values[self.beta]:g}"] if self.beta >= 0 else []
+        return [self.algorithm_word, *beta]
 
     @property
     def variant_words(self) -> list[str]:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from alignfirst.report.figures import Drawn
 from alignfirst.report.load import Run
-from alignfirst.report.verdict import VERDICTS, Verdict
-from alignfirst.report.words import count, number, seconds_text, visible
+from alignfirst.report.verdict import VERDICTS, KeyRow, Verdict, Window
+from alignfirst.report.words import DASH, count, number, seconds_text, visible
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&!$])")
 
@@ -41,20 +41,21 @@ def _tiles(verdict: Verdict) -> list[str]:
 def _orders(verdict: Verdict) -> list[str]:
     if not verdict.key_rows:
         return []
-    head = ["algorithm", "align-distil", "distil-align", "difference in reward", "95 % interval", "seeds won", "target precision, nats"]
-    rows = [
-        [
-            r.label + (" (no beta)" if r.beta == "no beta" else ""), r.first, r.second, r.difference,
-            "none below 5 seeds" if r.low == "–" else f"[{r.low}, {r.high}]", r.won, r.precision,
-        ]
-        for r in verdict.key_rows
-    ]  # fmt: skip
+    head = ["algorithm", "align-distil", "distil-align", "difference in reward", "95 % interval", "seeds won"]
+    head += ["target precision, nats"]
+    rows = [_order(r) for r in verdict.key_rows]
     left = verdict.key_rows_left_out
     return [
         f"## The two orders at beta {verdict.key_beta}" if verdict.key_beta else "## The two orders",
         _table(head, rows),
         *([f"{left} more rows are in statistics.json."] if left else []),
     ]
+
+
+def _order(r: KeyRow) -> list[str]:
+    name = _named(r.algorithm, r.setting) + (" (no beta)" if r.beta == "no beta" else "")
+    interval = "none below 5 seeds" if r.low == DASH else f"[{r.low}, {r.high}]"
+    return [name, r.first, r.second, r.difference, interval, r.won, r.precision]
 
 
 def _claims(verdict: Verdict) -> list[str]:
@@ -71,14 +72,17 @@ def _claims(verdict: Verdict) -> list[str]:
 def _windows(verdict: Verdict) -> list[str]:
     if not verdict.windows:
         return []
-    rows = [
-        [
-            w.label, "none" if w.low is None or w.high is None else f"{number(w.low)} to {number(w.high)}", w.observed, w.kinds,
-        ]
-        for w in verdict.windows
-    ]  # fmt: skip
+    rows = [[_named(w.algorithm, w.setting), _theory(w), w.observed, w.kinds] for w in verdict.windows]
     head = ["algorithm", "theory: beta", "training: beta", "kinds of trap, pairs of seed and beta"]
     return ["## Where in beta the low-recall trap is", _table(head, rows)]
+
+
+def _named(algorithm: str, setting: str) -> str:
+    return f"{algorithm}, {setting}" if setting else algorithm
+
+
+def _theory(w: Window) -> str:
+    return "none" if w.low is None or w.high is None else f"{number(w.low)} to {number(w.high)}"
 
 
 def _figures(figures: Sequence[Drawn]) -> list[str]:
@@ -87,11 +91,12 @@ def _figures(figures: Sequence[Drawn]) -> list[str]:
 
 def _provenance(run: Run) -> str:
     m = run.manifest
+    seeds = count(len(m.get("seeds") or []), "seed")
     counts = ", ".join(f"{n} {plain(k)}" for k, n in run.counts.items())
     lines = [
         f"command: {plain(m.get('command'))}",
-        f"alignfirst {plain(m.get('version'))}, {plain(m.get('status'))}, {count(len(m.get('seeds') or []), 'seed')}, {counts}",
-        f"{seconds_text(m.get('seconds'))}; the page is report.html, all numbers are in records.csv and statistics.json",
+        f"alignfirst {plain(m.get('version'))}, {plain(m.get('status'))}, {seeds}, {counts}",
+        f"{seconds_text(m.get('seconds'))}; the page is report.html, all numbers are in records.csv",
     ]
     return "## Made by\n\n" + "\n".join(f"- {line}" for line in lines)
 

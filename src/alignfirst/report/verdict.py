@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from alignfirst.report.load import Run
+from alignfirst.report.tiles import Tile, focus_beta, tiles
 from alignfirst.report.words import beta_text, count, decimal, listed, number, runs_of, signed, value_text
 from alignfirst.stats.intervals import MIN_SEEDS
 
 VERDICTS = ("holds", "undecided", "reversed", "insufficient")
 HEADLINE_CLAIM = "higher-reward"
+MOST, MOST_VARIED = 40, 12  # lines of a table in the verdict
 NATS = {"target_precision", "overall_precision"}
 
 
@@ -33,8 +36,8 @@ class ClaimLine:
 class Window:
     """Where in beta the trap was seen for one algorithm, beside where theory has it."""
 
-    label: str
     algorithm: str
+    setting: str  # varied keys and their values
     shares: list[tuple[float, float | None]]  # beta, share of seeds trapped
     observed: str
     low: float | None
@@ -47,7 +50,8 @@ class Window:
 class KeyRow:
     """One algorithm at the beta that the summary quotes."""
 
-    label: str
+    algorithm: str
+    setting: str
     beta: str
     first: str
     second: str
@@ -57,15 +61,6 @@ class KeyRow:
     won: str
     precision: str
     clear: str  # "ahead", "behind" or "" where the interval includes 0
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One number that a reader takes away, and what it is."""
-
-    value: str
-    caption: str
-    kind: str  # "ak" or "ka" where a recipe is ahead, "target" for the trap, else ""
 
 
 @dataclass(frozen=True)
@@ -82,8 +77,9 @@ class Verdict:
     key_rows_left_out: int
 
 
-def verdict(run: Run, most: int = 40) -> Verdict:
-    """Arrange what the statistics say; `most` bounds the lines of each table."""
+def verdict(run: Run) -> Verdict:
+    """Arrange what the statistics say. Tables of a study that varies keys show its first lines only."""
+    most = MOST_VARIED if run.varied else MOST
     claims = list(run.statistics.get("claims", []))
     windows = list(run.statistics.get("windows", []))
     grid = sorted({r["beta"] for r in run.rows if r["beta"] is not None})
@@ -96,7 +92,7 @@ def verdict(run: Run, most: int = 40) -> Verdict:
     return Verdict(
         tone=tone,
         headline=headline,
-        tiles=[t for t in (_focus_tile(run, focus), *_window_tiles(windows, grid)) if t],
+        tiles=tiles(run, windows, grid, focus),
         notes=_notes(run),
         lines=lines,
         windows=shown_windows[:most],
@@ -105,18 +101,6 @@ def verdict(run: Run, most: int = 40) -> Verdict:
         key_rows=rows[:most],
         key_rows_left_out=max(0, len(rows) - most),
     )
-
-
-def focus_beta(windows: Sequence[Mapping[str, Any]], grid: Sequence[float]) -> float | None:
-    """The study's beta nearest to the middle of theory's window, where order should matter most; else its median."""
-    if not grid:
-        return None
-    spans = [(w["predicted"]["low"], w["predicted"]["high"]) for w in windows]
-    spans = [(lo, hi) for lo, hi in spans if lo is not None and hi is not None and 0 < lo < hi]
-    if not spans:
-        return grid[len(grid) // 2]
-    middle = sum(math.log(lo * hi) / 2 for lo, hi in spans) / len(spans)
-    return min(grid, key=lambda b: abs(math.log(b) - middle))
 
 
 def _headline(run: Run, claims: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
@@ -131,12 +115,14 @@ def _headline(run: Run, claims: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     holds, other = n["holds"], n["reversed"]
     parts = [f"{n[v]} {w}" for v, w in (("undecided", "undecided"), ("insufficient", "with too few seeds")) if n[v]]
     rest = f", {listed(parts)}" if parts else ""
+    higher = f"higher reward in {holds} of {settings}, lower in {other or 'none'}{rest}."
     if holds > other:
-        return "holds", f"Aligning first ended with higher reward in {holds} of {settings}, lower in {other or 'none'}{rest}."
+        return "holds", f"Aligning first ended with {higher}"
     if other > holds:
-        return "reversed", f"Aligning first ended with lower reward in {other} of {settings}, higher in {holds or 'none'}{rest}."
+        lower = f"lower reward in {other} of {settings}, higher in {holds or 'none'}{rest}."
+        return "reversed", f"Aligning first ended with {lower}"
     if holds:
-        return "undecided", f"Neither order is ahead: aligning first ended with higher reward in {holds} of {settings}, lower in {other}{rest}."
+        return "undecided", f"Neither order is ahead: aligning first ended with {higher}"
     return "undecided", f"No setting is decided: in none of {settings} do the two orders differ clearly in reward."
 
 
@@ -165,7 +151,7 @@ def _size(claim: Mapping[str, Any]) -> float:
 def _effect(claim: Mapping[str, Any]) -> str:
     """The size with its interval, or without one where the interval is not finite."""
     ratio, unit = claim["scale"] == "ratio", " nats" if claim["metric"] in NATS else ""
-    show = (lambda x: number(x)) if ratio else (lambda x: signed(x, 2 if unit else 3))
+    show: Callable[[float], str] = number if ratio else partial(signed, places=2 if unit else 3)
     size = f"{show(claim['estimate'])}{' × the sd of distil-align' if ratio else unit}"
     if claim["low"] is None or claim["high"] is None:
         return size
@@ -182,13 +168,14 @@ def _variant(run: Run, row: Mapping[str, Any], before: str = "") -> str:
     return before + text if text else ""
 
 
-def _places(run: Run, claims: Sequence[Mapping[str, Any]], grid: Sequence[float], most: int = 8) -> str:
+def _places(run: Run, claims: Sequence[Mapping[str, Any]], grid: Sequence[float]) -> str:
     """Settings grouped by algorithm (and varied values), their betas as ranges."""
     by_algorithm: dict[str, list[float]] = defaultdict(list)
     for c in claims:
         betas = by_algorithm[f"{c['algorithm']}{_variant(run, c, ', ')}"]
         betas += [] if c["beta"] is None else [c["beta"]]
     parts = [f"{a} (beta {runs_of(b, grid)})" if b else a for a, b in by_algorithm.items()]
+    most = 3 if run.varied else 8
     more = len(parts) - most
     return "; ".join([*parts[:most], f"and {more} more" if more > 0 else ""]).rstrip("; ")
 
@@ -203,61 +190,14 @@ def _notes(run: Run) -> list[str]:
     ]
 
 
-def _focus_tile(run: Run, focus: float | None) -> Tile | None:
-    """The range of the difference over algorithms, where theory says that order matters most."""
-    pairs = [
-        p
-        for p in run.statistics.get("pairs", [])
-        if p["metric"] == "reward" and p["beta"] == focus and focus is not None and p["mean"] is not None
-    ]
-    if not pairs:
-        return None
-    low, high = min(p["mean"] for p in pairs), max(p["mean"] for p in pairs)
-    span = signed(low, 2) if f"{low:.2f}" == f"{high:.2f}" else f"{signed(low, 2)} to {signed(high, 2)}"
-    over = count(len(pairs), "setting" if run.varied else "algorithm")
-    clear = [p["low"] is not None and (p["low"] > 0) - (p["high"] < 0) for p in pairs]
-    kind = "ak" if all(c > 0 for c in clear) else "ka" if all(c < 0 for c in clear) else ""
-    return Tile(span, f"reward that aligning first adds at beta {focus:g}, mean over seeds, across {over}", kind)
-
-
-def _window_tiles(windows: Sequence[Mapping[str, Any]], grid: Sequence[float]) -> list[Tile]:
-    if not windows:
-        return []
-    return [_theory_tile(windows), _training_tile(windows, grid)]
-
-
-def _theory_tile(windows: Sequence[Mapping[str, Any]]) -> Tile:
-    spans = [w["predicted"] for w in windows if w["predicted"]["low"] is not None]
-    if not spans:
-        return Tile("none", "theory has no window in beta for the low-recall trap here", "")
-    low, high = sum(s["low"] for s in spans) / len(spans), sum(s["high"] for s in spans) / len(spans)
-    if low >= high:
-        return Tile("none", f"theory leaves no trap: the student recovers below beta {number(low)}, sft below {number(high)}", "")
-    return Tile(
-        f"beta {number(low, 2)} to {number(high, 2)}",
-        "where theory, with no training, has the low-recall trap: from the recovery threshold of the student to that of sft",
-        "target",
-    )
-
-
-def _training_tile(windows: Sequence[Mapping[str, Any]], grid: Sequence[float]) -> Tile:
-    seen = [w for w in windows if w["observed"]["betas"]]
-    betas = sorted({b for w in seen for b in w["observed"]["betas"]})
-    unit = "algorithm" if len(windows) == len({w["algorithm"] for w in windows}) else "algorithm setting"
-    if not betas:
-        return Tile("not seen", "in no setting did training fall into the trap in more than half of the seeds", "")
-    where = f"for {len(seen)} of {count(len(windows), unit)}"
-    return Tile(f"beta {runs_of(betas, grid)}", f"where training fell into the trap in more than half of the seeds, {where}", "target")
-
-
 def _window(run: Run, w: Mapping[str, Any]) -> Window:
     kinds = Counter[str]()
     for b in w["betas"]:
         kinds.update(b["kinds"])
     grid = [b["beta"] for b in w["betas"]]
     return Window(
-        label=f"{w['algorithm']}{_variant(run, w, ' · ')}",
         algorithm=w["algorithm"],
+        setting=_variant(run, w),
         shares=[(b["beta"], b["share"]) for b in w["betas"]],
         observed=runs_of(w["observed"]["betas"], grid) if w["observed"]["betas"] else "not seen",
         low=w["predicted"]["low"],
@@ -283,7 +223,8 @@ def _key_row(run: Run, p: Mapping[str, Any], precision: Mapping[str, Any], final
     low, high = p["low"], p["high"]
     decided = low is not None and (low > 0 or high < 0)
     return KeyRow(
-        label=f"{p['algorithm']}{_variant(run, p, ' · ')}",
+        algorithm=p["algorithm"],
+        setting=_variant(run, p),
         beta=beta_text(p["beta"]),
         first=decimal(final.get((*_identity(run, p), "align-distil"))),
         second=decimal(final.get((*_identity(run, p), "distil-align"))),

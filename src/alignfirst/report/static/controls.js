@@ -24,8 +24,20 @@ function betaControl() {
   if (DATA.betas.length < 2) return null;
   const id = `control-${++controlCount}`;
   const out = h("output", { for: id });
-  const slider = h("input", { type: "range", id, min: 0, max: DATA.betas.length - 1, step: 1, oninput: () => choose({ beta: Number(slider.value) }) });
-  const ends = h("span", { class: "ends", "aria-hidden": "true" }, h("span", {}, DATA.betas[0]), h("span", {}, DATA.betas[DATA.betas.length - 1]));
+  const slider = h("input", {
+    type: "range",
+    id,
+    min: 0,
+    max: DATA.betas.length - 1,
+    step: 1,
+    oninput: () => choose({ beta: Number(slider.value) }),
+  });
+  const ends = h(
+    "span",
+    { class: "ends", "aria-hidden": "true" },
+    h("span", {}, DATA.betas[0]),
+    h("span", {}, DATA.betas[DATA.betas.length - 1]),
+  );
   follow(["beta", "algorithm"], () => {
     const used = hasBeta(state.algorithm);
     slider.value = String(state.beta);
@@ -33,14 +45,30 @@ function betaControl() {
     out.textContent = used ? betaText(state.beta) : "not used";
     slider.setAttribute("aria-valuetext", used ? `beta ${betaText(state.beta)}` : "this algorithm has no beta");
   });
-  return h("div", { class: "control slider" }, h("label", { for: id }, "beta ", out), h("div", { class: "track" }, slider, ends));
+  return h(
+    "div",
+    { class: "control slider" },
+    h("label", { for: id }, "beta ", out),
+    h("div", { class: "track" }, slider, ends),
+  );
 }
 
 const algorithmControl = () =>
-  DATA.algorithms.length > 1 ? selectControl("algorithm", "algorithm", DATA.algorithms.map((a, i) => [i, a])) : null;
+  DATA.algorithms.length > 1
+    ? selectControl(
+        "algorithm",
+        "algorithm",
+        DATA.algorithms.map((a, i) => [i, a]),
+      )
+    : null;
 
 const metricControl = () =>
-  selectControl("measure", "metric", DATA.metrics.map((m) => [m.id, m.label]), { number: false });
+  selectControl(
+    "measure",
+    "metric",
+    DATA.metrics.map((m) => [m.id, m.label]),
+    { number: false },
+  );
 
 function segmented(label, key, options) {
   const name = `control-${++controlCount}`;
@@ -49,7 +77,12 @@ function segmented(label, key, options) {
     return [input, h("label", {}, input, h("span", {}, text)), value];
   });
   follow([key], () => inputs.forEach(([input, , value]) => (input.checked = state[key] === value)));
-  return h("fieldset", { class: "control segmented" }, h("legend", {}, label), h("div", {}, ...inputs.map(([, node]) => node)));
+  return h(
+    "fieldset",
+    { class: "control segmented" },
+    h("legend", {}, label),
+    h("div", {}, ...inputs.map(([, node]) => node)),
+  );
 }
 
 // A study that varies keys: one selector a key, leading to the nearest variant that exists.
@@ -60,15 +93,19 @@ function variantControls(keys = DATA.study.varied) {
     const k = varied.indexOf(key);
     const values = [...new Set(variants.map((v) => v[k]))];
     const id = `control-${++controlCount}`;
-    const select = h("select", {
-      id,
-      onchange: () => {
-        const wanted = variants[state.variant].map((x, i) => (i === k ? values[Number(select.value)] : x));
-        const fits = (v) => v.filter((x, i) => x === wanted[i]).length;
-        const candidates = variants.map((_, i) => i).filter((i) => variants[i][k] === wanted[k]);
-        choose({ variant: candidates.reduce((best, i) => (fits(variants[i]) > fits(variants[best]) ? i : best)) });
+    const select = h(
+      "select",
+      {
+        id,
+        onchange: () => {
+          const wanted = variants[state.variant].map((x, i) => (i === k ? values[Number(select.value)] : x));
+          const fits = (v) => v.filter((x, i) => x === wanted[i]).length;
+          const candidates = variants.map((_, i) => i).filter((i) => variants[i][k] === wanted[k]);
+          choose({ variant: candidates.reduce((best, i) => (fits(variants[i]) > fits(variants[best]) ? i : best)) });
+        },
       },
-    }, ...values.map((value, i) => h("option", { value: i }, value)));
+      ...values.map((value, i) => h("option", { value: i }, value)),
+    );
     follow(["variant"], () => (select.value = String(values.indexOf(variants[state.variant][k]))));
     return h("div", { class: "control" }, h("label", { for: id }, key), select);
   });

@@ -17,6 +17,9 @@ function h(tag, attributes = {}, ...children) {
 // Plotly reads a little HTML in its labels; text of a study must stay text there too.
 const esc = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
+// A label on hover: every part of it is text.
+const hover = (title, ...lines) => [`<b>${esc(title)}</b>`, ...lines.filter(Boolean).map(esc)].join("<br>");
+
 function fixed(value, places = 3) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "\u2013";
   const text = Math.abs(value).toFixed(places);
@@ -30,7 +33,13 @@ function signed(value, places = 3) {
 
 function big(value, unit = "") {
   if (value === null || value === undefined) return "\u2013";
-  const powers = [[1e15, "P"], [1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]];
+  const powers = [
+    [1e15, "P"],
+    [1e12, "T"],
+    [1e9, "G"],
+    [1e6, "M"],
+    [1e3, "k"],
+  ];
   const [scale, prefix] = powers.find(([s]) => Math.abs(value) >= s) || [1, ""];
   const short = value / scale;
   return `${short >= 100 ? short.toFixed(0) : short >= 10 ? short.toFixed(1) : short.toFixed(2)} ${prefix}${unit}`;
@@ -40,6 +49,7 @@ const METRIC = Object.fromEntries(DATA.metrics.map((m) => [m.id, m]));
 const metricLabel = (id) => METRIC[id].label + (METRIC[id].unit ? ` (${METRIC[id].unit})` : "");
 const places = (id) => (METRIC[id].unit ? 2 : 3);
 const betaText = (b) => (b < 0 ? "no beta" : `${DATA.betas[b]}`);
+const atBeta = (b) => (b < 0 ? "no beta" : `beta ${betaText(b)}`);
 const algorithmText = (a) => (a < 0 ? "no alignment" : DATA.algorithms[a]);
 const STAGE_WORD = { sft: "sft", align: "aligned", distil: "student" };
 const stageText = (kind) => STAGE_WORD[kind] || kind;
@@ -55,7 +65,14 @@ const pooled = (number) => (number < 0 || number === null ? null : DATA.pool[num
 const CELLS = decode(DATA.cells).map((cell, i) => {
   for (const { id } of DATA.metrics) {
     const m = DATA.cells[id];
-    cell[id] = { mean: m.mean[i], iqm: m.iqm[i], sd: m.sd[i], low: m.low[i], high: m.high[i], values: m.values ? pooled(m.values[i]) : null };
+    cell[id] = {
+      mean: m.mean[i],
+      iqm: m.iqm[i],
+      sd: m.sd[i],
+      low: m.low[i],
+      high: m.high[i],
+      values: m.values ? pooled(m.values[i]) : null,
+    };
   }
   cell.kind = DATA.recipes[cell.r].stages[cell.i];
   return cell;
@@ -69,7 +86,17 @@ const AK = recipeNumber("align-distil");
 const KA = recipeNumber("distil-align");
 
 // One state for the whole page: choosing an algorithm in one figure chooses it in all.
-const state = { algorithm: 0, beta: 0, seed: 0, variant: 0, metric: "reward", scope: "target", stage: "final", rows: "", columns: "" };
+const state = {
+  algorithm: 0,
+  beta: 0,
+  seed: 0,
+  variant: 0,
+  metric: "reward",
+  scope: "target",
+  stage: "final",
+  rows: "",
+  columns: "",
+};
 const listeners = [];
 
 function choose(patch) {
@@ -81,7 +108,11 @@ function choose(patch) {
 
 // A baseline has no beta, a recipe without alignment no algorithm: their cells stand for every choice of it.
 function cellOf(r, i, { a = state.algorithm, b = state.beta, v = state.variant } = {}) {
-  for (const [algorithm, beta] of [[a, b], [a, -1], [-1, -1]]) {
+  for (const [algorithm, beta] of [
+    [a, b],
+    [a, -1],
+    [-1, -1],
+  ]) {
     const cell = CELL_AT.get(cellKey(v, r, algorithm, beta, i));
     if (cell) return cell;
   }
@@ -107,7 +138,8 @@ function variantText(v = state.variant) {
 function selectionText(keys) {
   const parts = [];
   if (keys.includes("algorithm")) parts.push(algorithmText(state.algorithm));
-  if (keys.includes("beta") && DATA.betas.length && hasBeta(state.algorithm)) parts.push(`beta ${betaText(state.beta)}`);
+  if (keys.includes("beta") && DATA.betas.length && hasBeta(state.algorithm))
+    parts.push(`beta ${betaText(state.beta)}`);
   if (keys.includes("seed")) parts.push(`seed ${state.seed}`);
   if (keys.includes("variant") && DATA.study.varied.length) parts.push(variantText());
   return parts.join(", ");

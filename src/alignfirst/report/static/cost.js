@@ -1,7 +1,9 @@
 // What each stage costs, and what reward that buys.
 
 function stageCosts(r) {
-  return DATA.recipes[r].stages.map((kind, i) => ({ kind, cell: cellOf(r, i) })).filter(({ cell }) => cell && cell.flops !== null);
+  return DATA.recipes[r].stages
+    .map((kind, i) => ({ kind, cell: cellOf(r, i) }))
+    .filter(({ cell }) => cell && cell.flops !== null);
 }
 
 const totalFlops = (r) => stageCosts(r).reduce((sum, { cell }) => sum + cell.flops, 0);
@@ -13,14 +15,32 @@ const rewardPerFlop = (r) => {
 
 function costTraces(recipes) {
   const depth = Math.max(...recipes.map((r) => stageCosts(r).length));
+  const longest = Math.max(...recipes.map(totalFlops)); // a name is written only where it fits
   const shades = ["0.35", "0.65", "1", "0.8"];
   return Array.from({ length: depth }, (_, i) => {
     const mine = recipes.map((r) => stageCosts(r)[i]);
     return {
-      type: "bar", orientation: "h", y: recipes.map((_, j) => j), x: mine.map((s) => (s ? s.cell.flops : null)), showlegend: false, width: 0.56,
-      marker: { color: recipes.map((r) => fade(look(r).color, Number(shades[i % 4]))), line: { color: css("--surface"), width: 1.5 } },
-      text: mine.map((s) => (s ? esc(stageText(s.kind)) : "")), textposition: "inside", insidetextanchor: "middle", textangle: 0, textfont: { size: 11.5, color: shades[i % 4] === "1" ? css("--surface") : css("--ink") }, hoverinfo: "text",
-      hovertext: mine.map((s, j) => (s ? `<b>${esc(look(recipes[j]).name)}</b>, ${esc(stageText(s.kind))}<br>${big(s.cell.flops, "FLOP")}<br>${big(s.cell.samples)} samples` : "")),
+      type: "bar",
+      orientation: "h",
+      y: recipes.map((_, j) => j),
+      x: mine.map((s) => (s ? s.cell.flops : null)),
+      showlegend: false,
+      width: 0.56,
+      marker: {
+        color: recipes.map((r) => fade(look(r).color, Number(shades[i % 4]))),
+        line: { color: css("--surface"), width: 1.5 },
+      },
+      text: mine.map((s) => (s && s.cell.flops > 0.13 * longest ? esc(stageText(s.kind)) : "")),
+      textposition: "inside",
+      insidetextanchor: "middle",
+      textangle: 0,
+      textfont: { size: 11.5, color: shades[i % 4] === "1" ? css("--surface") : css("--ink") },
+      hoverinfo: "text",
+      hovertext: mine.map((s, j) =>
+        s
+          ? hover(look(recipes[j]).name, stageText(s.kind), big(s.cell.flops, "FLOP"), `${big(s.cell.samples)} samples`)
+          : "",
+      ),
     };
   });
 }
@@ -34,19 +54,69 @@ FIGURES.cost = {
     const recipes = costed();
     const p = panels(width, 0.06);
     const per = recipes.map(rewardPerFlop);
-    const best = { type: "bar", orientation: "h", y: recipes.map((_, j) => j), x: per.map((v) => (v === null ? null : v * 1e9)), xaxis: "x2", yaxis: "y2", width: 0.56, showlegend: false,
-      marker: { color: recipes.map((r) => look(r).color) }, hoverinfo: "text", hovertext: recipes.map((r, j) => `<b>${esc(look(r).name)}</b><br>${per[j] === null ? "no result" : `${fixed(per[j] * 1e9)} reward a GFLOP`}`) };
+    const best = {
+      type: "bar",
+      orientation: "h",
+      y: recipes.map((_, j) => j),
+      x: per.map((v) => (v === null ? null : v * 1e9)),
+      xaxis: "x2",
+      yaxis: "y2",
+      width: 0.56,
+      showlegend: false,
+      marker: { color: recipes.map((r) => look(r).color) },
+      hoverinfo: "text",
+      hovertext: recipes.map((r, j) =>
+        hover(look(r).name, per[j] === null ? "no result" : `${fixed(per[j] * 1e9)} reward a GFLOP`),
+      ),
+    };
     const names = recipes.map((r) => esc(look(r).name) + "\u2002");
-    const yaxis = (anchor, domain, shown) => axis("", { domain, anchor, tickvals: recipes.map((_, j) => j), ticktext: shown ? names : names.map(() => ""), autorange: "reversed", showgrid: false, zeroline: false });
+    const yaxis = (anchor, domain, shown) =>
+      axis("", {
+        domain,
+        anchor,
+        tickvals: recipes.map((_, j) => j),
+        ticktext: shown ? names : names.map(() => ""),
+        autorange: "reversed",
+        showgrid: false,
+        zeroline: false,
+      });
     plotly(element, [...costTraces(recipes), best], {
-      barmode: "stack", uniformtext: { mode: "hide", minsize: 10 }, showlegend: false, height: (p.wide ? 100 : 210) + recipes.length * (p.wide ? 58 : 92),
-      xaxis: axis("floating-point operations", { domain: p.x[0], anchor: "y", ticksuffix: "", tickformat: "~s", nticks: p.wide ? 6 : 5 }), yaxis: yaxis("x", p.y[0], true),
-      xaxis2: axis("final reward per 10\u2079 operations", { domain: p.x[1], anchor: "y2", nticks: 5 }), yaxis2: yaxis("x2", p.y[1], !p.wide),
+      barmode: "stack",
+      showlegend: false,
+      height: (p.wide ? 100 : 210) + recipes.length * (p.wide ? 58 : 92),
+      xaxis: axis("floating-point operations", {
+        domain: p.x[0],
+        anchor: "y",
+        ticksuffix: "",
+        tickformat: "~s",
+        nticks: p.wide ? 6 : 5,
+      }),
+      yaxis: yaxis("x", p.y[0], true),
+      xaxis2: axis("final reward per 10\u2079 operations", { domain: p.x[1], anchor: "y2", nticks: 5 }),
+      yaxis2: yaxis("x2", p.y[1], !p.wide),
     });
   },
-  caption: () => `${selectionText(["algorithm", "beta", "variant"])}. Operations are counted by formula, mean over seeds; every recipe pays for its own sft stage. A stage's shade darkens with its place in the recipe.`,
+  caption: () =>
+    `${selectionText(["algorithm", "beta", "variant"])}. Operations are counted by formula, mean over seeds; ` +
+    "every recipe pays for its own sft stage. A stage's shade darkens with its place in the recipe.",
   table: () => ({
-    columns: ["recipe", "stage", "operations", "samples", "reward after the stage", "reward per 10\u2079 operations of the recipe"],
-    rows: costed().flatMap((r) => stageCosts(r).map(({ kind, cell }, i) => [DATA.recipes[r].name, stageText(kind), cell.flops, cell.samples, cell.reward.mean, i === lastStage(r) ? rewardPerFlop(r) * 1e9 : null])),
+    columns: [
+      "recipe",
+      "stage",
+      "operations",
+      "samples",
+      "reward after the stage",
+      "reward per 10\u2079 operations of the recipe",
+    ],
+    rows: costed().flatMap((r) =>
+      stageCosts(r).map(({ kind, cell }, i) => [
+        DATA.recipes[r].name,
+        stageText(kind),
+        cell.flops,
+        cell.samples,
+        cell.reward.mean,
+        i === lastStage(r) ? rewardPerFlop(r) * 1e9 : null,
+      ]),
+    ),
   }),
 };

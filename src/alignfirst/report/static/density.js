@@ -4,7 +4,23 @@ const GRID = 176; // pixels a side of the density grid; the browser smooths it t
 const DENSITY_TOP = 5; // density at the dark end of the scale; above it the colour stays
 
 // mako (seaborn): lightness is monotone, so that it reads the same in grey and to colour-blind eyes
-const MAKO = ["#0b0405", "#1d111d", "#2e1e3c", "#3a2d5f", "#40407e", "#3c5397", "#38689f", "#357ba3", "#348fa7", "#38a3aa", "#49b6ad", "#6bc9ad", "#98d8b2", "#c0e5ca", "#def5e5"];
+const MAKO = [
+  "#0b0405",
+  "#1d111d",
+  "#2e1e3c",
+  "#3a2d5f",
+  "#40407e",
+  "#3c5397",
+  "#38689f",
+  "#357ba3",
+  "#348fa7",
+  "#38a3aa",
+  "#49b6ad",
+  "#6bc9ad",
+  "#98d8b2",
+  "#c0e5ca",
+  "#def5e5",
+];
 
 const rgb = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 
@@ -27,10 +43,11 @@ function colourTable() {
 function densityGrid([weights, means, sds], half) {
   const field = new Float64Array(GRID * GRID);
   const step = (2 * half) / GRID;
-  const along = (mean, sd) => Float64Array.from({ length: GRID }, (_, i) => {
-    const z = (-half + (i + 0.5) * step - mean) / sd;
-    return Math.exp(-0.5 * z * z) / (sd * Math.sqrt(2 * Math.PI));
-  });
+  const along = (mean, sd) =>
+    Float64Array.from({ length: GRID }, (_, i) => {
+      const z = (-half + (i + 0.5) * step - mean) / sd;
+      return Math.exp(-0.5 * z * z) / (sd * Math.sqrt(2 * Math.PI));
+    });
   for (let k = 0; k < weights.length; k++) {
     if (weights[k] < 1e-6) continue;
     const x = along(means[2 * k], sds[2 * k]);
@@ -82,7 +99,13 @@ function densityLegend(table) {
   for (let t = 0; t < 256; t++) image.data.set([table[t * 3], table[t * 3 + 1], table[t * 3 + 2], 255], t * 4);
   canvas.getContext("2d").putImageData(image, 0, 0);
   const marks = [0, 0.2, 1, 2.5, DENSITY_TOP];
-  const labels = marks.map((m) => h("span", { style: `left:${(100 * shade(m)) / 255}%` }, m === DENSITY_TOP ? `\u2265 ${m}` : m));
-  return h("div", { class: "scale" }, h("span", { class: "scale-name" }, "density, per unit area"),
-    h("div", { class: "scale-bar" }, canvas, h("div", { class: "scale-marks" }, ...labels)));
+  const labels = marks.map((m) =>
+    h("span", { style: `left:${(100 * shade(m)) / 255}%` }, m === DENSITY_TOP ? `\u2265 ${m}` : m),
+  );
+  return h(
+    "div",
+    { class: "scale" },
+    h("span", { class: "scale-name" }, "density, per unit area"),
+    h("div", { class: "scale-bar" }, canvas, h("div", { class: "scale-marks" }, ...labels)),
+  );
 }

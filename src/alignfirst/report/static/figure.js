@@ -56,19 +56,47 @@ class Figure {
 
   fillTable() {
     const { columns, rows } = this.spec.table();
-    const body = h("tbody", {}, ...rows.slice(0, MOST_ROWS).map((row) => h("tr", {}, ...row.map((x, i) => cellNode(x, i === 0)))));
+    const body = h(
+      "tbody",
+      {},
+      ...rows.slice(0, MOST_ROWS).map((row) => h("tr", {}, ...row.map((x, i) => cellNode(x, i === 0)))),
+    );
     const head = h("thead", {}, h("tr", {}, ...columns.map((c) => h("th", { scope: "col" }, c))));
-    const parts = [h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Table: ${this.name}` }, h("table", {}, head, body))];
-    if (rows.length > MOST_ROWS) parts.push(h("p", { class: "note" }, `The first ${MOST_ROWS} of ${rows.length} rows; the download has all.`));
-    const save = [h("button", { type: "button", class: "quiet", onclick: () => saveText(`${this.name}.csv`, "text/csv", csvOf(columns, rows)) }, "Save as CSV")];
-    if (this.spec.plotly) save.push(h("button", { type: "button", class: "quiet", onclick: () => this.saveSvg() }, "Save the figure as SVG"));
+    const parts = [
+      h(
+        "div",
+        { class: "scroll", tabindex: "0", role: "region", "aria-label": `Table: ${this.name}` },
+        h("table", {}, head, body),
+      ),
+    ];
+    if (rows.length > MOST_ROWS)
+      parts.push(h("p", { class: "note" }, `The first ${MOST_ROWS} of ${rows.length} rows; the download has all.`));
+    const save = [
+      h(
+        "button",
+        {
+          type: "button",
+          class: "quiet",
+          onclick: () => saveText(`${this.name}.csv`, "text/csv", csvOf(columns, rows)),
+        },
+        "Save as CSV",
+      ),
+    ];
+    if (this.spec.plotly)
+      save.push(
+        h("button", { type: "button", class: "quiet", onclick: () => this.saveSvg() }, "Save the figure as SVG"),
+      );
     parts.push(h("p", { class: "save" }, ...save));
     this.details.querySelector(".body").replaceChildren(...parts);
   }
 
   async saveSvg() {
     if (!this.plot.data) return;
-    const url = await Plotly.toImage(this.plot, { format: "svg", width: this.plot.clientWidth, height: this.plot.clientHeight });
+    const url = await Plotly.toImage(this.plot, {
+      format: "svg",
+      width: this.plot.clientWidth,
+      height: this.plot.clientHeight,
+    });
     saveLink(`${this.name}.svg`, url);
   }
 }
@@ -108,13 +136,16 @@ function plotly(element, traces, layout) {
 }
 
 function mountFigures() {
-  const observer = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      const figure = mounted.find((f) => f.node === entry.target);
-      figure.visible = entry.isIntersecting;
-      if (figure.visible && (!figure.drawn || figure.dirty)) figure.render();
-    }
-  }, { rootMargin: "300px 0px" });
+  const observer = new IntersectionObserver(
+    (entries) => {
+      for (const entry of entries) {
+        const figure = mounted.find((f) => f.node === entry.target);
+        figure.visible = entry.isIntersecting;
+        if (figure.visible && (!figure.drawn || figure.dirty)) figure.render();
+      }
+    },
+    { rootMargin: "300px 0px" },
+  );
   for (const node of document.querySelectorAll("[data-figure]")) {
     const spec = FIGURES[node.dataset.figure];
     if (!spec) continue;

@@ -17,12 +17,25 @@ function filmPanel(label, model, cell, table, targetMass) {
   const reward = seedMeasure(cell, "reward");
   const mass = cell ? seedMeasure(cell, "target_mass") : targetMass;
   const lost = cell && (pooled(cell.lost) || []).includes(state.seed);
-  const numbers = h("dl", {},
-    h("dt", {}, "reward"), h("dd", {}, fixed(reward, 3)),
-    h("dt", {}, "target mass"), h("dd", {}, fixed(mass, 3)));
+  const numbers = h(
+    "dl",
+    {},
+    h("dt", {}, "reward"),
+    h("dd", {}, fixed(reward, 3)),
+    h("dt", {}, "target mass"),
+    h("dd", {}, fixed(mass, 3)),
+  );
   const words = `${label}: reward ${fixed(reward, 3)}, target mass ${fixed(mass, 3)}`;
-  const canvas = model ? h("canvas", { role: "img", "aria-label": `Density of ${words}` }) : h("div", { class: "no-panel" }, lost ? "failed: no model" : "no model kept for this choice");
-  const panel = h("div", { class: "panel" }, h("div", { class: "panel-name" }, label), canvas, cell ? numbers : h("p", { class: "truth" }, "the ground truth"));
+  const canvas = model
+    ? h("canvas", { role: "img", "aria-label": `Density of ${words}` })
+    : h("div", { class: "no-panel" }, lost ? "failed: no model" : "no model kept for this choice");
+  const panel = h(
+    "div",
+    { class: "panel" },
+    h("div", { class: "panel-name" }, label),
+    canvas,
+    cell ? numbers : h("p", { class: "truth" }, "the ground truth"),
+  );
   return { panel, canvas: model ? canvas : null, model };
 }
 
@@ -37,12 +50,29 @@ function filmRow(r, table) {
   const arrow = () => h("span", { class: "arrow", "aria-hidden": "true" }, "\u2192");
   const nodes = panels.flatMap(({ panel }, i) => (i ? [arrow(), panel] : [panel]));
   const strip = h("div", { class: "strip", tabindex: "0", role: "group", "aria-label": `Stages of ${name}` }, ...nodes);
-  return { row: h("div", { class: "film-row", style: `--recipe:${color};--panels:${panels.length}` }, h("h3", {}, name), strip), panels };
+  return {
+    row: h(
+      "div",
+      { class: "film-row", style: `--recipe:${color};--panels:${panels.length}` },
+      h("h3", {}, name),
+      strip,
+    ),
+    panels,
+  };
 }
 
 const mixtureExhibit = {
   deps: ["algorithm", "beta", "seed", "variant"],
-  controls: () => [algorithmControl(), betaControl(), selectControl("seed", "seed", (EXHIBIT.seeds || []).map((s) => [s, s])), ...variantControls()],
+  controls: () => [
+    algorithmControl(),
+    betaControl(),
+    selectControl(
+      "seed",
+      "seed",
+      (EXHIBIT.seeds || []).map((s) => [s, s]),
+    ),
+    ...variantControls(),
+  ],
   empty: () => (EXHIBIT.models && EXHIBIT.models.length ? null : "This run kept no models to show."),
   draw(element) {
     const table = colourTable();
@@ -50,17 +80,25 @@ const mixtureExhibit = {
     const scrolled = [...element.querySelectorAll(".strip")].map((s) => s.scrollLeft);
     element.replaceChildren(...rows.map(({ row }) => row), densityLegend(table));
     element.querySelectorAll(".strip").forEach((s, i) => (s.scrollLeft = scrolled[i] || 0));
-    for (const { panels } of rows) for (const { canvas, model } of panels) if (canvas) drawDensity(canvas, model, EXHIBIT, table);
+    for (const { panels } of rows)
+      for (const { canvas, model } of panels) if (canvas) drawDensity(canvas, model, EXHIBIT, table);
   },
   caption: () =>
-    `${selectionText(["algorithm", "beta", "seed", "variant"])}. Both axes run from ${MINUS}${EXHIBIT.half_width} to ${EXHIBIT.half_width}; all panels share one colour scale. ` +
+    `${selectionText(["algorithm", "beta", "seed", "variant"])}. Both axes run from ` +
+    `${MINUS}${EXHIBIT.half_width} to ${EXHIBIT.half_width}; all panels share one colour scale. ` +
     "The dashed circle is the target region.",
   table: () => ({
     columns: ["recipe", "stage", "reward", "target mass", "target precision (nats)", "target recall (nats)"],
-    rows: DATA.recipes.flatMap((recipe, r) => recipe.stages.map((kind, i) => {
-      const cell = cellOf(r, i);
-      return [recipe.name, stageText(kind), ...["reward", "target_mass", "target_precision", "target_recall"].map((m) => seedMeasure(cell, m))];
-    })),
+    rows: DATA.recipes.flatMap((recipe, r) =>
+      recipe.stages.map((kind, i) => {
+        const cell = cellOf(r, i);
+        return [
+          recipe.name,
+          stageText(kind),
+          ...["reward", "target_mass", "target_precision", "target_recall"].map((m) => seedMeasure(cell, m)),
+        ];
+      }),
+    ),
   }),
 };
 
@@ -69,5 +107,8 @@ const EXHIBIT_KINDS = { mixture: mixtureExhibit };
 
 FIGURES.exhibits = EXHIBIT_KINDS[EXHIBIT.kind] || {
   deps: [],
-  empty: () => (EXHIBIT.kind ? `This run shows exhibits of the kind \u201c${EXHIBIT.kind}\u201d, which this page cannot draw.` : "This run kept no exhibits."),
+  empty: () =>
+    EXHIBIT.kind
+      ? `This run shows exhibits of the kind \u201c${EXHIBIT.kind}\u201d, which this page cannot draw.`
+      : "This run kept no exhibits.",
 };

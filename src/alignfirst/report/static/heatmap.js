@@ -4,7 +4,8 @@ const AXIS_KEYS = ["algorithm", "beta", ...DATA.study.varied];
 
 const axisValues = (key) => {
   if (key === "algorithm") return DATA.algorithms.map((_, i) => i);
-  if (key === "beta") return [...DATA.betas.map((_, i) => i), ...(DATA.algorithms.some((_, a) => !hasBeta(a)) ? [-1] : [])];
+  if (key === "beta")
+    return [...DATA.betas.map((_, i) => i), ...(DATA.algorithms.some((_, a) => !hasBeta(a)) ? [-1] : [])];
   const k = DATA.study.varied.indexOf(key);
   return [...new Set(DATA.study.variants.map((v) => v[k]))];
 };
@@ -48,13 +49,15 @@ const merit = () => (state.metric === "reward_sd" ? -1 : 1);
 const excludesZero = (p) => p.low !== null && (p.low > 0 || p.high < 0);
 
 function heatGrid() {
-  const xs = axisValues(state.columns), pairs = heatPairs();
+  const xs = axisValues(state.columns),
+    pairs = heatPairs();
   const ys = axisValues(state.rows).filter((y) => pairs.some((p) => axisOf(p, state.rows) === y));
   const at = (y, x) => pairs.find((p) => axisOf(p, state.rows) === y && axisOf(p, state.columns) === x) || null;
   return { xs, ys, cells: ys.map((y) => xs.map((x) => at(y, x))) };
 }
 
-const heatLost = (p) => [AK, KA].reduce((n, r) => n + ((finalOf(r, { a: p.a, b: p.b, v: p.v }) || { failed: 0 }).failed), 0);
+const heatLost = (p) =>
+  [AK, KA].reduce((n, r) => n + (finalOf(r, { a: p.a, b: p.b, v: p.v }) || { failed: 0 }).failed, 0);
 
 function heatLabel(p, width, columns) {
   if (!p) return "";
@@ -75,65 +78,144 @@ function heatInk(p, top) {
 }
 
 function contrast(one, other) {
-  const light = (c) => c.map((x) => x / 255).map((x) => (x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4)).reduce((sum, x, i) => sum + x * [0.2126, 0.7152, 0.0722][i], 0.05);
+  const light = (c) =>
+    c
+      .map((x) => x / 255)
+      .map((x) => (x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4))
+      .reduce((sum, x, i) => sum + x * [0.2126, 0.7152, 0.0722][i], 0.05);
   const [a, b] = [light(one), light(other)];
   return Math.max(a, b) / Math.min(a, b);
 }
 
 function heatHover(p) {
   if (!p) return "not part of the study";
-  const where = [algorithmText(p.a), p.b >= 0 ? `beta ${betaText(p.b)}` : "no beta", variantText(p.v)].filter(Boolean).join(", ");
+  const where = [algorithmText(p.a), p.b >= 0 ? `beta ${betaText(p.b)}` : "no beta", variantText(p.v)]
+    .filter(Boolean)
+    .join(", ");
   const range = p.low === null ? "no interval" : `[${signed(p.low)}, ${signed(p.high)}]`;
-  const won = p.share_won === null ? "" : `<br>${Math.round(100 * p.share_won)} % of ${p.n} seeds won`;
-  const note = p.note >= 0 ? `<br>${esc(DATA.pairs.notes[p.note])}` : "";
-  return `<b>${esc(where)}</b><br>${esc(METRIC[state.metric].label)}: ${signed(p.mean)} ${range}${won}${note}`;
+  const won = p.share_won === null ? "" : `${Math.round(100 * p.share_won)} % of ${p.n} seeds won`;
+  const note = p.note >= 0 ? DATA.pairs.notes[p.note] : "";
+  return hover(where, `${METRIC[state.metric].label}: ${signed(p.mean)} ${range}`, won, note);
 }
+
+const axisControl = (key) =>
+  key === "algorithm" ? algorithmControl() : key === "beta" ? betaControl() : variantControls([key])[0];
 
 FIGURES.heatmap = {
   plotly: true,
   deps: ["metric", "rows", "columns", "algorithm", "beta", "variant"],
   controls() {
     const free = () => AXIS_KEYS.filter((k) => axisValues(k).length > 1);
-    const both = free().length > 2 ? ["rows", "columns"].map((key) => selectControl(key, key, free().map((k) => [k, k]), { number: false })) : [];
-    const others = DATA.study.varied.length ? [algorithmControl(), betaControl(), ...variantControls()] : [];
-    return [metricControl(), ...both, ...others];
+    const both =
+      free().length > 2
+        ? ["rows", "columns"].map((key) =>
+            selectControl(
+              key,
+              key,
+              free().map((k) => [k, k]),
+              { number: false },
+            ),
+          )
+        : [];
+    const others = DATA.study.varied.length
+      ? AXIS_KEYS.map((key) => [key, axisControl(key)]).filter(([, node]) => node)
+      : [];
+    for (const [key, node] of others)
+      follow(["rows", "columns"], () => (node.hidden = [state.rows, state.columns].includes(key)));
+    return [metricControl(), ...both, ...others.map(([, node]) => node)];
   },
   empty: () => {
-    if (AK < 0 || KA < 0) return "This run does not hold both align-distil and distil-align, so there is no difference to show.";
+    if (AK < 0 || KA < 0)
+      return "This run does not hold both align-distil and distil-align, so there is no difference to show.";
     if (state.rows === state.columns) return "Choose two different axes.";
     return heatPairs().length ? null : "No pair of this choice has been run.";
   },
   draw(element, width) {
     const { xs, ys, cells } = heatGrid();
-    const known = cells.flat().filter((p) => p && p.mean !== null).map((p) => Math.abs(p.mean));
+    const known = cells
+      .flat()
+      .filter((p) => p && p.mean !== null)
+      .map((p) => Math.abs(p.mean));
     const top = Math.max(...known, 1e-9);
     const cutLabel = (text) => (width < 560 && text.length > 13 ? `${text.slice(0, 12)}\u2026` : text);
     const trace = {
-      type: "heatmap", x: xs.map((_, i) => i), y: ys.map((_, i) => i), xgap: 2, ygap: 2, zmin: -top, zmax: top,
+      type: "heatmap",
+      x: xs.map((_, i) => i),
+      y: ys.map((_, i) => i),
+      xgap: 2,
+      ygap: 2,
+      zmin: -top,
+      zmax: top,
       z: cells.map((row) => row.map((p) => (p && p.mean !== null ? p.mean * merit() : null))),
-      hoverinfo: "text", hovertext: cells.map((row) => row.map(heatHover)), hoverongaps: false,
-      colorscale: [[0, css("--ka")], [0.5, css("--neutral")], [1, css("--ak")]],
-      colorbar: { tickformat: "~g", thickness: 10, outlinewidth: 0, tickfont: { size: 11, color: css("--muted") }, ticks: "", len: 0.9 }, showscale: width >= 560,
+      hoverinfo: "text",
+      hovertext: cells.map((row) => row.map(heatHover)),
+      hoverongaps: false,
+      colorscale: [
+        [0, css("--ka")],
+        [0.5, css("--neutral")],
+        [1, css("--ak")],
+      ],
+      colorbar: {
+        tickformat: "~g",
+        thickness: 10,
+        outlinewidth: 0,
+        tickfont: { size: 11, color: css("--muted") },
+        ticks: "",
+        len: 0.9,
+      },
+      showscale: width >= 560,
     };
     const label = (p, i, j) => ({
-      x: i, y: j, text: heatLabel(p, width, xs.length), showarrow: false, captureevents: false,
+      x: i,
+      y: j,
+      text: heatLabel(p, width, xs.length),
+      showarrow: false,
+      captureevents: false,
       font: { size: width < 560 ? 9.5 : 12.5, color: p.mean === null ? css("--bad") : heatInk(p, top) },
     });
     const labels = cells.flatMap((row, j) => row.flatMap((p, i) => (p ? [label(p, i, j)] : [])));
     plotly(element, [trace], {
-      height: Math.max(240, 90 + ys.length * 44), showlegend: false, annotations: labels,
-      xaxis: axis(esc(state.columns), { tickvals: xs.map((_, i) => i), ticktext: xs.map((x) => (x === -1 && width < 560 ? "none" : esc(axisText(state.columns, x)))), showgrid: false, zeroline: false, showline: false, tickangle: width < 560 && xs.length < 10 ? 0 : "auto", tickfont: { size: width < 560 ? 10.5 : 12, color: css("--muted") } }),
-      yaxis: axis("", { tickvals: ys.map((_, i) => i), ticktext: ys.map((y) => esc(cutLabel(axisText(state.rows, y))) + "\u2002"), autorange: "reversed", showgrid: false, zeroline: false, showline: false }),
+      height: Math.max(240, 90 + ys.length * 44),
+      showlegend: false,
+      annotations: labels,
+      xaxis: axis(esc(state.columns), {
+        tickvals: xs.map((_, i) => i),
+        ticktext: xs.map((x) => (x === -1 && width < 560 ? "none" : esc(axisText(state.columns, x)))),
+        showgrid: false,
+        zeroline: false,
+        showline: false,
+        tickangle: width < 560 && xs.length < 10 ? 0 : "auto",
+        tickfont: { size: width < 560 ? 10.5 : 12, color: css("--muted") },
+      }),
+      yaxis: axis(state.rows === "algorithm" ? "" : esc(state.rows), {
+        tickvals: ys.map((_, i) => i),
+        ticktext: ys.map((y) => esc(cutLabel(axisText(state.rows, y))) + "\u2002"),
+        autorange: "reversed",
+        showgrid: false,
+        zeroline: false,
+        showline: false,
+      }),
     });
   },
   caption() {
     const rest = ["algorithm", "beta"].filter((k) => ![state.rows, state.columns].includes(k));
     const where = selectionText(rest);
     const better = `Blue: aligning first is ahead${merit() < 0 ? " (varies less)" : ""}. Orange: distilling first is.`;
-    return `Difference in ${metricLabel(state.metric)}, align-distil minus distil-align at the last stage, paired by seed${where ? ` (${where})` : ""}. ${better} Bold with a dot: the 95 % interval excludes 0.`;
+    const what = `Difference in ${metricLabel(state.metric)}, align-distil minus distil-align at the last stage`;
+    return `${what}, paired by seed${where ? ` (${where})` : ""}. ${better} Bold with a dot: the 95 % interval excludes 0.`;
   },
   table: () => ({
     columns: ["algorithm", "beta", ...DATA.study.varied, "difference", "low", "high", "share won", "n", "note"],
-    rows: heatPairs().map((p) => [algorithmText(p.a), betaText(p.b), ...DATA.study.variants[p.v], p.mean, p.low, p.high, p.share_won, p.n, p.note >= 0 ? DATA.pairs.notes[p.note] : ""]),
+    rows: heatPairs().map((p) => [
+      algorithmText(p.a),
+      betaText(p.b),
+      ...DATA.study.variants[p.v],
+      p.mean,
+      p.low,
+      p.high,
+      p.share_won,
+      p.n,
+      p.note >= 0 ? DATA.pairs.notes[p.note] : "",
+    ]),
   }),
 };

@@ -9,7 +9,11 @@ const RECIPE_LOOK = {
   "align-only": ["--r6", "longdash", "x"],
   "distil-only": ["--r7", "longdashdot", "cross"],
 };
-const OTHER_LOOKS = [["--r3", "dot", "hexagon"], ["--r4", "dash", "pentagon"], ["--r5", "solid", "star-diamond"]];
+const OTHER_LOOKS = [
+  ["--r3", "dot", "hexagon"],
+  ["--r4", "dash", "pentagon"],
+  ["--r5", "solid", "star-diamond"],
+];
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -30,8 +34,14 @@ const isDark = () => (document.documentElement.dataset.theme || (darkQuery.match
 function axis(title, extra = {}) {
   return {
     title: { text: title, font: { size: 12.5, color: css("--muted") }, standoff: 10 },
-    gridcolor: css("--grid"), linecolor: css("--line"), zerolinecolor: css("--line"), zerolinewidth: 1,
-    tickfont: { size: 12, color: css("--muted") }, automargin: true, ticks: "", fixedrange: matchMedia("(pointer: coarse)").matches,
+    gridcolor: css("--grid"),
+    linecolor: css("--line"),
+    zerolinecolor: css("--line"),
+    zerolinewidth: 1,
+    tickfont: { size: 12, color: css("--muted") },
+    automargin: true,
+    ticks: "",
+    fixedrange: matchMedia("(pointer: coarse)").matches,
     ...extra,
   };
 }
@@ -39,10 +49,28 @@ function axis(title, extra = {}) {
 function layoutOf(extra) {
   return {
     font: { family: css("--sans"), size: 12.5, color: css("--ink") },
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    margin: { l: 8, r: 8, t: 8, b: 8 }, hovermode: "closest", showlegend: true, autosize: true,
-    hoverlabel: { bgcolor: css("--raised"), bordercolor: css("--line"), font: { family: css("--sans"), size: 12.5, color: css("--ink") }, align: "left" },
-    legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", font: { size: 12.5 }, itemclick: "toggle", itemdoubleclick: false },
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    margin: { l: 8, r: 8, t: 8, b: 8 },
+    hovermode: "closest",
+    showlegend: true,
+    autosize: true,
+    hoverlabel: {
+      bgcolor: css("--raised"),
+      bordercolor: css("--line"),
+      font: { family: css("--sans"), size: 12.5, color: css("--ink") },
+      align: "left",
+    },
+    legend: {
+      orientation: "h",
+      x: 0,
+      xanchor: "left",
+      y: 1.02,
+      yanchor: "bottom",
+      font: { size: 12.5 },
+      itemclick: "toggle",
+      itemdoubleclick: false,
+    },
     ...extra,
   };
 }
@@ -54,19 +82,52 @@ function panels(width, gap = 0.12) {
   const wide = width >= 680;
   const half = (1 - gap) / 2;
   return wide
-    ? { wide, height: 400, x: [[0, half], [half + gap, 1]], y: [[0, 1], [0, 1]] }
-    : { wide, height: 760, x: [[0, 1], [0, 1]], y: [[0.56, 1], [0, 0.42]] };
+    ? {
+        wide,
+        height: 400,
+        x: [
+          [0, half],
+          [half + gap, 1],
+        ],
+        y: [
+          [0, 1],
+          [0, 1],
+        ],
+      }
+    : {
+        wide,
+        height: 760,
+        x: [
+          [0, 1],
+          [0, 1],
+        ],
+        y: [
+          [0.56, 1],
+          [0, 0.42],
+        ],
+      };
 }
 
 // Log-likelihoods have no floor: a compressed axis keeps the good end readable and still shows the worst.
 function natsAxis(values, title) {
   const known = values.filter((v) => v !== null && v !== undefined && Number.isFinite(v));
-  const top = Math.max(...known), bottom = Math.min(...known);
+  const top = Math.max(...known),
+    bottom = Math.min(...known);
   if (top - bottom < 60) return { map: (v) => v, compressed: false, axis: axis(title) };
   const anchor = Math.ceil(top);
   const map = (v) => (v === null || v === undefined ? null : -Math.log10(1 + (anchor - v) / 3));
-  const ticks = [anchor, 0, -3, -10, -30, -100, -300, -1000, -3000, -10000, -30000, -100000].filter((t, i) => (i === 0 || t < anchor - 1) && t > bottom * 1.2 - 5);
-  return { map, compressed: true, axis: axis(title, { tickvals: ticks.map(map), ticktext: ticks.map((t) => String(t).replace("-", MINUS)), zeroline: false }) };
+  const ticks = [anchor, 0, -3, -10, -30, -100, -300, -1000, -3000, -10000, -30000, -100000].filter(
+    (t, i) => (i === 0 || t < anchor - 1) && t > bottom * 1.2 - 5,
+  );
+  return {
+    map,
+    compressed: true,
+    axis: axis(title, {
+      tickvals: ticks.map(map),
+      ticktext: ticks.map((t) => String(t).replace("-", MINUS)),
+      zeroline: false,
+    }),
+  };
 }
 
 function setupTheme(redraw) {

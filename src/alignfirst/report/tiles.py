@@ -1,0 +1,87 @@
+"""The few numbers that stand in large type below the verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from alignfirst.report.load import Run
+from alignfirst.report.words import count, number, runs_of, signed
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number that a reader takes away, and what it is."""
+
+    value: str
+    caption: str
+    kind: str  # "ak" or "ka" where a recipe is ahead, "target" for the trap, else ""
+
+
+def tiles(run: Run, windows: Sequence[Mapping[str, Any]], grid: Sequence[float], focus: float | None) -> list[Tile]:
+    """What aligning first adds where it should matter most, and the trap's window in theory and in training."""
+    return [t for t in (_focus_tile(run, focus), *_window_tiles(windows, grid)) if t is not None]
+
+
+def focus_beta(windows: Sequence[Mapping[str, Any]], grid: Sequence[float]) -> float | None:
+    """The study's beta nearest to the middle of theory's window, where order should matter most; else its median."""
+    if not grid:
+        return None
+    spans = [(w["predicted"]["low"], w["predicted"]["high"]) for w in windows]
+    spans = [(lo, hi) for lo, hi in spans if lo is not None and hi is not None and 0 < lo < hi]
+    if not spans:
+        return grid[len(grid) // 2]
+    middle = sum(math.log(lo * hi) / 2 for lo, hi in spans) / len(spans)
+    return min(grid, key=lambda b: abs(math.log(b) - middle))
+
+
+def _focus_tile(run: Run, focus: float | None) -> Tile | None:
+    """The range of the difference over algorithms, where theory says that order matters most."""
+    pairs = [
+        p
+        for p in run.statistics.get("pairs", [])
+        if p["metric"] == "reward" and p["beta"] == focus and focus is not None and p["mean"] is not None
+    ]
+    if not pairs:
+        return None
+    low, high = min(p["mean"] for p in pairs), max(p["mean"] for p in pairs)
+    span = signed(low, 2) if f"{low:.2f}" == f"{high:.2f}" else f"{signed(low, 2)} to {signed(high, 2)}"
+    over = count(len(pairs), "setting" if run.varied else "algorithm")
+    clear = [p["low"] is not None and (p["low"] > 0) - (p["high"] < 0) for p in pairs]
+    kind = "ak" if all(c > 0 for c in clear) else "ka" if all(c < 0 for c in clear) else ""
+    return Tile(span, f"reward that aligning first adds at beta {focus:g}, mean over seeds, across {over}", kind)
+
+
+def _window_tiles(windows: Sequence[Mapping[str, Any]], grid: Sequence[float]) -> list[Tile]:
+    if not windows:
+        return []
+    return [_theory_tile(windows), _training_tile(windows, grid)]
+
+
+def _theory_tile(windows: Sequence[Mapping[str, Any]]) -> Tile:
+    spans = [w["predicted"] for w in windows if w["predicted"]["low"] is not None]
+    if not spans:
+        return Tile("none", "theory has no window in beta for the low-recall trap here", "")
+    low, high = sum(s["low"] for s in spans) / len(spans), sum(s["high"] for s in spans) / len(spans)
+    if low >= high:
+        thresholds = f"the student recovers below beta {number(low)}, sft below {number(high)}"
+        return Tile("none", f"theory leaves no trap: {thresholds}", "")
+    return Tile(
+        f"beta {number(low, 2)} to {number(high, 2)}",
+        "where theory, with no training, has the low-recall trap: from the recovery threshold of the student to that "
+        "of sft",
+        "target",
+    )
+
+
+def _training_tile(windows: Sequence[Mapping[str, Any]], grid: Sequence[float]) -> Tile:
+    seen = [w for w in windows if w["observed"]["betas"]]
+    betas = sorted({b for w in seen for b in w["observed"]["betas"]})
+    unit = "algorithm" if len(windows) == len({w["algorithm"] for w in windows}) else "algorithm setting"
+    if not betas:
+        return Tile("not seen", "in no setting did training fall into the trap in more than half of the seeds", "")
+    where = f"for {len(seen)} of {count(len(windows), unit)}"
+    caption = f"where training fell into the trap in more than half of the seeds, {where}"
+    return Tile(f"beta {runs_of(betas, grid)}", caption, "target")
