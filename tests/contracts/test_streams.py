@@ -44,15 +44,14 @@ def test_pairs_of_streams_fill_the_square(uniforms):
         assert stats.chisquare(cells).pvalue > 1e-5
 
 
-def test_chunks_change_no_number(monkeypatch):
-    def first(n):
-        return [
-            np.concatenate([u.ravel(), z.ravel()]) for u, z in itertools.islice(streams.rollout_noise([5, 6], 0, 32), n)
-        ]
+def test_noise_of_a_seed_does_not_depend_on_its_company():
+    def first(seeds, row):
+        taken = itertools.islice(streams.rollout_noise(seeds, 0, 32), streams.CHUNK + 10)
+        return np.stack([np.concatenate([u[row], z[row].ravel()]) for u, z in taken])
 
-    whole = np.stack(first(60))
-    monkeypatch.setattr(streams, "CHUNK", 7)
-    assert np.stack(first(60)).tobytes() == whole.tobytes()
+    alone, together = first([6], 0), first([5, 6, 7], 1)
+    assert alone.tobytes() == together.tobytes()
+    assert len(np.unique(alone[:, 0])) == len(alone)  # no chunk repeats another
 
 
 def test_minibatches_use_every_pair_equally():

@@ -159,21 +159,45 @@ def offline_pairs(
     runs: Runs, policy: Policy, oracle: Oracle, labels: Labels, draws: TargetDraws, s: AlignSettings
 ) -> Iterator[Batch]:
     """Minibatches of pairs that were drawn and labelled once, before training."""
+    shared, owner = _sharing(runs)
+    stored, inside = _draw_pairs(runs, shared, oracle, labels, s)
+    draws.count += inside[owner]
+    draws.seen = 2 * s.stored_pairs
+    n = s.samples
+    for picks in streams.minibatches(runs.seeds, s.occurrence, s.stored_pairs, n // 2):
+        x, ref = np.empty((len(owner), 2, n), np.float32), np.empty((len(owner), n), np.float32)
+        first = np.empty((len(owner), n // 2), np.bool_)
+        kernel.gather_pairs(stored, owner, picks, runs.row, x, ref, first)
+        yield Batch(x, None, ref, first)
+
+
+def _sharing(runs: Runs) -> tuple[list[int], NDArray[np.int64]]:
+    """Runs that differ in beta alone train on the same pairs: one run for each set, and each run's set."""
     assert runs.pair_source is not None
-    stored = s.stored_pairs
-    u, z = streams.draws(runs.seeds, "pairs", s.occurrence, 2 * stored)
-    points = np.empty((len(runs.beta), 2, 2 * stored), np.float32)  # first members, then second members
-    kernel.sample(runs.pair_source, u, z, runs.row, points)
-    draws.add(points)
-    judged = streams.label_noise_once(runs.seeds, s.occurrence, stored)
-    first = labels.first_preferred(oracle.each(points), oracle, judged[runs.row])
-    logp_ref = log_density(runs.reference, points)
-    for picks in streams.minibatches(runs.seeds, s.occurrence, stored, s.samples // 2):
-        x = np.empty((len(runs.beta), 2, s.samples), np.float32)
-        kernel.gather_pairs(points, picks, runs.row, x)
-        chosen = picks[runs.row]  # [R, P]
-        both = np.concatenate([chosen, chosen + stored], axis=1)
-        yield Batch(x, None, np.take_along_axis(logp_ref, both, 1), np.take_along_axis(first, chosen, 1))
+    sets: dict[tuple[int, bytes, bytes], int] = {}
+    models = zip(runs.row.tolist(), runs.pair_source, runs.reference, strict=True)
+    identity = [(row, source.tobytes(), reference.tobytes()) for row, source, reference in models]
+    owner = np.array([sets.setdefault(i, len(sets)) for i in identity])
+    return [identity.index(i) for i in sets], owner
+
+
+def _draw_pairs(
+    runs: Runs, shared: list[int], oracle: Oracle, labels: Labels, s: AlignSettings
+) -> tuple[F32, NDArray[np.int64]]:
+    """What `kernel.gather_pairs` takes, [D, M, 8], and how many of each set's 2M points are in T, [D]."""
+    assert runs.pair_source is not None
+    m, row = s.stored_pairs, runs.row[shared]
+    u, z = streams.draws(runs.seeds, "pairs", s.occurrence, 2 * m)
+    x = np.empty((len(shared), 2, 2 * m), np.float32)
+    kernel.sample(runs.pair_source[shared], u, z, row, x)
+    draws = TargetDraws(s.targets, s.radius, len(shared))
+    draws.add(x)
+    judged = streams.label_noise_once(runs.seeds, s.occurrence, m)[row]
+    stored = np.zeros((len(shared), m, 8), np.float32)
+    stored[..., 0:2], stored[..., 2:4] = x[..., :m].swapaxes(1, 2), x[..., m:].swapaxes(1, 2)
+    stored[..., 4:6] = log_density(runs.reference[shared], x).reshape(-1, 2, m).swapaxes(1, 2)
+    stored[..., 6] = labels.first_preferred(oracle.each(x), oracle, judged)
+    return stored, draws.count
 
 
 def log_density(theta: F32, x: F32) -> F32:

@@ -144,6 +144,7 @@ def sample(theta: F32, u: F32, z: F32, row: NDArray[np.int64], x: F32) -> None:
     logw = np.empty(components, np.float32)
     edge = np.empty(components, np.float32)
     sd = np.empty((2, components), np.float32)
+    chosen = np.empty(u.shape[1], np.int32)
     for r in range(runs):
         log_weights(theta[r], logw)
         cumulative = 0.0
@@ -152,10 +153,12 @@ def sample(theta: F32, u: F32, z: F32, row: NDArray[np.int64], x: F32) -> None:
             edge[k] = cumulative
             sd[0, k], sd[1, k] = np.exp(theta[r, LOG_SD, k]), np.exp(theta[r, LOG_SD + 1, k])
         ur, zr, xr = u[row[r]], z[row[r]], x[r]
+        chosen[:] = 0
+        for j in range(components - 1):  # counting edges vectorises, searching them does not
+            for i in range(ur.size):
+                chosen[i] += ur[i] >= edge[j]
         for i in range(ur.size):
-            k = 0
-            for j in range(components - 1):  # counting beats searching: no branch to mispredict
-                k += ur[i] >= edge[j]
+            k = chosen[i]
             xr[0, i] = theta[r, MEAN, k] + sd[0, k] * zr[0, i]
             xr[1, i] = theta[r, MEAN + 1, k] + sd[1, k] * zr[1, i]
 
@@ -223,15 +226,29 @@ def adam(theta: F32, g: NDArray[np.float64], m: F32, v: F32, t: int, rate: float
 
 
 @compiled
-def gather_pairs(points: F32, picks: NDArray[np.int32], row: NDArray[np.int64], x: F32) -> None:
-    """x[R, 2, 2P] = the pairs picks[S, P] of points[R, 2, 2M]: first members, then second members."""
-    pairs, stored = picks.shape[1], points.shape[2] // 2
-    for r in range(points.shape[0]):
-        for d in range(2):
-            for i in range(pairs):
-                j = picks[row[r], i]
-                x[r, d, i] = points[r, d, j]
-                x[r, d, pairs + i] = points[r, d, stored + j]
+def gather_pairs(
+    stored: F32,
+    owner: NDArray[np.int64],
+    picks: NDArray[np.int32],
+    row: NDArray[np.int64],
+    x: F32,
+    ref: F32,
+    first: Any,
+) -> None:
+    """Minibatches of stored pairs: x[R, 2, 2P] and ref[R, 2P] hold first members, then second ones; first[R, P].
+
+    stored[D, M, 8] keeps a pair in half a cache line: both points, both reference log-densities, whether the first is
+    preferred. Run r reads stored[owner[r]] at picks[row[r]].
+    """
+    pairs = picks.shape[1]
+    for r in range(x.shape[0]):
+        source, chosen = stored[owner[r]], picks[row[r]]
+        for i in range(pairs):
+            pair = source[chosen[i]]
+            x[r, 0, i], x[r, 1, i] = pair[0], pair[1]
+            x[r, 0, pairs + i], x[r, 1, pairs + i] = pair[2], pair[3]
+            ref[r, i], ref[r, pairs + i] = pair[4], pair[5]
+            first[r, i] = pair[6] > np.float32(0.5)
 
 
 @compiled

@@ -6,7 +6,9 @@ noisy, and it is drawn once.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.random import Generator, Philox, SeedSequence
@@ -14,14 +16,14 @@ from numpy.typing import NDArray
 
 PURPOSES = (
     *("p_star", "sft-starts", "distil", "distil-starts", "rehearsal"),
-    *("rollouts", "choices", "pairs", "labels", "batches"),
+    *("rollouts", "pairs", "labels", "batches"),
 )
-CHUNK = 50  # updates of noise held at a time: a few megabytes
+CHUNK = 50  # updates of noise drawn at a time; part of what the numbers are
 
 
-def stream(seed: int, purpose: str, occurrence: int = 0) -> Generator:
+def stream(seed: int, purpose: str, occurrence: int = 0, chunk: int = 0) -> Generator:
     """The generator of one purpose in one seed; `occurrence` tells apart stages of one kind in a recipe."""
-    return Generator(Philox(SeedSequence((seed, PURPOSES.index(purpose), occurrence))))
+    return Generator(Philox(SeedSequence((seed, PURPOSES.index(purpose), occurrence, chunk))))
 
 
 def draws(
@@ -37,13 +39,20 @@ def draws(
 def rollout_noise(
     seeds: Sequence[int], occurrence: int, n: int
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Endless (u[S, n], z[S, 2, n]), one pair an update. Two streams a seed, so that CHUNK changes no number."""
-    choices = [stream(s, "choices", occurrence) for s in seeds]
-    normals = [stream(s, "rollouts", occurrence) for s in seeds]
-    while True:
-        u = np.stack([g.random((CHUNK, n), dtype=np.float32) for g in choices], axis=1)  # [CHUNK, S, n]
-        z = np.stack([g.standard_normal((CHUNK, 2, n), dtype=np.float32) for g in normals], axis=1)
-        yield from zip(u, z, strict=True)
+    """Endless (u[S, n], z[S, 2, n]), one pair an update."""
+    for chunk in itertools.count():
+        yield from zip(*_rollout_chunk(tuple(seeds), occurrence, n, chunk), strict=True)
+
+
+@lru_cache(maxsize=32)  # some 50 MB at the default sizes: every algorithm and both orders ask for the same noise
+def _rollout_chunk(
+    seeds: tuple[int, ...], occurrence: int, n: int, chunk: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """CHUNK updates at once, u[CHUNK, S, n] and z[CHUNK, S, 2, n]; each chunk has its own stream."""
+    streams = [stream(s, "rollouts", occurrence, chunk) for s in seeds]
+    u = np.stack([g.random((CHUNK, n), dtype=np.float32) for g in streams], axis=1)
+    z = np.stack([g.standard_normal((CHUNK, 2, n), dtype=np.float32) for g in streams], axis=1)
+    return u, z
 
 
 def label_noise_once(seeds: Sequence[int], occurrence: int, pairs: int) -> NDArray[np.float32]:
