@@ -93,88 +93,103 @@ def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
     return found
 
 
-def gone_within_a_second(pids: set[int]) -> bool:
-    until(lambda: not any(alive(pid) for pid in pids), 1.0)
+def gone_soon(pids: set[int]) -> bool:
+    """They take milliseconds; seconds are for machines that are busy with other tests."""
+    until(lambda: not any(alive(pid) for pid in pids), 4.0)
+    return True
+
+
+def kill_somewhere(process: subprocess.Popen[str], rng: random.Random) -> bool:
+    """Kill a run after some progress, or while it starts, or while it ends. False where it ended by itself."""
+    assert process.stdout is not None
+    if rng.random() < 0.3:
+        time.sleep(rng.uniform(0.0, 0.5))
+    else:
+        for _ in range(rng.randrange(1, 9)):
+            process.stdout.readline()
+        time.sleep(rng.uniform(0.0, 0.03))
+    if process.poll() is not None:
+        return False
+    workers = workers_of(process.pid)
+    process.kill()
+    process.wait()
+    assert gone_soon(workers)
     return True
 
 
 def test_killed_at_random_moments_then_resumed_equals_uninterrupted(whole: Path, tmp_path: Path, start: Start) -> None:
     out, rng, kills = tmp_path / "run", random.Random(20250923), 0
-    while kills < 10:
-        process = start(out, TOY_SLEEP="0.005")
-        try:
-            process.wait(rng.uniform(0.05, 0.9))
-            break
-        except subprocess.TimeoutExpired:
-            workers = workers_of(process.pid)
-            process.kill()
-            process.wait()
-            kills += 1
-            assert gone_within_a_second(workers)
-            store = Store(out / "store")
-            assert store.damaged() == [], "no file is ever half there"
+    while kills < 10 and kill_somewhere(start(out), rng):
+        kills += 1
+        assert Store(out / "store").damaged() == [], "no file is ever half there"
     assert kills >= 4, "else this tests nothing"
     assert run(ToyConfig(**SETTINGS), out, 0).status == "complete"
     assert content(out) == content(whole)
     assert not list(out.rglob("*.tmp"))
 
 
+@pytest.fixture
+def hold(tmp_path: Path) -> Path:
+    """While this file exists, runs started with it stand still after sft."""
+    path = tmp_path / "hold"
+    path.write_text("")
+    return path
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_it_keeps_what_is_stored_and_says_so(
-    whole: Path, tmp_path: Path, start: Start, number: int, code: int
+    whole: Path, tmp_path: Path, start: Start, hold: Path, number: int, code: int
 ) -> None:
     out = tmp_path / "run"
-    process = start(out, TOY_SLEEP="0.02")
+    process = start(out, TOY_HOLD=str(hold))
     until(lambda: Store(out / "store").keys())
     workers = workers_of(process.pid)
     assert workers
     process.send_signal(number)
-    _, errors = process.communicate(timeout=5)
+    _, errors = process.communicate(timeout=10)
     assert process.returncode == code
     assert "Traceback" not in errors, "neither from the parent nor from a worker"
-    assert gone_within_a_second(workers)
+    assert gone_soon(workers)
     manifest = RunDir(out).manifest()
     assert manifest is not None
     assert manifest["status"] == "interrupted"
-    assert 0 < manifest["counts"]["computed"] < manifest["counts"]["nodes"]
     stored = Store(out / "store").keys()
-    assert manifest["counts"]["computed"] == len(stored)
+    assert 0 < manifest["counts"]["computed"] == len(stored) < manifest["counts"]["nodes"]
     result = run(ToyConfig(**SETTINGS), out, 0)
     assert result.counts["reused"] == len(stored)
     assert content(out) == content(whole)
 
 
 def test_the_second_of_two_leaves_at_once_and_the_first_does_not_notice(
-    whole: Path, tmp_path: Path, start: Start
+    whole: Path, tmp_path: Path, start: Start, hold: Path
 ) -> None:
     out = tmp_path / "run"
-    first = start(out, TOY_SLEEP="0.01")
-    until(lambda: (out / "run.lock.json").exists())
-    begin = time.monotonic()
+    first = start(out, TOY_HOLD=str(hold))
+    until(lambda: Store(out / "store").keys())
     second = start(out)
-    _, errors = second.communicate(timeout=10)
-    assert time.monotonic() - begin < 5, "it does not wait"
-    assert first.poll() is None, "else this tests nothing"
+    _, errors = second.communicate(timeout=20)
+    assert first.poll() is None, "the first still works: the second did not wait for it"
     assert second.returncode == 1
     assert f"in use by process {first.pid} on " in errors
+    hold.unlink()
     assert first.wait(60) == 0
     assert content(out) == content(whole)
 
 
-def test_a_worker_killed_from_outside_is_replaced(whole: Path, tmp_path: Path, start: Start) -> None:
+def test_workers_killed_from_outside_are_replaced(whole: Path, tmp_path: Path, start: Start, hold: Path) -> None:
     out = tmp_path / "run"
-    process = start(out, TOY_SLEEP="0.01")
-    for _ in range(2):
-        until(lambda: Store(out / "store").keys())
-        os.kill(until(lambda: workers_of(process.pid)).pop(), signal.SIGKILL)
-        time.sleep(0.3)
+    process = start(out, TOY_HOLD=str(hold))
+    until(lambda: Store(out / "store").keys())
+    for worker in until(lambda: w if len(w := workers_of(process.pid)) == 2 else None):
+        os.kill(worker, signal.SIGKILL)
+    hold.unlink()
     assert process.wait(60) == 0
     assert content(out) == content(whole)
 
 
-def test_workers_do_not_outlive_a_parent_even_while_idle(tmp_path: Path, start: Start) -> None:
-    process = start(tmp_path / "run", TOY_SLEEP="30")
+def test_workers_do_not_outlive_a_parent_even_in_the_middle_of_a_node(tmp_path: Path, start: Start, hold: Path) -> None:
+    process = start(tmp_path / "run", TOY_HOLD=str(hold))
     workers = until(lambda: w if len(w := workers_of(process.pid)) == 2 else None)
-    time.sleep(0.5)  # well inside the thirty seconds of a node
+    until(lambda: Store(tmp_path / "run" / "store").keys())
     process.kill()
-    assert gone_within_a_second(workers)
+    assert gone_soon(workers)

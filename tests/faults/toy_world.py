@@ -6,6 +6,7 @@ with and without the trouble.
 TOY_FAIL = JSON list of {"kind", "seed"?, "how": failure | raise | nan | die, ...}: nodes that match do that
 TOY_KILL = a file: the next node unlinks it, if it is there, and kills its process
 TOY_SLEEP = seconds a node sleeps
+TOY_HOLD = a file: models wait while it exists, except sft
 TOY_LOG = a file: every node adds a line with its kind and key; the node also prints
 """
 
@@ -75,6 +76,8 @@ class ToyWorld:
             with open(log, "a") as f:
                 f.write(f"{node.kind} {node.key}\n")
         time.sleep(float(os.environ.get("TOY_SLEEP", "0")))
+        while node.kind in ("align", "distil") and os.path.exists(os.environ.get("TOY_HOLD", "")):
+            time.sleep(0.01)
         if kill := os.environ.get("TOY_KILL"):
             try:
                 Path(kill).unlink()
