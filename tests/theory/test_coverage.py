@@ -56,6 +56,11 @@ def test_from_samples_within_five_standard_errors() -> None:
     assert precision.standard_error == pytest.approx((variance / 40_000) ** 0.5, rel=0.05)
 
 
+def test_standard_error_by_hand() -> None:
+    estimate = coverage.mean_log_likelihood([-1.0, -3.0])  # sd with ddof 1 is sqrt(2)
+    assert (estimate.value, estimate.standard_error) == (-2.0, pytest.approx(1.0))
+
+
 def test_one_sample_has_no_standard_error_and_none_is_refused() -> None:
     estimate = coverage.mean_log_likelihood([[-1.0], [-2.0]])
     np.testing.assert_array_equal(estimate.value, [-1.0, -2.0])
@@ -107,6 +112,12 @@ def test_draws_by_hand() -> None:
         coverage.draws_needed([0.5, 0.02, 0.0, 1.0], [0.75, 0.95, 0.5, 0.99]), [2, 149, np.inf, 1]
     )
     np.testing.assert_array_equal(coverage.draws_needed([0.0, 0.3], 0.0), [0.0, 0.0])
+
+
+@pytest.mark.parametrize("mass", [0.05, 0.1, 0.2, 0.3, 0.6, 0.9])
+def test_rounding_never_asks_for_one_draw_more(mass: float) -> None:
+    counts = np.arange(1, int(np.log(1e-3) / np.log1p(-mass)) + 1)
+    np.testing.assert_array_equal(coverage.draws_needed(mass, 1 - (1 - mass) ** counts), counts)
 
 
 @given(mass=st.floats(0.01, 0.99), probability=st.floats(0.01, 0.999))

@@ -175,6 +175,35 @@ def test_order_matters_for_a_rare_target_and_not_for_a_tiny_beta() -> None:
     assert on_p_star("distil-align", 0.01)[-1].target_mass > 0.9
 
 
+def test_a_broad_component_that_tilts_into_another_shape() -> None:
+    # a student of eight equal modes: the ridge at x = 1 tilts into a spike with a tail, which moments alone would smear
+    mixture = Mixture(
+        np.array([0.45, 0.16, 0.21, 0.18]),
+        np.array([[-1.0, 0.4], [1.0, 0.0], [-0.2, -1.0], [0.0, 1.0]]),
+        np.array([[0.16, 0.59], [0.14, 0.65], [0.66, 0.14], [0.14, 0.14]]),
+    )
+    target = disc_weights(GRID, TARGET, 0.4743)
+    for beta in (0.1, 0.15, 0.2):
+        exact = tilt_on_grid(mixture_log_density(GRID, *mixture), hill(GRID.points), beta, GRID, target)
+        _, got = predict.predict_stages([ALIGN], *mixture, hill, TARGET, 0.4743, beta, 3.0, 4)
+        smeared = predict.tilt_mixture(mixture, hill(GRID.points), beta, GRID)
+        moments = np.exp(mixture_log_density(GRID, *smeared)) * GRID.cell
+        assert abs(got.reward - exact.reward) < 0.5 * abs(float((moments * hill(GRID.points)).sum()) - exact.reward)
+
+
+def test_an_anchored_student_is_held_to_its_size() -> None:
+    # one component: the Gaussian with the moments of pi* of sft
+    density = mixture_log_density(GRID, *P_STAR)
+    exact = tilt_on_grid(density, hill(GRID.points), 0.2, GRID, np.ones(GRID.shape))
+    mass = np.exp(exact.log_density) * GRID.cell
+    mean = np.array([(mass * GRID.points[..., i]).sum() for i in (0, 1)])
+    spread = np.array([(mass * GRID.points[..., i] ** 2).sum() for i in (0, 1)]) - mean**2 + 0.25**2
+    expected = float(np.prod(0.25 / spread**0.5 * np.exp(-((mean - 1) ** 2) / (2 * spread))))
+    got = on_p_star("distil-align-anchored", 0.2, components=1)[-1].reward
+    assert got == pytest.approx(expected, abs=1e-3)  # a little of so broad a Gaussian lies outside the grid
+    assert abs(got - exact.reward) > 0.1
+
+
 def test_mitigations() -> None:
     plain, anchored, rehearsed = (
         on_p_star(r, 0.1)[-1].target_mass for r in ("distil-align", "distil-align-anchored", "distil-align-rehearsed")

@@ -9,8 +9,8 @@ import pytest
 from scipy.special import logsumexp
 
 from alignfirst.errors import InputError
-from alignfirst.theory.projection import FLOOR, Mixture, merge_components, project, refine
-from alignfirst.theory.tilt import cell_masses, mixture_log_density, square_grid
+from alignfirst.theory.projection import FLOOR, Mixture, _halve, merge_components, project, refine
+from alignfirst.theory.tilt import Grid, cell_masses, mixture_log_density, square_grid
 
 GRID, ROUGH = square_grid(3.0, 0.05), square_grid(3.0, 0.1)
 MODES = np.array([p for p in itertools.product((-1.0, 0.0, 1.0), repeat=2) if p != (0.0, 0.0)])
@@ -117,6 +117,17 @@ def test_refine_stays_at_an_optimum_and_never_gets_worse() -> None:
     rough = teacher._replace(means=teacher.means + 0.1, sds=1.5 * teacher.sds)
     refined = refine(density, GRID, rough)
     assert divergence(teacher, refined) < 1e-3 < divergence(teacher, rough)
+
+
+def test_halving_a_grid_keeps_mass_and_mean() -> None:
+    mass = cell_masses(mixture_log_density(GRID, *modes([5, 1, 3, 1, 4, 1, 1, 1])))
+    even = Grid(GRID.x[:-1], GRID.y[:-1], GRID.cell)
+    for trimmed, lattice in ((mass, GRID), (mass[:-1, :-1], even)):
+        halved, grid = _halve(trimmed, lattice)
+        assert halved.sum() == pytest.approx(trimmed.sum(), rel=1e-12)
+        # a point is at most half a step from its block's middle, and those errors cancel for a smooth density
+        for axis, coarse, fine in ((1, grid.x, lattice.x), (0, grid.y, lattice.y)):
+            assert halved.sum(axis) @ coarse == pytest.approx(trimmed.sum(axis) @ fine, abs=1e-6)
 
 
 def test_a_good_guess_is_followed() -> None:

@@ -105,13 +105,14 @@ def predict_stages(
 
     align: pi* of its reference, held to the size of the model it starts from: EM on pi*'s density, beginning at the
     tilted, moment-matched components where that size suffices (a broad component can tilt into a shape that is not
-    Gaussian), and by `project` where it does not. So a student anchored to sft is predicted to become pi* of sft as far
-    as its own size holds it, wherever it started: that it may never get there (exploration) is for training to show.
+    Gaussian, which others then help to hold), and by `project` where it does not. So a student anchored to sft is
+    predicted to become pi* of sft as far as its own size holds it, wherever it started: that it may never get there
+    (exploration) is for training to show.
     distil: weights sharpened, `rehearsal` of p_target (weights, means, sds) mixed in where rehearsed, then `project`; a
     student at least as large as what it is taught keeps all of it.
 
     The default grid, 121 x 121 on [-3, 3]^2, moves reward and mass by 2e-4 against a grid of half the step (sds down to
-    0.03); in one case in twenty EM then settles on another of two nearly equal optima, which moved them by up to 0.02.
+    0.03); in one case in ten EM then settles on another of two nearly equal optima, which moved them by up to 0.02.
     Raises InputError for a stage it does not know, beta <= 0, or beta or p_target missing where a stage needs it.
     """
     grid = grid or square_grid(3.0, 0.05)
