@@ -12,8 +12,8 @@ def build(run_dir: Path) -> Path:
 
     Raises StoreError where a file of the run is missing or is not the one that the run wrote.
     """
+    from alignfirst.files import write_atomic
     from alignfirst.report.figures import draw
-    from alignfirst.report.files import write
     from alignfirst.report.html import page
     from alignfirst.report.load import load
     from alignfirst.report.summary import summary
@@ -22,7 +22,7 @@ def build(run_dir: Path) -> Path:
     run = load(Path(run_dir))
     words = verdict(run)
     figures = draw(run)
-    write(run.path / "summary.md", summary(run, words, figures).encode())
+    write_atomic(run.path / "summary.md", [summary(run, words, figures).encode()])
     path = run.path / "report.html"
-    write(path, page(run, words).encode())
+    write_atomic(path, [page(run, words).encode()])
     return path

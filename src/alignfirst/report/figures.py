@@ -12,8 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignfirst.errors import StoreError
-from alignfirst.report.files import write
+from alignfirst.files import write_atomic, writing
 from alignfirst.report.load import Run
 from alignfirst.report.select import Selection
 
@@ -43,10 +42,8 @@ class Drawn:
 def draw(run: Run) -> list[Drawn]:
     """Write figures/*.svg and *.png, unless they already show exactly this run; return what there is."""
     folder = run.path / "figures"
-    try:
+    with writing(folder):
         folder.mkdir(exist_ok=True)
-    except OSError as e:
-        raise StoreError(f"{folder} cannot be made ({e.strerror or e}). Choose another --out.") from e
     identity = _identity(run)
     known = _known(folder, identity)
     if known is not None:
@@ -60,7 +57,7 @@ def draw(run: Run) -> list[Drawn]:
             drawn.append(Drawn(name, question))
     _drop_others(folder, {d.name for d in drawn})
     index = {"identity": identity, "figures": [[d.name, d.question] for d in drawn]}
-    write(folder / INDEX, json.dumps(index, indent=1).encode())
+    write_atomic(folder / INDEX, [json.dumps(index, indent=1).encode()])
     return drawn
 
 
@@ -76,7 +73,7 @@ def _save(path: Path, plot: Draw, selection: Selection) -> bool:
         for ending, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 160})):
             buffer = io.BytesIO()
             figure.savefig(buffer, format=ending, bbox_inches="tight", pad_inches=0.15, **options)
-            write(path.with_suffix(f".{ending}"), buffer.getvalue())
+            write_atomic(path.with_suffix(f".{ending}"), [buffer.getvalue()])
     return True
 
 

@@ -82,7 +82,10 @@ def _named(algorithm: str, setting: str) -> str:
 
 
 def _theory(w: Window) -> str:
-    return "none" if w.low is None or w.high is None else f"{number(w.low)} to {number(w.high)}"
+    if w.low is None or w.high is None:
+        return "none"
+    span = f"{number(w.low)} to {number(w.high)}"
+    return span if w.low < w.high else f"none: {number(w.low)} is above {number(w.high)}"
 
 
 def _figures(figures: Sequence[Drawn]) -> list[str]:
@@ -92,7 +95,7 @@ def _figures(figures: Sequence[Drawn]) -> list[str]:
 def _provenance(run: Run) -> str:
     m = run.manifest
     seeds = count(len(m.get("seeds") or []), "seed")
-    counts = ", ".join(f"{n} {plain(k)}" for k, n in run.counts.items())
+    counts = ", ".join(f"{n} {plain(k.replace('_', ' '))}" for k, n in run.counts.items())
     lines = [
         f"command: {plain(m.get('command'))}",
         f"alignfirst {plain(m.get('version'))}, {plain(m.get('status'))}, {seeds}, {counts}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,12 +47,14 @@ def _focus_tile(run: Run, focus: float | None) -> Tile | None:
     ]
     if not pairs:
         return None
-    low, high = min(p["mean"] for p in pairs), max(p["mean"] for p in pairs)
-    span = signed(low, 2) if f"{low:.2f}" == f"{high:.2f}" else f"{signed(low, 2)} to {signed(high, 2)}"
+    least, most = (pick(pairs, key=lambda p: p["mean"]) for pick in (min, max))
+    low, high = signed(least["mean"], 2), signed(most["mean"], 2)
     over = count(len(pairs), "setting" if run.varied else "algorithm")
+    names = f", from {least['algorithm']} to {most['algorithm']}" if len(pairs) > 1 and not run.varied else ""
     clear = [p["low"] is not None and (p["low"] > 0) - (p["high"] < 0) for p in pairs]
     kind = "ak" if all(c > 0 for c in clear) else "ka" if all(c < 0 for c in clear) else ""
-    return Tile(span, f"reward that aligning first adds at beta {focus:g}, mean over seeds, across {over}", kind)
+    caption = f"reward that aligning first adds at beta {focus:g}, mean over seeds, across {over}{names}"
+    return Tile(low if low == high else f"{low} to {high}", caption, kind)
 
 
 def _window_tiles(windows: Sequence[Mapping[str, Any]], grid: Sequence[float]) -> list[Tile]:
@@ -77,11 +80,14 @@ def _theory_tile(windows: Sequence[Mapping[str, Any]]) -> Tile:
 
 
 def _training_tile(windows: Sequence[Mapping[str, Any]], grid: Sequence[float]) -> Tile:
-    seen = [w for w in windows if w["observed"]["betas"]]
-    betas = sorted({b for w in seen for b in w["observed"]["betas"]})
+    """Betas at which most algorithms fell in; where there are none, those at which any did."""
+    seen = Counter(b for w in windows for b in w["observed"]["betas"])
     unit = "algorithm" if len(windows) == len({w["algorithm"] for w in windows}) else "algorithm setting"
-    if not betas:
+    if not seen:
         return Tile("not seen", "in no setting did training fall into the trap in more than half of the seeds", "")
-    where = f"for {len(seen)} of {count(len(windows), unit)}"
-    caption = f"where training fell into the trap in more than half of the seeds, {where}"
-    return Tile(f"beta {runs_of(betas, grid)}", caption, "target")
+    common = [b for b, n in seen.items() if 2 * n > len(windows)]
+    fell = sum(bool(w["observed"]["betas"]) for w in windows)
+    over = count(len(windows), unit)
+    whose = ("" if len(windows) == 1 else f", for most of {over}") if common else f", for {fell} of {over}"
+    caption = f"where training fell into the trap in more than half of the seeds{whose}"
+    return Tile(f"beta {runs_of(common or list(seen), grid)}", caption, "target")

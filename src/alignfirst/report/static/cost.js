@@ -13,7 +13,7 @@ const rewardPerFlop = (r) => {
   return cell && cell.n && cell.reward.mean !== null ? cell.reward.mean / totalFlops(r) : null;
 };
 
-function costTraces(recipes) {
+function costTraces(recipes, room) {
   const depth = Math.max(...recipes.map((r) => stageCosts(r).length));
   const longest = Math.max(...recipes.map(totalFlops)); // a name is written only where it fits
   const shades = ["0.35", "0.65", "1", "0.8"];
@@ -30,7 +30,9 @@ function costTraces(recipes) {
         color: recipes.map((r) => fade(look(r).color, Number(shades[i % 4]))),
         line: { color: css("--surface"), width: 1.5 },
       },
-      text: mine.map((s) => (s && s.cell.flops > 0.13 * longest ? esc(stageText(s.kind)) : "")),
+      text: mine.map((s) =>
+        s && (s.cell.flops / longest) * room > 7 * stageText(s.kind).length + 8 ? esc(stageText(s.kind)) : "",
+      ),
       textposition: "inside",
       insidetextanchor: "middle",
       textangle: 0,
@@ -80,7 +82,7 @@ FIGURES.cost = {
         showgrid: false,
         zeroline: false,
       });
-    plotly(element, [...costTraces(recipes), best], {
+    plotly(element, [...costTraces(recipes, 0.42 * (width - 130) * (p.wide ? 1 : 2)), best], {
       barmode: "stack",
       showlegend: false,
       height: (p.wide ? 100 : 210) + recipes.length * (p.wide ? 58 : 92),

@@ -61,7 +61,7 @@ function frontierTraces(stage) {
         line: { color, width: 2 },
       },
       cliponaxis: false,
-      text: cells.map((c, i) => (c.b >= 0 && (i === 0 || i === cells.length - 1 || here[i]) ? betaText(c.b) : "")),
+      text: cells.map((c, i) => (c.b >= 0 && (i === 0 || here[i]) ? betaText(c.b) : "")),
       textposition: "top center",
       textfont: { size: 11, color: css("--muted") },
       hoverinfo: "text",
@@ -87,10 +87,11 @@ FIGURES.frontier = {
     });
   },
   caption: () =>
-    `${selectionText(["algorithm", "variant"])}. One point a beta (the ends and the chosen one are labelled), ` +
+    `${selectionText(["algorithm", "variant"])}. One point a beta (the smallest and the chosen one are labelled), ` +
     "mean over seeds. " +
     (CELLS.some((c) => c.exact_kl !== null)
       ? "Dotted: the exact optimum of the same reference; no policy earns more reward at the same KL. " +
+        "All are means over seeds; where seeds differ much, a mean can lie beside the curve. " +
         "The two recipes have different references, so KL is counted from different places."
       : "This run has no exact KL, so the exact optimum is given by its reward alone, on hover and in the table."),
   table: () => ({
