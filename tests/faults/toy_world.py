@@ -7,7 +7,7 @@ TOY_FAIL = JSON list of {"kind", "seed"?, "how": failure | raise | nan | die, ..
 TOY_KILL = a file: the next node unlinks it, if it is there, and kills its process
 TOY_SLEEP = seconds a node sleeps
 TOY_HOLD = a file: models wait while it exists, except sft
-TOY_LOG = a file: every node adds a line with its kind and key; the node also prints
+TOY_LOG = a file: every node adds a line with its kind, key and number of threads; it also prints
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class ToyWorld:
         if log := os.environ.get("TOY_LOG"):
             print("a world may print")
             with open(log, "a") as f:
-                f.write(f"{node.kind} {node.key}\n")
+                f.write(f"{node.kind} {node.key} {os.environ.get('OMP_NUM_THREADS')}\n")
         time.sleep(float(os.environ.get("TOY_SLEEP", "0")))
         while node.kind in ("align", "distil") and os.path.exists(os.environ.get("TOY_HOLD", "")):
             time.sleep(0.01)

@@ -244,7 +244,9 @@ def test_any_number_of_workers_leaves_the_same_content(tmp_path: Path, monkeypat
         digests.append(Store(tmp_path / str(workers)).digests())
         assert digests[-1] == {k: d for _, report in reports for k, d in sorted(report.digests.items())}
     assert digests[0] == digests[1] == digests[2]
-    assert len((tmp_path / "log").read_text().splitlines()) == 3 * len(plan.nodes)
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert len(lines) == 3 * len(plan.nodes)
+    assert all(line.endswith(" 1") for line in lines[len(plan.nodes) :]), "one thread a worker"
 
 
 def test_a_killed_worker_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from alignfirst.records import Row
+from alignfirst.study.worker import label
 from alignfirst.worlds.protocol import Node, World
 
 
@@ -42,8 +43,7 @@ class Costs:
 
     def seconds(self, node: Node) -> float:
         """Seconds that this node takes on one core."""
-        name = str(node.settings.get("algorithm") or "")
-        for key in ((node.kind, name), (node.kind, "")):
+        for key in ((node.kind, label(node)), (node.kind, "")):
             if key in self._measured:
                 return self._measured[key]
         return self._stated.get(node.kind) or 1.0 / max(1, self.world.batch_size(node))

@@ -79,7 +79,7 @@ class RunDir:
         for line in text.splitlines():
             with suppress(ValueError):
                 value = json.loads(line)
-                if isinstance(value, dict) and {"kind", "label", "nodes", "seconds"} <= value.keys():
+                if isinstance(value, dict) and _is_timing(value):
                     found.append(value)
         return found
 
@@ -166,6 +166,12 @@ class RunDir:
             return None
         lock.release()
         return None
+
+
+def _is_timing(value: Mapping[str, Any]) -> bool:
+    numbers = (value.get("nodes"), value.get("seconds"))
+    texts = (value.get("kind"), value.get("label"))
+    return all(isinstance(n, int | float) for n in numbers) and all(isinstance(t, str) for t in texts)
 
 
 def _may_stand_beside(name: str) -> bool:

@@ -134,7 +134,7 @@ def _finished(run_dir: RunDir, plan: Plan) -> dict[str, Any] | None:
     if manifest is None or manifest.get("status") != "complete":
         return None
     same = manifest.get("plan_digest") == plan.digest and manifest.get("version") == alignfirst.__version__
-    if not same or run_dir.changed(manifest):
+    if not same or not isinstance(manifest.get("counts"), dict) or run_dir.changed(manifest):
         return None
     return manifest if plan.nodes.keys() <= Store(run_dir.store).keys() else None
 
