@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from alignfirst.study import config_parts
 from alignfirst.study.config import Real, Section, StudyConfig, Whole, distinct, option
-from alignfirst.study.recipe import RECIPES
+from alignfirst.study.config_parts import MAX_SAMPLES
 from alignfirst.study.refusal import broken
 
 Point = tuple[Real, Real]
@@ -17,7 +18,6 @@ MODES: tuple[tuple[float, float], ...] = tuple(
     (float(x), float(y)) for x in (-1, 0, 1) for y in (-1, 0, 1) if (x, y) != (0, 0)
 )
 _MODES_TEXT = ", ".join(f"[{x:g}, {y:g}]" for x, y in MODES)
-MAX_SAMPLES = 1_000_000
 MAX_COMPONENTS = 256
 
 
@@ -95,25 +95,10 @@ class Distil(Fit):
     rehearsal: Real = option(0.05, "A share of target examples, such as 0.05.", ge=0, le=0.9)
 
 
-class Align(Section):
+class Align(config_parts.Align):
     """The optimiser that every alignment algorithm shares."""
 
-    updates: Whole = option(600, ge=1, le=1_000_000)
-    learning_rate: Real = option(0.02, "Adam's step; 0.02 is the default.", gt=0, le=1)
-    samples: Whole = option(256, ge=4, le=16_384)
-    group_size: Whole = option(8, "Groups compare samples with each other: at least 2.", ge=2)
-    ppo_epochs: Whole = option(4, ge=1, le=100)
     min_sd: Real = option(0.02, "A floor on standard deviations, such as 0.02.", ge=1e-3, le=1)
-    reference: Literal["start", "sft"] = "start"
-
-    @model_validator(mode="after")
-    def _check_batches(self) -> Self:
-        if self.samples % 2:
-            raise broken("align.samples must be even", self.samples, "Pairs are drawn two by two; use 256.")
-        if self.samples % self.group_size:
-            rule = f"align.group_size must divide align.samples ({self.samples})"
-            raise broken(rule, self.group_size, "Use for example 8 and 256.")
-        return self
 
 
 class Annotator(Section):
@@ -123,15 +108,10 @@ class Annotator(Section):
     weight: Real = option(1.0, "Weights are normalised for you.", ge=0, le=1e6)
 
 
-class Preferences(Section):
+class Preferences(config_parts.Preferences):
     """How preference pairs are drawn and labelled."""
 
-    labels: Literal["bradley-terry", "hard"] = "bradley-terry"
-    scale: Real = option(1.0, "P(winner) = sigmoid(scale * reward gap); 1 is the default.", gt=0, le=1e3)
-    flip: Real = option(0.0, "At 0.5 labels say nothing; below, they are noisy.", ge=0, lt=0.5)
     annotators: tuple[Annotator, ...] = option((), max_length=100)
-    pairs: Whole = option(4_096, ge=2, le=MAX_SAMPLES)
-    source: Literal["start", "sft"] = "start"
 
     @model_validator(mode="after")
     def _check_annotators(self) -> Self:
@@ -154,14 +134,7 @@ class MogConfig(StudyConfig):
 
     @model_validator(mode="after")
     def _check_recipes(self) -> Self:
-        stages = [stage for name in self.recipes for stage in RECIPES[name]]
-        if any(stage.rehearsed for stage in stages) and self.distil.rehearsal * self.distil.samples < 1:
-            rule = "distil.rehearsal must mix in at least one example for a recipe that rehearses"
-            raise broken(rule, self.distil.rehearsal, "Use 0.05, or leave that recipe out.")
-        shares = [stage.updates for stage in stages if stage.kind == "align"]
-        if shares and min(shares) * self.align.updates < 1:
-            rule = "align.updates must leave every align stage at least one update"
-            raise broken(rule, self.align.updates, f"Use at least {int(1 / min(shares))}.")
+        config_parts.check_recipes(self, self.distil.rehearsal * self.distil.samples, self.align.updates)
         return self
 
 

@@ -1,0 +1,55 @@
+"""Sections that worlds share; a world gives its own defaults and adds its own keys by subclassing them."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from alignfirst.study.config import Real, Section, StudyConfig, Whole, option
+from alignfirst.study.recipe import RECIPES
+from alignfirst.study.refusal import broken
+
+MAX_SAMPLES = 1_000_000
+
+
+class Align(Section):
+    """The optimiser that every alignment algorithm shares."""
+
+    updates: Whole = option(600, ge=1, le=1_000_000)
+    learning_rate: Real = option(0.02, "Adam's step; 0.02 is the default.", gt=0, le=1)
+    samples: Whole = option(256, ge=4, le=16_384)
+    group_size: Whole = option(8, "Groups compare samples with each other: at least 2.", ge=2)
+    ppo_epochs: Whole = option(4, ge=1, le=100)
+    reference: Literal["start", "sft"] = "start"
+
+    @model_validator(mode="after")
+    def _check_batches(self) -> Self:
+        if self.samples % 2:
+            raise broken("align.samples must be even", self.samples, "Pairs are drawn two by two; use 256.")
+        if self.samples % self.group_size:
+            rule = f"align.group_size must divide align.samples ({self.samples})"
+            raise broken(rule, self.group_size, "Use for example 8 and 256.")
+        return self
+
+
+class Preferences(Section):
+    """How preference pairs are drawn and labelled."""
+
+    labels: Literal["bradley-terry", "hard"] = "bradley-terry"
+    scale: Real = option(1.0, "P(winner) = sigmoid(scale * reward gap); 1 is the default.", gt=0, le=1e3)
+    flip: Real = option(0.0, "At 0.5 labels say nothing; below, they are noisy.", ge=0, lt=0.5)
+    pairs: Whole = option(4_096, ge=2, le=MAX_SAMPLES)
+    source: Literal["start", "sft"] = "start"
+
+
+def check_recipes(study: StudyConfig, rehearsed: float, updates: int) -> None:
+    """Every stage of every recipe has something to do: `rehearsed` target examples mixed in, `updates` to share."""
+    stages = [stage for name in study.recipes for stage in RECIPES[name]]
+    if any(stage.rehearsed for stage in stages) and rehearsed < 1:
+        rule = "distil.rehearsal must mix in at least one example for a recipe that rehearses"
+        raise broken(rule, study.value("distil.rehearsal"), "Use 0.05, or leave that recipe out.")
+    shares = [stage.updates for stage in stages if stage.kind == "align"]
+    if shares and min(shares) * updates < 1:
+        rule = "align.updates must leave every align stage at least one update"
+        raise broken(rule, updates, f"Use at least {int(1 / min(shares))}.")
