@@ -60,7 +60,9 @@ def measure_ours(cache: str) -> tuple[float, float, dict[str, int]]:
     with tempfile.TemporaryDirectory() as out:
         begin = time.perf_counter()
         child = subprocess.Popen(
-            [sys.executable, __file__, "--ours", out], stdout=subprocess.PIPE, env=os.environ | {"NUMBA_CACHE_DIR": cache}
+            [sys.executable, __file__, "--ours", out],
+            stdout=subprocess.PIPE,
+            env=os.environ | {"NUMBA_CACHE_DIR": cache},
         )
         peak = [0.0]
         watch = threading.Thread(target=watch_memory, args=(child, peak))
@@ -342,9 +344,10 @@ def main() -> int:
     sk = statistics.median(em_theirs)
     best = statistics.median(warm)
     loop_total, batched_total = statistics.median(loop) + sk, statistics.median(batched) + sk / CORES
-    print(f"ours, whole grid            cold {cold:8.1f} s   warm {best:8.1f} s (of {[round(w, 1) for w in warm]})")
-    print(f"eager loop, extrapolated         {loop_total:8.0f} s   (updates {statistics.median(loop):.0f} s, EM {sk:.0f} s)")
-    print(f"batched eager, extrapolated      {batched_total:8.0f} s   (EM of both by scikit-learn, batched on two cores)")
+    print(f"ours, whole grid: cold {cold:.1f} s, warm {best:.1f} s (of {[round(w, 1) for w in warm]}); ")
+    print(f"   peak memory of the process tree {[round(p) for p in peaks]} MB, the first cold")
+    print(f"eager loop, extrapolated: {loop_total:.0f} s (updates {statistics.median(loop):.0f} s, EM {sk:.0f} s)")
+    print(f"batched eager, extrapolated: {batched_total:.0f} s (EM by scikit-learn on two cores)")
     print(f"EM fits, one thread, extrapolated: ours {statistics.median(em_ours):.2f} s, scikit-learn {sk:.1f} s; ")
     print(f"   mean log-likelihood ours {likelihood[0]:.4f}, scikit-learn {likelihood[1]:.4f}")
     figures = {
@@ -354,12 +357,20 @@ def main() -> int:
         "em": sk / statistics.median(em_ours),
         "peak RSS MB": max(peaks),
     }
-    met = True
+    return verdict(figures)
+
+
+def verdict(figures: dict[str, float]) -> int:
+    """Print every figure beside its bar; 0 where all are met."""
+    missed = 0
     for name, bar in BARS.items():
-        ok = figures[name] <= bar if name == "peak RSS MB" else figures[name] >= bar
-        met &= ok
-        print(f"{name:12s} {figures[name]:8.1f}   bar {'<=' if name == 'peak RSS MB' else '>='} {bar:4d}   {'met' if ok else 'MISSED'}")
-    return 0 if met else 1
+        memory = name == "peak RSS MB"
+        met = figures[name] <= bar if memory else figures[name] >= bar
+        missed += not met
+        print(
+            f"{name:12s} {figures[name]:8.1f}   bar {'<=' if memory else '>='} {bar:4d}   {'met' if met else 'MISSED'}"
+        )
+    return min(missed, 1)
 
 
 if __name__ == "__main__":

@@ -209,7 +209,7 @@ def plain_labels(x, u):
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_training_equals_plain_numpy(algorithm):
-    """A dozen updates of every algorithm. Adam divides by its own scale, so float32 noise stays relative to the rate."""
+    """A dozen updates. Adam divides by its own scale, so that float32 noise stays relative to the rate."""
     theta = mixtures(4, np.random.default_rng(10))
     runs, s = runs_of(theta), settings(algorithm)
     ours = align(runs, ORACLE, LABELS, s).theta

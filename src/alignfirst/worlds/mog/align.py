@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alignfirst.theory.objectives import Algorithm, margin, shaped_reward
 from alignfirst.worlds.mog import kernel, streams
-from alignfirst.worlds.mog.kernel import F32
+from alignfirst.worlds.mog.layout import F32
 from alignfirst.worlds.mog.reward import Labels, Oracle
 
 
@@ -43,14 +44,50 @@ class Runs:
     row: NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Samples of one update: x[R, 2, N]; coefficients depend on log pi(x), so they come as a function of it."""
+class Batch(Protocol):
+    """Samples of one update, x[R, 2, N], and the coefficients that the algorithm gives them."""
 
     x: F32
-    reward: F32 | None
+
+    def coefficients(self, logp: F32) -> F32:
+        """log pi(x) as it is now, [R, N] -> coefficients [R, N]."""
+        ...
+
+
+@dataclass
+class RolloutBatch:
+    """Samples of the policy with their rewards; the first forward pass is the sampling policy's."""
+
+    x: F32
+    reward: F32
     logp_ref: F32
-    first_wins: NDArray[np.bool_] | None  # [R, N / 2], pairs only
+    beta: F32
+    algorithm: Algorithm
+    group: int
+    at_sampling: tuple[F32, F32] | None = None  # log pi and shaped reward, fixed for all epochs
+
+    def coefficients(self, logp: F32) -> F32:
+        if self.at_sampling is None:
+            self.at_sampling = logp.copy(), shaped_reward(self.reward, logp, self.logp_ref, self.beta)
+        logp_old, shaped = self.at_sampling
+        return cast(F32, self.algorithm.coefficients(shaped, logp - logp_old, self.group))
+
+
+@dataclass
+class PairBatch:
+    """Labelled pairs: first members, then second ones; first_wins[R, N / 2]; b is the preference scale times beta."""
+
+    x: F32
+    logp_ref: F32
+    first_wins: NDArray[np.bool_]
+    b: F32
+    algorithm: Algorithm
+
+    def coefficients(self, logp: F32) -> F32:
+        first, ref, half = self.first_wins, self.logp_ref, logp.shape[1] // 2
+        difference = margin(logp[:, :half], logp[:, half:], ref[:, :half], ref[:, half:])
+        c_w, c_l = self.algorithm.coefficients(np.where(first, difference, -difference), self.b)
+        return np.concatenate([np.where(first, c_w, c_l), np.where(first, c_l, c_w)], axis=1)
 
 
 @dataclass(frozen=True)
@@ -88,36 +125,14 @@ def align(runs: Runs, oracle: Oracle, labels: Labels, s: AlignSettings) -> Align
     """Train every run for `s.updates` updates. Nothing in a run depends on which runs stand beside it."""
     policy = Policy(runs.initial, s.samples)
     draws = TargetDraws(s.targets, s.radius, len(runs.beta))
-    batches = {"rollouts": rollouts, "pairs-online": online_pairs, "pairs-offline": offline_pairs}[s.algorithm.data]
+    source = SOURCES[s.algorithm.data](runs, policy, oracle, labels, draws, s)
     reuse = s.epochs if s.algorithm.reuses_batches else 1
-    source = batches(runs, policy, oracle, labels, draws, s)
-    batch, shaped, logp_old = None, None, None
     for update in range(s.updates):
-        fresh = update % reuse == 0
-        if fresh:
+        if update % reuse == 0:
             batch = next(source)
-        assert batch is not None
-        logp = policy.forward(batch.x)
-        if batch.first_wins is not None:
-            c = pair_coefficients(s.algorithm, logp, batch, labels.scale * runs.beta)
-        else:
-            assert batch.reward is not None
-            if fresh:
-                logp_old = logp.copy()
-                shaped = shaped_reward(batch.reward, logp, batch.logp_ref, runs.beta)
-            c = s.algorithm.coefficients(shaped, logp - logp_old, s.group)
+        c = batch.coefficients(policy.forward(batch.x))
         policy.ascend(batch.x, c, s.learning_rate, s.min_sd)
     return AlignInfo(policy.theta, draws.count, draws.seen)
-
-
-def pair_coefficients(algorithm: Algorithm, logp: F32, batch: Batch, b: F32) -> F32:
-    """Winner and loser coefficients back in the order of the samples: [R, N]."""
-    assert batch.first_wins is not None
-    first, half = batch.first_wins, logp.shape[1] // 2
-    ref = batch.logp_ref
-    difference = margin(logp[:, :half], logp[:, half:], ref[:, :half], ref[:, half:])
-    c_w, c_l = algorithm.coefficients(np.where(first, difference, -difference), b)
-    return np.concatenate([np.where(first, c_w, c_l), np.where(first, c_l, c_w)], axis=1)
 
 
 class TargetDraws:
@@ -125,7 +140,7 @@ class TargetDraws:
 
     def __init__(self, centres: F32, radius: float, runs: int) -> None:
         self.centres = centres
-        self.radius2 = np.float32(radius * radius)
+        self.radius2 = radius * radius
         self.count = np.zeros(runs, np.int64)
         self.seen = 0
 
@@ -136,28 +151,28 @@ class TargetDraws:
 
 def rollouts(
     runs: Runs, policy: Policy, oracle: Oracle, labels: Labels, draws: TargetDraws, s: AlignSettings
-) -> Iterator[Batch]:
+) -> Iterator[RolloutBatch]:
     """Samples of the policy as it is now, with their rewards."""
     for u, z in streams.rollout_noise(runs.seeds, s.occurrence, s.samples):
         x = np.empty((len(runs.beta), 2, s.samples), np.float32)
         kernel.sample(policy.theta, u, z, runs.row, x)
         draws.add(x)
-        yield Batch(x, oracle(x), log_density(runs.reference, x), None)
+        yield RolloutBatch(x, oracle(x), log_density(runs.reference, x), runs.beta, s.algorithm, s.group)
 
 
 def online_pairs(
     runs: Runs, policy: Policy, oracle: Oracle, labels: Labels, draws: TargetDraws, s: AlignSettings
-) -> Iterator[Batch]:
+) -> Iterator[PairBatch]:
     """Pairs of the policy as it is now, labelled on the spot."""
     judged = streams.label_noise(runs.seeds, s.occurrence, s.samples // 2)
     for batch, u in zip(rollouts(runs, policy, oracle, labels, draws, s), judged, strict=False):
         first = labels.first_preferred(oracle.each(batch.x), oracle, u[runs.row])
-        yield Batch(batch.x, None, batch.logp_ref, first)
+        yield PairBatch(batch.x, batch.logp_ref, first, labels.scale * runs.beta, s.algorithm)
 
 
 def offline_pairs(
     runs: Runs, policy: Policy, oracle: Oracle, labels: Labels, draws: TargetDraws, s: AlignSettings
-) -> Iterator[Batch]:
+) -> Iterator[PairBatch]:
     """Minibatches of pairs that were drawn and labelled once, before training."""
     shared, owner = _sharing(runs)
     stored, inside = _draw_pairs(runs, shared, oracle, labels, s)
@@ -168,7 +183,7 @@ def offline_pairs(
         x, ref = np.empty((len(owner), 2, n), np.float32), np.empty((len(owner), n), np.float32)
         first = np.empty((len(owner), n // 2), np.bool_)
         kernel.gather_pairs(stored, owner, picks, runs.row, x, ref, first)
-        yield Batch(x, None, ref, first)
+        yield PairBatch(x, ref, first, labels.scale * runs.beta, s.algorithm)
 
 
 def _sharing(runs: Runs) -> tuple[list[int], NDArray[np.int64]]:
@@ -205,3 +220,10 @@ def log_density(theta: F32, x: F32) -> F32:
     out = np.empty((x.shape[0], x.shape[2]), np.float32)
     kernel.log_density(theta, x, out)
     return out
+
+
+SOURCES: Mapping[str, Callable[..., Iterator[Batch]]] = {
+    "rollouts": rollouts,
+    "pairs-online": online_pairs,
+    "pairs-offline": offline_pairs,
+}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignfirst.worlds.mog import em, kernel, streams
-from alignfirst.worlds.mog.kernel import F32, LOGITS
+from alignfirst.worlds.mog.layout import F32, LOGITS
 
 
 @dataclass(frozen=True)

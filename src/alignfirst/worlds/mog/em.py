@@ -8,17 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alignfirst.worlds.mog.kernel import (
-    F32,
-    LOG_SD,
-    LOGITS,
-    MEAN,
-    TILE,
-    _moments,
-    _responsibilities,
-    compiled,
-    log_weights,
-)
+from alignfirst.worlds.mog.kernel import TILE, _moments, _responsibilities, compiled, log_weights
+from alignfirst.worlds.mog.layout import F32, LOG_SD, LOGITS, MEAN
 
 I64 = NDArray[np.int64]
 
@@ -112,10 +103,10 @@ def _climb(x: F32, iterations: int, tolerance: float, floor: float, theta: F32) 
     e = np.empty((components, TILE), np.float32)
     total, logp, inverse = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     sums = np.empty((5, components))
-    last = -np.inf
+    last: Any = -np.inf
     for step in range(iterations):
         sums[:] = 0.0
-        likelihood = 0.0
+        likelihood: Any = 0.0
         log_weights(theta, logw)
         for a in range(0, n, TILE):
             b = min(a + TILE, n)

@@ -7,7 +7,8 @@ lanes fit a vector. Inner loops run over samples, so that they vectorise; no ran
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from llvmlite import ir
@@ -15,32 +16,50 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-F32 = NDArray[np.float32]
-LOGITS, MEAN, LOG_SD = 0, 1, 3  # rows of theta
+from alignfirst.worlds.mog.layout import F32, LOG_SD, LOGITS, MEAN
+
 TILE = 256  # samples at a time: one tile of 16 components stays in the first-level cache
 
-# Reassociation lets sums vectorise. NaN and infinity keep their meaning: a diverged run must be seen.
-MATH: Any = {"reassoc", "contract", "nsz", "arcp"}
-compiled: Any = njit(cache=True, fastmath=MATH, error_model="numpy", nogil=True)
-inlined: Any = njit(cache=True, fastmath=MATH, error_model="numpy", inline="always")
+TINY = np.float32(1e-30)  # a total below it may have lost components to underflow
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-@intrinsic
-def _float_of(context: Any, bits: Any) -> Any:
+def compiled(function: Function, **options: Any) -> Function:
+    """Compile on first call, cached on disk.
+
+    Reassociation lets sums vectorise. NaN and infinity keep their meaning: a diverged run must be seen.
+    """
+    math = {"reassoc", "contract", "nsz", "arcp"}
+    return cast(Function, njit(cache=True, fastmath=math, error_model="numpy", nogil=True, **options)(function))
+
+
+def inlined(function: Function) -> Function:
+    """Compiled into its callers, so that their loops vectorise."""
+    return compiled(function, inline="always")
+
+
+def _float_of_bits(context: Any, bits: Any) -> Any:
     """Reinterpret int32 as float32."""
     return types.float32(types.int32), lambda c, b, s, args: b.bitcast(args[0], ir.FloatType())
 
 
-@intrinsic
-def _bits_of(context: Any, value: Any) -> Any:
+def _bits_of_float(context: Any, value: Any) -> Any:
     """Reinterpret float32 as int32."""
     return types.int32(types.float32), lambda c, b, s, args: b.bitcast(args[0], ir.IntType(32))
 
 
+_float_of: Any = intrinsic(_float_of_bits)
+_bits_of: Any = intrinsic(_bits_of_float)
+
+
 @inlined
 def exp32(x: Any) -> Any:
-    """e^x for x <= 80, to 2e-7 relative plus 6e-8 |x|; 1e-38 below -87. Cephes' exp2f polynomial; libm does not vectorise."""
-    t = max(x, np.float32(-87.0)) * np.float32(1.4426950408889634)
+    """e^x for x <= 80, to 2e-7 relative plus 6e-8 |x|; 2e-38 below -87, NaN stays NaN.
+
+    Cephes' exp2f polynomial, for libm does not vectorise.
+    """
+    t = (np.float32(-87.0) if x < np.float32(-87.0) else x) * np.float32(1.4426950408889634)
     whole = _bits_of(t + np.float32(12582912.0)) - np.int32(0x4B400000)  # round to nearest in the mantissa
     f = t - np.float32(whole)
     p = np.float32(1.535336188319500e-4)
@@ -54,7 +73,7 @@ def exp32(x: Any) -> Any:
 
 @inlined
 def log32(x: Any) -> Any:
-    """log x for normal x > 0, to 3e-7 absolute near 1 and relative elsewhere. Cephes' logf polynomial."""
+    """log x for normal x > 0, to 3e-7 absolute near 1, relative elsewhere; NaN stays NaN. Cephes' logf polynomial."""
     bits = _bits_of(x)
     exponent = (bits - np.int32(0x3F3504F3)) >> np.int32(23)  # m in [sqrt(1/2), sqrt(2))
     f = _float_of(bits - (exponent << np.int32(23))) - np.float32(1.0)
@@ -68,7 +87,8 @@ def log32(x: Any) -> Any:
     p = p * f - np.float32(2.4999993993e-1)
     p = p * f + np.float32(3.3333331174e-1)
     f2 = f * f
-    return (p * f - np.float32(0.5)) * f2 + f + np.float32(exponent) * np.float32(0.6931471805599453)
+    value = (p * f - np.float32(0.5)) * f2 + f + np.float32(exponent) * np.float32(0.6931471805599453)
+    return x if x != x else value
 
 
 @compiled
@@ -85,30 +105,60 @@ def log_weights(theta: F32, out: F32) -> None:
 
 @compiled
 def _responsibilities(theta: F32, logw: F32, x: F32, y: F32, e: F32, total: F32, logp: F32) -> None:
-    """One tile: e[K, n] = exp(component log-density - max), total[n] = sum over K, logp[n] = log-density."""
+    """One tile: e[K, n] = component densities up to a common factor, total[n] = their sum, logp[n] = log-density.
+
+    The usual subtraction of the maximum costs a third of the time and is needed only where every component is so far
+    that its density underflows; such tiles, rare, are done again with it.
+    """
     n = x.size
-    top = logp  # reused: the maximum over components until the last loop
-    top[:] = np.float32(-np.inf)
-    total[:] = np.float32(0.0)
+    for i in range(n):
+        total[i] = np.float32(0.0)
     for k in range(logw.size):
-        mx, my, lx, ly = theta[MEAN, k], theta[MEAN + 1, k], theta[LOG_SD, k], theta[LOG_SD + 1, k]
-        ix, iy = np.exp(-lx), np.exp(-ly)
-        constant = logw[k] - lx - ly - np.float32(1.8378770664093453)  # log 2 pi
+        mx, my, ix, iy, constant = _component(theta, logw, k)
         ek = e[k]
         for i in range(n):
             dx = (x[i] - mx) * ix
             dy = (y[i] - my) * iy
-            q = constant - np.float32(0.5) * (dx * dx + dy * dy)
-            ek[i] = q
-            top[i] = q if (q > top[i]) | (q != q) else top[i]
-    for k in range(logw.size):
-        ek = e[k]
-        for i in range(n):
-            v = exp32(ek[i] - top[i])
+            v = exp32(constant - np.float32(0.5) * (dx * dx + dy * dy))
             ek[i] = v
             total[i] += v
+    underflow = False
+    for i in range(n):
+        underflow |= total[i] < TINY
+        logp[i] = log32(total[i])
+    if underflow:
+        _far_responsibilities(theta, logw, x, y, e, total, logp)
+
+
+@compiled
+def _far_responsibilities(theta: F32, logw: F32, x: F32, y: F32, e: F32, total: F32, logp: F32) -> None:
+    """The same where densities underflow: densities relative to the largest component's."""
+    n = x.size
+    top = np.full(n, -np.inf, np.float32)
+    for k in range(logw.size):
+        mx, my, ix, iy, constant = _component(theta, logw, k)
+        for i in range(n):
+            dx = (x[i] - mx) * ix
+            dy = (y[i] - my) * iy
+            q = constant - np.float32(0.5) * (dx * dx + dy * dy)
+            e[k, i] = q
+            top[i] = q if (q > top[i]) | (q != q) else top[i]
+    for i in range(n):
+        total[i] = np.float32(0.0)
+    for k in range(logw.size):
+        for i in range(n):
+            e[k, i] = exp32(e[k, i] - top[i])
+            total[i] += e[k, i]
     for i in range(n):
         logp[i] = top[i] + log32(total[i])
+
+
+@inlined
+def _component(theta: Any, logw: Any, k: Any) -> Any:
+    """Mean, inverse standard deviations and log of weight / normaliser of one component."""
+    lx, ly = theta[LOG_SD, k], theta[LOG_SD + 1, k]
+    constant = logw[k] - lx - ly - np.float32(1.8378770664093453)  # log 2 pi
+    return theta[MEAN, k], theta[MEAN + 1, k], np.exp(-lx), np.exp(-ly), constant
 
 
 @compiled
@@ -252,27 +302,36 @@ def gather_pairs(
 
 
 @compiled
+def squared_distance(x: F32, targets: F32, out: F32) -> None:
+    """out[R, N] = squared distance of x[R, 2, N] to the nearest of targets[M, 2]."""
+    for r in range(x.shape[0]):
+        xr, yr, nearest = x[r, 0], x[r, 1], out[r]
+        for j in range(targets.shape[0]):
+            tx, ty = targets[j, 0], targets[j, 1]
+            for i in range(xr.size):
+                d = (xr[i] - tx) * (xr[i] - tx) + (yr[i] - ty) * (yr[i] - ty)
+                nearest[i] = d if (j == 0) | (d < nearest[i]) | (d != d) else nearest[i]
+
+
+@compiled
 def proximity(x: F32, targets: F32, width: float, out: F32) -> None:
     """out[R, N] = exp(-d^2 / (2 width^2)), d the distance to the nearest of targets[M, 2]."""
+    squared_distance(x, targets, out)
     scale = np.float32(-0.5 / (width * width))
     for r in range(x.shape[0]):
-        for i in range(x.shape[2]):
-            nearest = np.float32(np.inf)
-            for j in range(targets.shape[0]):
-                dx = x[r, 0, i] - targets[j, 0]
-                dy = x[r, 1, i] - targets[j, 1]
-                nearest = min(nearest, dx * dx + dy * dy)
-            out[r, i] = exp32(scale * nearest)
+        row = out[r]
+        for i in range(row.size):
+            row[i] = exp32(scale * row[i])
 
 
 @compiled
 def count_within(x: F32, centres: F32, radius2: float, count: NDArray[np.int64]) -> None:
     """Add to count[R] the number of x[R, 2, N] within sqrt(radius2) of any of centres[M, 2]."""
+    distance = np.empty((1, x.shape[2]), np.float32)
     for r in range(x.shape[0]):
-        for i in range(x.shape[2]):
-            inside = False
-            for j in range(centres.shape[0]):
-                dx = x[r, 0, i] - centres[j, 0]
-                dy = x[r, 1, i] - centres[j, 1]
-                inside |= dx * dx + dy * dy <= radius2
-            count[r] += inside
+        squared_distance(x[r : r + 1], centres, distance)
+        near = distance[0]
+        inside = np.int32(0)
+        for i in range(near.size):
+            inside += near[i] <= radius2
+        count[r] += inside

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from alignfirst.worlds.mog.kernel import F32, LOG_SD, LOGITS, MEAN
+from alignfirst.worlds.mog.layout import F32, LOG_SD, LOGITS, MEAN
 
 F64 = NDArray[np.float64]
 

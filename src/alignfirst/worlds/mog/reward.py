@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignfirst.theory.objectives import preference_probability
-from alignfirst.worlds.mog.kernel import F32, proximity
+from alignfirst.worlds.mog.kernel import proximity
+from alignfirst.worlds.mog.layout import F32
 
 
 @dataclass(frozen=True)
