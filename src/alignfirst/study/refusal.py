@@ -131,7 +131,7 @@ def _cure(loc: tuple[int | str, ...], model: type[BaseModel]) -> str:
 
 def plain(value: Any) -> Any:
     """A copy as plain data (dict, list, str, int, float, bool, None). Arrays become lists; anything else is refused."""
-    return _Plain().copy(value, "the study", 0)
+    return _Plain().copy(value, "", 0)
 
 
 class _Plain:
@@ -147,17 +147,22 @@ class _Plain:
             value = value.tolist()
         if value is None or isinstance(value, bool | float):
             return value
+        label = where or "the study"
         if isinstance(value, int):
             if abs(value) >= _MAX_INT:  # not shown: printing a huge integer can itself fail
-                raise InputError(f"{where} must fit 64 bits", f"an integer of {value.bit_length()} bits", _SEE)
+                raise InputError(f"{label} must fit 64 bits", f"an integer of {value.bit_length()} bits", _SEE)
             return int(value)
         if isinstance(value, str):
-            return _text(value, where)
+            return _text(value, label)
         if isinstance(value, list | tuple):
             return [self.copy(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
         if isinstance(value, Mapping):
-            return {_key(k): self.copy(item, shorten(_key(k), 60), depth + 1) for k, item in value.items()}
-        raise InputError(f"{where} must be plain data", type(value).__name__, "Give text, numbers, lists or mappings.")
+            return {_key(k): self.copy(item, _inside(where, k), depth + 1) for k, item in value.items()}
+        raise InputError(f"{label} must be plain data", type(value).__name__, "Give text, numbers, lists or mappings.")
+
+
+def _inside(where: str, key: Any) -> str:
+    return f"{where}.{shorten(_key(key), 60)}".removeprefix(".")
 
 
 def _key(key: Any) -> str:
