@@ -14,7 +14,7 @@ from typing import Any
 
 from alignfirst.errors import StoreError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Row = dict[str, Any]
 
@@ -48,6 +48,17 @@ COLUMNS: tuple[Column, ...] = (
     Column("overall_precision", "float", "E_{x~q} log p_star(x), nats"),
     Column("overall_recall", "float", "E_{x~p_star} log q(x), nats"),
     Column("coverage", "json", "share of x~p_target with log p_target(x) - log q(x) <= log N, by N"),
+    Column("target_precision_per_token", "float", "text: target_precision over tokens of a sequence"),
+    Column("target_recall_per_token", "float", "text: target_recall over tokens of a sequence"),
+    Column("overall_precision_per_token", "float", "text: overall_precision over tokens of a sequence"),
+    Column("overall_recall_per_token", "float", "text: overall_recall over tokens of a sequence"),
+    Column("entropy", "float", "text: -E_{x~q} log q(x), entropy of the model's own samples, nats"),
+    Column("entropy_per_token", "float", "text: entropy over tokens of a sequence"),
+    Column("distinct", "json", "text: distinct n-grams over all n-grams of the model's samples, by n"),
+    Column("repetition", "float", "text: share of bigrams that their sequence had before, over the model's samples"),
+    Column("posterior", "json", "text: share of each behaviour in the model's samples, by exact posterior"),
+    Column("by_prompt", "json", "text, several prompts: reward, target_mass and recalls under each prompt"),
+    Column("measured_on", "int", "text: sequences drawn for every measurement; null where none was sampled"),
     Column("kl_to_reference", "float", "align: KL(q || its reference), nats"),
     Column("kl_to_sft", "float", "KL(q || sft), nats"),
     Column("kl_to_optimum", "float", "align: KL(q || exact optimum of its reference), nats"),
