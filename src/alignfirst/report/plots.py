@@ -31,6 +31,11 @@ DENSITY_TOP = 5.0
 Floats = NDArray[np.float64]
 
 
+def _cut(text: str, most: int = 28) -> str:
+    """A name that is longer than a figure has room for."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def _color(recipe: str) -> str:
     return COLORS.get(recipe, "#4d5661")
 
@@ -39,7 +44,7 @@ def _title(figure: Figure, question: str, below: str) -> None:
     """The question above, the choice below; both at a fixed distance, whatever the figure's height."""
     inch = 1 / figure.get_figheight()
     figure.suptitle(question, x=0.01, y=1 + 0.06 * inch, ha="left", va="bottom", fontsize=12.5, fontweight="bold")
-    figure.text(0.01, -0.05 * inch, below, ha="left", va="top", fontsize=8.5, color=MUTED)
+    figure.text(0.01, -0.05 * inch, _cut(below, 160), ha="left", va="top", fontsize=8.5, color=MUTED)
 
 
 def filmstrip(s: Selection) -> Figure | None:
@@ -62,7 +67,7 @@ def filmstrip(s: Selection) -> Figure | None:
             ax.set_title(word, loc="left", fontsize=9.5, color=_color(name))
         for ax in axes[len(strip) :]:
             ax.axis("off")
-        axes[0].set_ylabel(name, color=_color(name), fontweight="bold")
+        axes[0].set_ylabel(_cut(name), color=_color(name), fontweight="bold")
     below = f"{s.words}, seed {seed}. Dashed: the target region."
     _title(figure, "What does each stage do to the distribution?", below)
     return figure
@@ -117,7 +122,7 @@ def plane(s: Selection) -> Figure | None:
             continue
         marker = MARKERS.get(name, "h")
         ax.plot(x, y, color=_color(name), lw=2.2, marker=marker, mfc="white", mew=1.6, ms=5.5)
-        ax.plot(x[-1:], y[-1:], color=_color(name), marker=marker, ms=9, ls="none", label=name)
+        ax.plot(x[-1:], y[-1:], color=_color(name), marker=marker, ms=9, ls="none", label=_cut(name))
     if not ax.get_legend_handles_labels()[1]:
         return None
     ax.set(xlabel="target recall, nats", ylabel="target precision, nats")
@@ -206,9 +211,9 @@ def _grid_figure(
                     i + 0.5, j + 0.5, signed(p["mean"], places) if p["mean"] is not None else "n/a", ha="center",
                     va="center", color="white" if dark else "#1a1d21", fontweight="bold" if clear else "normal",
                 )  # fmt: skip
-    ax.set_yticks(np.arange(len(rows)) + 0.5, rows)
-    ax.set_xticks(np.arange(len(columns)) + 0.5, columns)
-    ax.set(xlabel=labels[1], ylabel=labels[0])
+    ax.set_yticks(np.arange(len(rows)) + 0.5, [_cut(r) for r in rows])
+    ax.set_xticks(np.arange(len(columns)) + 0.5, [_cut(c, 12) for c in columns])
+    ax.set(xlabel=_cut(labels[1]), ylabel=_cut(labels[0]))
     ax.invert_yaxis()
     ax.grid(False)
     ax.spines[:].set_visible(False)
@@ -227,7 +232,16 @@ def frontier(s: Selection) -> Figure | None:
             cells = [c for c in cells if c["kl_to_reference"] is not None and c["beta"] is not None]
             if cells:
                 x, y = [c["kl_to_reference"] for c in cells], [c["reward"]["mean"] for c in cells]
-                ax.plot(x, y, color=_color(name), lw=2, marker=MARKERS.get(name, "h"), mfc="white", mew=1.5, label=name)
+                ax.plot(
+                    x,
+                    y,
+                    color=_color(name),
+                    lw=2,
+                    marker=MARKERS.get(name, "h"),
+                    mfc="white",
+                    mew=1.5,
+                    label=_cut(name),
+                )
             exact = [(c["exact_kl"], c["exact_reward"]) for c in cells if c.get("exact_kl") is not None]
             if exact:
                 ax.plot(*np.array(exact).T, color=_color(name), lw=1.4, ls=":")
@@ -250,7 +264,7 @@ def seeds(s: Selection) -> Figure | None:
     width = 0.8 / len(recipes)
     for k, r in enumerate(recipes):
         name = s.axes.recipes.values[r]
-        label: str | None = name
+        label: str | None = _cut(name)
         for j, b in enumerate(betas):
             cell = s.cell(r, len(s.stages[r]) - 1, beta=b)
             if cell is None:

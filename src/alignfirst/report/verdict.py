@@ -60,7 +60,7 @@ class KeyRow:
     high: str
     won: str
     precision: str
-    clear: str  # "ahead", "behind" or "" where the interval includes 0
+    lead: str  # "ahead", "behind" or "" where the interval includes 0
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ def _key_row(run: Run, p: Mapping[str, Any], precision: Mapping[str, Any], final
         high=signed(high),
         won=f"{p['share_won']:.0%}" if p["share_won"] is not None else "–",
         precision=signed(precision["mean"], 2),
-        clear=("ahead" if low > 0 else "behind") if decided else "",
+        lead=("ahead" if low > 0 else "behind") if decided else "",
     )
 
 

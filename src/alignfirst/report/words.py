@@ -41,6 +41,8 @@ def rounded(value: Any, digits: int = 4) -> Any:
     if not math.isfinite(value):
         return None
     short = float(f"{value:.{digits}g}")
+    if not math.isfinite(short):  # the largest doubles have no shorter neighbour
+        return value
     return int(short) if short.is_integer() and abs(short) < 1e6 else short
 
 
