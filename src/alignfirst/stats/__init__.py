@@ -11,6 +11,7 @@ from typing import Any
 from alignfirst.records import Row
 from alignfirst.stats.cells import cells
 from alignfirst.stats.claims import CLAIMS, Claim, claims
+from alignfirst.stats.matched import matched_spread
 from alignfirst.stats.paired import pairs, recipes
 from alignfirst.stats.table import METRICS
 from alignfirst.stats.windows import windows
@@ -24,6 +25,7 @@ __all__ = [
     "Claim",
     "cells",
     "claims",
+    "matched_spread",
     "pairs",
     "recipes",
     "summarise",
@@ -40,4 +42,5 @@ def summarise(rows: Sequence[Row], varied: Sequence[str] = ()) -> dict[str, Any]
         "recipes": recipes(rows, varied),
         "claims": claims(rows, varied),
         "windows": windows(rows, varied),
+        "matched_spread": matched_spread(rows, varied),
     }

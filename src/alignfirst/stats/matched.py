@@ -1,0 +1,89 @@
+"""Spread of reward at the same mean reward: a model that earns little can hardly vary, so plain spreads mislead.
+
+Within a seed, the last stages of a recipe over its betas are points (mean reward, sd of reward over outputs), joined by
+straight lines. The two recipes are compared over the rewards that both reach; where they share none, nothing is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from alignfirst.records import Row
+from alignfirst.stats.intervals import Floats, moments, paired_t
+from alignfirst.stats.paired import A_K, K_A, Match, constant_note, join, match_final, seed_notes
+from alignfirst.stats.table import Identity, identity, number, numbers
+
+
+def matched_spread(rows: Sequence[Row], varied: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """align-distil minus distil-align in reward_sd at equal mean reward, one dict per (varied..., algorithm).
+
+    A seed's difference is the mean over the interval of rewards that both recipes reach over their betas; `from_reward`
+    and `to_reward` are its ends. `apart` counts the seeds without such an interval, `lost` those with a value missing.
+    Empty where the study does not have both recipes; algorithms without a beta are single points and left out.
+    """
+    aligned = [row for row in rows if row["beta"] is not None]
+    found = match_final(aligned, varied, A_K, K_A, ("reward", "reward_sd"))
+    if found is None:
+        return []
+    names = (*varied, "algorithm")
+    groups: dict[Identity, list[int]] = {}
+    for g, key in enumerate(found.keys):
+        groups.setdefault(identity(key, names), []).append(g)
+    return [_compared(found, at, names) for at in groups.values()]
+
+
+def at_equal_reward(left: Floats, right: Floats) -> tuple[float, float, float]:
+    """Points [B, 2] of (reward, sd) on two sides -> mean difference of sd, and the interval it is over.
+
+    NaN for all three where the sides share no interval. Exact for straight lines between points.
+    """
+    a, b = _curve(left), _curve(right)
+    low, high = max(a[0, 0], b[0, 0]), min(a[-1, 0], b[-1, 0])
+    if not low < high:
+        return np.nan, np.nan, np.nan
+    at = np.unique(np.concatenate([[low, high], a[:, 0], b[:, 0]]))
+    at = at[(at >= low) & (at <= high)]
+    difference = np.interp(at, a[:, 0], a[:, 1]) - np.interp(at, b[:, 0], b[:, 1])
+    return float(np.trapezoid(difference, at) / (high - low)), float(low), float(high)
+
+
+def _curve(points: Floats) -> Floats:
+    """In ascending order of reward; points of one reward become their mean."""
+    reward, at = np.unique(points[:, 0], return_inverse=True)
+    return np.stack([reward, np.bincount(at, points[:, 1]) / np.bincount(at)], axis=1)
+
+
+def _compared(found: Match, at: list[int], names: Sequence[str]) -> dict[str, Any]:
+    left, right = (np.stack([side["reward"][at], side["reward_sd"][at]], -1) for side in (found.left, found.right))
+    whole = ~np.isnan(left).any((0, 2)) & ~np.isnan(right).any((0, 2))  # [S]
+    values = np.full((len(found.seeds), 3), np.nan)
+    for s in np.flatnonzero(whole):
+        values[s] = at_equal_reward(left[:, s], right[:, s])
+    differences = values[:, 0]
+    test = paired_t(differences[None], np.zeros_like(differences)[None])
+    there = ~np.isnan(differences)
+    n, lost = int(there.sum()), int((found.seen[at].any(0) & ~whole).sum())
+    apart = int((whole & ~there).sum())
+    notes = seed_notes(n, lost) + constant_note(test, 0)
+    if apart:
+        notes.append(f"in {apart} of {int(whole.sum())} seeds the two recipes reach no common mean reward")
+    return {
+        **{name: found.keys[at[0]][name] for name in names},
+        "betas": sorted(float(found.keys[g]["beta"]) for g in at),
+        "n": n,
+        "lost": lost,
+        "apart": apart,
+        "mean": number(test.estimate[0]),
+        "sd": number(moments(differences)[2]),
+        "low": number(test.low[0]),
+        "high": number(test.high[0]),
+        "p": number(test.p[0]),
+        "differences": numbers(differences[there]),
+        "from_reward": numbers(values[there, 1]),
+        "to_reward": numbers(values[there, 2]),
+        "seeds": [seed for seed, t in zip(found.seeds, there, strict=True) if t],
+        "note": join(notes),
+    }
