@@ -56,7 +56,7 @@ def train_whole_grid(out: str) -> None:
 
 
 def measure_ours(cache: str) -> tuple[float, float, dict[str, int]]:
-    """(wall seconds, peak MB summed over the process tree, nodes by kind) of one run in a fresh directory."""
+    """(wall seconds, peak MB of the process tree, nodes by kind) of one run in a fresh directory."""
     with tempfile.TemporaryDirectory() as out:
         begin = time.perf_counter()
         child = subprocess.Popen(
@@ -81,14 +81,14 @@ def watch_memory(child: subprocess.Popen[bytes], peak: list[float]) -> None:
 
 
 def tree_rss(pid: int) -> float:
-    """Resident MB of a process and its descendants (Linux); shared pages count once for each."""
+    """Resident MB of a process and its descendants, pages that several share counted once (Linux)."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
         tasks = Path(f"/proc/{pid}/task").iterdir()
         children = [int(c) for t in tasks for c in (t / "children").read_text().split()]
-    except (OSError, IndexError):
+    except (OSError, IndexError):  # it just ended
         return 0.0
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20 + sum(tree_rss(c) for c in children)
+    return int(rollup.split("Pss:")[1].split()[0]) / 1024 + sum(tree_rss(c) for c in children)
 
 
 # -- the eager loop: torch.distributions, one run at a time ----------------------------------------------------------
