@@ -14,6 +14,7 @@ from alignfirst.study.recipe import RECIPES
 
 EXPECTED = {
     "mog", "mog-uniform", "mog-two-rare", "mog-noisy", "mog-boundary", "mog-budget", "mog-mitigations", "mog-quick",
+    "grammar", "grammar-rare", "grammar-common", "grammar-prompts", "grammar-budget", "grammar-distil", "grammar-quick",
 }  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ def every_sequence(of: Language) -> np.ndarray[Any, np.dtype[np.int64]]:
 def by_hand(of: Language, k: int, sequence: Any) -> float:
     """Probability of one sequence under one behaviour, one factor at a time."""
     p = float(np.exp(of.chains.log_initial[k, sequence[0]]))
-    for a, b in zip(sequence[:-1], sequence[1:], strict=True):
+    for a, b in pairwise(sequence):
         p *= float(np.exp(of.chains.log_transition[k, a, b]))
     return p
 

@@ -32,7 +32,10 @@ from alignfirst.study.recipe import RECIPES
 from alignfirst.study.refusal import broken, did_you_mean, input_error, plain
 
 Config = TypeVar("Config", bound="StudyConfig")
-WORLDS: dict[str, str] = {"mog": "alignfirst.study.config_mog:MogConfig"}
+WORLDS: dict[str, str] = {
+    "mog": "alignfirst.study.config_mog:MogConfig",
+    "grammar": "alignfirst.study.config_grammar:GrammarConfig",
+}
 
 MAX_CELLS = 1_000_000
 MAX_SEED = 2**32 - 1
@@ -128,6 +131,10 @@ def _seeds(value: Any) -> int | tuple[int, ...]:
 Name = Annotated[str, PlainValidator(_safe_name)]
 _Text = Annotated[str, Strict()]
 Axis = (BeforeValidator(_listed), AfterValidator(distinct))
+Recipes = Annotated[tuple[Annotated[_Text, AfterValidator(_known_recipe)], ...], Field(max_length=100), *Axis]
+Algorithms = Annotated[tuple[Annotated[_Text, AfterValidator(_known_algorithm)], ...], Field(max_length=100), *Axis]
+Betas = Annotated[tuple[Annotated[Real, AfterValidator(_beta)], ...], Field(max_length=1000), *Axis]
+Seeds = Annotated[int | tuple[int, ...], PlainValidator(_seeds)]
 
 
 class StudyConfig(Section):
@@ -142,17 +149,12 @@ class StudyConfig(Section):
     preset: Name = "study"
     description: Annotated[_Text, AfterValidator(_one_line)] = option("", max_length=500)
     world: str
-    recipes: Annotated[tuple[Annotated[_Text, AfterValidator(_known_recipe)], ...], Field(max_length=100), *Axis] = (
-        "align-distil",
-        "distil-align",
-    )
-    algorithms: Annotated[
-        tuple[Annotated[_Text, AfterValidator(_known_algorithm)], ...], Field(max_length=100), *Axis
-    ] = ("reinforce", "rloo", "grpo", "ppo", "dpo-offline", "dpo-online", "ipo", "best-of-n", "sft-preferred")
-    beta: Annotated[tuple[Annotated[Real, AfterValidator(_beta)], ...], Field(max_length=1000), *Axis] = (
-        0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5,
+    recipes: Recipes = ("align-distil", "distil-align")
+    algorithms: Algorithms = (
+        "reinforce", "rloo", "grpo", "ppo", "dpo-offline", "dpo-online", "ipo", "best-of-n", "sft-preferred",
     )  # fmt: skip
-    seeds: Annotated[int | tuple[int, ...], PlainValidator(_seeds)] = 20
+    beta: Betas = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
+    seeds: Seeds = 20
     vary: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
 
     @model_validator(mode="wrap")

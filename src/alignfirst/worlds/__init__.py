@@ -8,7 +8,7 @@ from typing import cast
 from alignfirst.errors import InputError
 from alignfirst.worlds.protocol import World
 
-WORLDS = {"mog": "alignfirst.worlds.mog:WORLD"}
+WORLDS = {"mog": "alignfirst.worlds.mog:WORLD", "grammar": "alignfirst.worlds.grammar:WORLD"}
 
 
 def get(name: str) -> World:

@@ -1,9 +1,9 @@
 """The ground truth of the grammar world: a mixture of Markov chains, with every log-probability exact.
 
-Behaviour k is a first-order chain over words of its own. The *last* behaviour is the target; its words are disjoint from
-those that the others draw theirs from. A prompt is one token, the mark of a vector of behaviour weights:
-p_star(x | prompt) = sum_k w[prompt, k] p_k(x). All chains are smoothed over the whole vocabulary, so that whatever
-a model writes has a finite log-probability. NumPy only; natural logs; N sequences of L tokens are tokens[N, L].
+Behaviour k is a first-order chain over words of its own. The *last* behaviour is the target; its words are disjoint
+from those that the others draw theirs from. A prompt is one token, the mark of a vector of behaviour weights:
+p_star(x | prompt) = sum_k w[prompt, k] p_k(x). All chains are smoothed over the whole vocabulary, so that whatever a
+model writes has a finite log-probability. NumPy only; natural logs; N sequences of L tokens are tokens[N, L].
 """
 
 from __future__ import annotations
