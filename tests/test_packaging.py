@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,9 +49,17 @@ def test_every_import_of_the_package_is_declared() -> None:
     found = set()
     for path in (ROOT / "src").rglob("*.py"):
         if "lm" not in path.parts:
-            found |= set(re.findall(r"^\s*(?:import|from) ([a-z_0-9]+)(?=[\s.])", path.read_text(), re.MULTILINE))
+            found |= {name.partition(".")[0] for name in _imports(ast.parse(path.read_text()))}
     third_party = found - set(sys.stdlib_module_names) - {"alignfirst"} - indirect
     assert third_party <= declared
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
 
 
 def test_no_path_of_a_machine_is_shipped() -> None:

@@ -195,7 +195,7 @@ def resolve(text: str) -> str | int | float | bool | None:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes text that `resolve` would read as something else; never writes anchors."""
+    """Quotes text that would be read as something else or is not printable; never writes anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -203,7 +203,7 @@ class _Dumper(yaml.SafeDumper):
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     try:
-        plain = isinstance(resolve(text), str)
+        plain = isinstance(resolve(text), str) and text.isprintable()
     except ValueError:
         plain = False
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
