@@ -17,6 +17,9 @@ function h(tag, attributes = {}, ...children) {
 // Plotly reads a little HTML in its labels; text of a study must stay text there too.
 const esc = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
+// A name on an axis or in a legend: as long as there is room for; on hover and in tables it is whole.
+const short = (text, most = 24) => esc(text.length > most ? `${text.slice(0, most - 1)}\u2026` : text);
+
 // A label on hover: every part of it is text.
 const hover = (title, ...lines) => [`<b>${esc(title)}</b>`, ...lines.filter(Boolean).map(esc)].join("<br>");
 

@@ -71,7 +71,7 @@ FIGURES.cost = {
         hover(look(r).name, per[j] === null ? "no result" : `${fixed(per[j] * 1e9)} reward a GFLOP`),
       ),
     };
-    const names = recipes.map((r) => esc(look(r).name) + "\u2002");
+    const names = recipes.map((r) => short(look(r).name) + "\u2002");
     const yaxis = (anchor, domain, shown) =>
       axis("", {
         domain,

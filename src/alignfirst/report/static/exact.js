@@ -13,7 +13,7 @@ function scatterTraces(cells, x, y, suffix, showlegend) {
     return {
       type: "scatter",
       mode: "markers",
-      name: esc(name),
+      name: short(name),
       legendgroup: name,
       showlegend,
       xaxis: `x${suffix}`,

@@ -30,7 +30,7 @@ function frontierHover(stage, cell) {
 function frontierTraces(stage) {
   const { color, symbol } = look(stage.r);
   const cells = alongBeta(stage, state.algorithm);
-  const name = esc(stageName(stage)),
+  const name = short(stageName(stage), 40),
     legendgroup = name;
   const here = cells.map((c) => c.b === state.beta);
   const exact = cells.filter((c) => c.exact_kl !== null && c.exact_reward !== null);

@@ -137,7 +137,6 @@ FIGURES.heatmap = {
       .filter((p) => p && p.mean !== null)
       .map((p) => Math.abs(p.mean));
     const top = Math.max(...known, 1e-9);
-    const cutLabel = (text) => (width < 560 && text.length > 13 ? `${text.slice(0, 12)}\u2026` : text);
     const trace = {
       type: "heatmap",
       x: xs.map((_, i) => i),
@@ -178,18 +177,18 @@ FIGURES.heatmap = {
       height: Math.max(240, 90 + ys.length * 44),
       showlegend: false,
       annotations: labels,
-      xaxis: axis(esc(state.columns), {
+      xaxis: axis(short(state.columns, 40), {
         tickvals: xs.map((_, i) => i),
-        ticktext: xs.map((x) => (x === -1 && width < 560 ? "none" : esc(axisText(state.columns, x)))),
+        ticktext: xs.map((x) => (x === -1 && width < 560 ? "none" : short(axisText(state.columns, x), 14))),
         showgrid: false,
         zeroline: false,
         showline: false,
         tickangle: width < 560 && xs.length < 10 ? 0 : "auto",
         tickfont: { size: width < 560 ? 10.5 : 12, color: css("--muted") },
       }),
-      yaxis: axis(state.rows === "algorithm" ? "" : esc(state.rows), {
+      yaxis: axis(state.rows === "algorithm" ? "" : short(state.rows), {
         tickvals: ys.map((_, i) => i),
-        ticktext: ys.map((y) => esc(cutLabel(axisText(state.rows, y))) + "\u2002"),
+        ticktext: ys.map((y) => short(axisText(state.rows, y), width < 560 ? 13 : 24) + "\u2002"),
         autorange: "reversed",
         showgrid: false,
         zeroline: false,

@@ -50,7 +50,7 @@ function planeTraces(r, ax, ay) {
   const mean = {
     type: "scatter",
     mode: "lines+markers",
-    name: esc(name),
+    name: short(name),
     legendgroup: name,
     x: cells.map((c) => ax.map(c[mx].mean)),
     y: cells.map((c) => ay.map(c[my].mean)),

@@ -41,7 +41,7 @@ FIGURES.recipes = {
         ],
       };
     });
-    const label = ({ r, cell }) => esc(look(r).name) + (cell.failed ? ` (${cell.failed} failed)` : "") + "\u2002";
+    const label = ({ r, cell }) => short(look(r).name) + (cell.failed ? ` (${cell.failed} failed)` : "") + "\u2002";
     const narrow = width < 560;
     const above = rows.map((row, j) => ({
       x: 0,

@@ -39,7 +39,7 @@ function stripTraces(r, k, count, betas, metric) {
       mode: "markers",
       x: dots.x,
       y: dots.y,
-      name: esc(name),
+      name: short(name),
       legendgroup: name,
       marker: { color: fade(color, 0.6), size: count > 3 ? 4.5 : 6.5, opacity: 1, symbol },
       hoverinfo: "text",

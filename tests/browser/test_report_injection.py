@@ -1,0 +1,108 @@
+"""Text of a study is text on the page, wherever it comes from and whatever it looks like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from alignfirst.report import build
+
+pytestmark = pytest.mark.browser
+
+SET = "window.__pwned=1"
+STRINGS = (
+    f"<script>{SET}</script>",
+    f"</script><script>{SET}</script>",
+    f"<img src=x onerror={SET}>",
+    f'"><svg onload={SET}>',
+    f"<a href=javascript:{SET}>click</a>",
+    f"javascript:{SET}",
+    f"' onmouseover='{SET}' x='",
+    f"<iframe srcdoc='<script>parent.{SET}</script>'></iframe>",
+    f"<style onload={SET}>*{{display:none}}</style>",
+    f"</style><script>{SET}</script>",
+    f"</title><script>{SET}</script>",
+    f"<!--<script>{SET}//-->",
+    "{{ 7*7 }}{% for x in y %}{% endfor %}",
+    f"${{{SET}}}`+({SET})+`",
+    f"%{{x}}<br><b>{SET}</b>%{{customdata}}",
+    f"&lt;script&gt;{SET}&lt;/script&gt;",
+    f"\u202egnp.{SET}\u2066",
+    f"\u2028{SET};\u2029\x00\x1b[31m",
+    f"<math><mtext></mtext><annotation-xml encoding=text/html><img src onerror={SET}></annotation-xml></math>",
+    f"=HYPERLINK(\"javascript:{SET}\")|[x](javascript:{SET})<meta http-equiv=refresh content='0;url=data:,x'>",
+)
+
+
+@pytest.fixture(scope="module")
+def hostile(synthetic: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose name, command, config, algorithms, recipe, varied key, values and errors are all hostile."""
+    failures = {("align-distil", a, 0.1, 0): s for a, s in zip(STRINGS, STRINGS, strict=True)}
+    spec = synthetic.Spec(
+        name=STRINGS[10], preset=STRINGS[2], status=STRINGS[0], command=" ".join(STRINGS), note="\n".join(STRINGS),
+        algorithms=STRINGS, betas=(0.1, 0.3), seeds=6, recipes=("align-distil", "distil-align", STRINGS[4]),
+        failures=failures, vary={STRINGS[3]: [STRINGS[1], STRINGS[7]]},
+    )  # fmt: skip
+    return Path(build(synthetic.write(tmp_path_factory.mktemp("hostile") / "run", spec)))
+
+
+def test_there_are_twenty() -> None:
+    assert len(set(STRINGS)) == 20
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_hostile_text_is_inert_everywhere(open_tab: Any, hostile: Path, width: int) -> None:
+    with open_tab(hostile, width=width) as tab:
+        page = tab.page
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")  # every figure is drawn
+        page.evaluate("document.querySelectorAll('details').forEach(d => (d.open = true))")
+        for node in page.locator("[data-figure]").all():
+            node.scroll_into_view_if_needed()
+            node.locator("details.data tbody tr").first.wait_for()
+            plot = node.locator(".nsewdrag").first
+            if plot.count():
+                plot.hover(force=True)
+        choose_everything(page)
+        page.wait_for_timeout(200)
+        assert page.evaluate("window.__pwned") is None
+        assert page.evaluate("[...document.scripts].filter(s => s.type !== 'application/json').length") == 3
+        strange = "img, iframe, object, embed, math, a[href^='javascript'], main style, meta[http-equiv=refresh]"
+        assert page.locator(strange).count() == 0
+        names = "[...document.querySelectorAll('*')].flatMap(e => e.getAttributeNames())"
+        assert page.evaluate(f"{names}.filter(n => n.startsWith('on'))") == []
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def choose_everything(page: Any) -> None:
+    """Every option of every selector once: all text goes through every figure."""
+    page.evaluate(
+        """() => {
+            for (const select of document.querySelectorAll('.figure select, #claims-table select')) {
+                for (const option of [...select.options].slice(0, 24)) {
+                    select.value = option.value;
+                    select.dispatchEvent(new Event('change'));
+                }
+            }
+        }"""
+    )
+
+
+def test_hostile_text_is_shown_as_what_it_is(open_tab: Any, hostile: Path) -> None:
+    with open_tab(hostile) as tab:
+        page = tab.page
+        assert page.locator("p.study").inner_text().startswith(STRINGS[10])
+        page.locator("summary", has_text="Resolved configuration").click()
+        config = page.locator("pre").inner_text()
+        assert STRINGS[0] in config
+        options = page.locator("[data-figure=plane] select").first.locator("option").all_inner_texts()
+        assert options[0] == STRINGS[0] and options[13] == STRINGS[13]
+        assert options[16] == f"⟨U+202E⟩gnp.{SET}⟨U+2066⟩", "a reordering character is written out"
+        plane = page.locator("[data-figure=plane]")
+        plane.scroll_into_view_if_needed()
+        plane.locator(".legendtext").first.wait_for(state="attached")
+        assert plane.locator(".legendtext").all_text_contents()[2] == STRINGS[4][:23] + "…", "markup is drawn as text"
+        failures = page.locator("#provenance table").first.inner_text()
+        assert STRINGS[2] in failures and STRINGS[12] in failures
