@@ -131,7 +131,7 @@ class Chain:
         return np.cumsum(np.exp(self.log_transition), axis=-1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared and hashed as the one object that `language` keeps
 class Language:
     """K behaviours under P prompts. Words are tokens 0 .. words - 1; token words + p is the mark of prompt p."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 
 from alignfirst.theory.coverage import COVERAGE_N, coverage_profile, kl_from_samples
 from alignfirst.worlds.grammar.language import F64, Language, Tokens
-from alignfirst.worlds.grammar.oracle import Reward
 from alignfirst.worlds.protocol import as_float
 
 DISTINCT = (1, 2, 3)
@@ -28,15 +26,15 @@ class Text:
     logq: F64  # [N]
 
 
+@np.errstate(invalid="ignore")  # a model that broke gives infinities: they become nulls, not warnings
 def describe(
-    language: Language, reward: Reward, own: Text, star: Text, target: Text, logp_sft: F64, logp_ref: F64 | None
+    language: Language, rewards: F64, own: Text, star: Text, target: Text, logp_sft: F64, logp_ref: F64 | None
 ) -> dict[str, Any]:
     """Record columns from three independent sets: the model's own samples, and held-out ones of p_star and p_target.
 
-    `logp_sft` and `logp_ref` are log-probabilities of the model's own samples, [N].
+    `rewards`, `logp_sft` and `logp_ref` are those of the model's own samples, [N].
     """
     posterior = language.posterior(own.tokens, own.prompt)  # [N, K]
-    rewards = reward(own.tokens, own.prompt)
     logp_target = language.logp_target(target.tokens)
     found: dict[str, Any] = {
         "reward": rewards.mean(),
@@ -103,20 +101,3 @@ def repetition(tokens: NDArray[np.integer[Any]], n: int) -> float:
 def ngrams(tokens: NDArray[np.integer[Any]], n: int) -> NDArray[np.integer[Any]]:
     """[N, L] -> [N, L - n + 1, n]"""
     return np.lib.stride_tricks.sliding_window_view(tokens, n, axis=1)
-
-
-def samples_as_text(
-    language: Language, reward: Reward, tokens: Sequence[Sequence[int]], prompt: Sequence[int]
-) -> list[dict[str, Any]]:
-    """What the report shows of a few sequences: words, reward, and the behaviour that they most likely come from."""
-    x, p = np.asarray(tokens, np.int64), np.asarray(prompt, np.int64)
-    posterior, rewards = language.posterior(x, p), reward(x, p)
-    return [
-        {
-            "prompt": language.text(language.marks(p[i : i + 1])[0]),
-            "text": language.text(x[i]),
-            "reward": as_float(round(float(rewards[i]), 4)),
-            "target": round(float(posterior[i, language.target]), 4),
-        }
-        for i in range(len(x))
-    ]

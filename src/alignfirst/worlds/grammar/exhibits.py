@@ -1,0 +1,77 @@
+"""What the report may show of grammar models: a few texts, and how training went. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from alignfirst.worlds.grammar import oracle
+from alignfirst.worlds.grammar.language import Language, language
+from alignfirst.worlds.protocol import Artefact, Json, as_float
+
+POINTS = 36  # of a curve: each is the mean over a block of updates
+CURVES = ("reward", "kl", "entropy", "target_share", "loss", "grad_norm")
+DIGITS = 4
+
+
+def exhibits(truth: Mapping[str, Any], reward: Mapping[str, Any], models: Mapping[str, Artefact]) -> dict[str, Json]:
+    """Content of exhibits.json; its shape is documented in docs/grammar.md."""
+    lang = language(truth)
+    score = None if ":" in reward["kind"] else oracle.reward(lang, reward["kind"], reward.get("temperature", 1.0))
+    target = lang.chains.only(lang.target)
+    return {
+        "kind": "text",
+        "length": lang.length,
+        "prompts": [lang.text(mark) for mark in lang.marks(np.arange(lang.prompts))],
+        "behaviours": [*(str(k + 1) for k in range(lang.target)), "target"],
+        "weights": np.exp(lang.log_weights).round(6).tolist(),
+        "target_words": list(lang.vocabulary_words[lang.words - lang.own : lang.words]),
+        "target_entropy": -float(target.mean_of(target, lang.length)[0]),
+        "models": {
+            key: {
+                "config": model.meta["config"],
+                "texts": shown(lang, score, model.meta["texts"]),
+                "curves": curves(model.meta),
+            }
+            for key, model in models.items()
+        },
+    }
+
+
+def shown(lang: Language, score: oracle.Reward | None, texts: Sequence[Sequence[int]]) -> list[dict[str, Json]]:
+    """Texts as words, with reward, likeliest behaviour, and the posterior of the target."""
+    tokens, prompt = np.asarray(texts, np.int64), lang.balanced(len(texts))
+    posterior = lang.posterior(tokens, prompt)
+    rewards = None if score is None else score(tokens, prompt)
+    return [
+        {
+            "prompt": int(prompt[i]),
+            "text": lang.text(tokens[i]),
+            "behaviour": int(posterior[i].argmax()),
+            "target": round(float(posterior[i, lang.target]), DIGITS),
+            "reward": None if rewards is None else as_float(round(float(rewards[i]), DIGITS)),
+        }
+        for i in range(len(tokens))
+    ]
+
+
+def curves(meta: Mapping[str, Any]) -> dict[str, list[float | None]]:
+    """Curves over updates, each point the mean of a block; `update` is where the block ends, counted from 1.
+
+    `target_share` is the share of an update's draws that are the target's (posterior above one half).
+    """
+    found: dict[str, list[float | None]] = dict(meta["curves"])
+    if "target_draws" in found:
+        drawn = meta["drawn_an_update"]
+        found["target_share"] = [None if v is None else v / drawn for v in found["target_draws"]]
+    updates = int(meta["updates"])
+    blocks = np.array_split(np.arange(updates), min(POINTS, updates))
+    kept = {name: [_mean([found[name][u] for u in block]) for block in blocks] for name in CURVES if name in found}
+    return {"update": [float(block[-1] + 1) for block in blocks], **kept}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    there = [v for v in values if v is not None]
+    return None if not there else float(f"{np.mean(there):.{DIGITS}g}")

@@ -1,0 +1,239 @@
+"""What the grammar world computes: small transformers trained and measured, everything random seeded by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alignfirst.errors import InputError, StageFailure
+from alignfirst.lm import bridge
+from alignfirst.lm.align import AlignSettings, Labels, Task, align
+from alignfirst.lm.batch import Batch
+from alignfirst.lm.distil import DistilSettings, distil
+from alignfirst.lm.fit import fit
+from alignfirst.lm.guard import rewards_of
+from alignfirst.lm.load import TinyLlama, build, from_arrays, to_arrays
+from alignfirst.lm.optim import OptimSettings
+from alignfirst.lm.reward import named
+from alignfirst.theory.objectives import ALGORITHMS
+from alignfirst.worlds.grammar import measure, oracle, streams
+from alignfirst.worlds.grammar.language import F64, Language, Tokens, language
+from alignfirst.worlds.protocol import Artefact, Failure, Json, Load, Node, Outcome
+
+Settings = Mapping[str, Any]
+
+# Fits follow the paper's chain: warm-up 1 %, then stable, the last 20 % a linear decay. Alignment has a constant rate.
+WARMUP, DECAY = 0.01, 0.2
+PROBES = 9  # points of the curves of an offline algorithm, which would never ask the policy by itself
+SHOWN = 8  # texts that are kept with a model
+
+
+def run_sft(node: Node, load: Load) -> Artefact:
+    """The high-recall model: every step has fresh samples of p_star."""
+    s = node.settings
+    lang, seed = language(s["p_star"]), s["seed"]
+    model = build(_sizes(s, lang), streams.number(seed, "sft-start"))
+    rng = streams.generator(seed, "sft-data")
+
+    def fresh() -> Iterator[Batch]:
+        prompt = lang.balanced(s["batch"])
+        while True:
+            yield bridge.batch_of(lang.marks(prompt), lang.sample(prompt, rng))
+
+    result = fit(model, fresh(), s["steps"], _schedule(s))
+    return _artefact(model, _sizes(s, lang), lang, seed, result, samples=result.samples)
+
+
+def run_distil(node: Node, load: Load) -> Artefact:
+    """A student of any teacher."""
+    s = node.settings
+    lang, seed, occurrence = language(s["p_star"]), s["seed"], s["occurrence"]
+    teacher = _model(load(node.inputs["teacher"]))
+    student = build(_sizes(s, lang), streams.number(seed, "distil-start", occurrence))
+    settings = DistilSettings(
+        method=s["loss"],
+        optim=_schedule(s),
+        temperature=s["temperature"],
+        samples=s.get("samples", s["batch"]),
+        updates=s["steps"],
+        batch=s["batch"],
+        occurrence=occurrence,
+    )
+    rehearsal = None
+    if "rehearsal" in s:
+        n = round(s["rehearsal"] * s["samples"])
+        own = lang.sample_target(n, streams.generator(seed, "rehearsal", occurrence))
+        rehearsal = bridge.batch_of(lang.marks(lang.balanced(n)), own)
+    result = distil(teacher, student, _prompts(lang), settings, streams.number(seed, "distil"), rehearsal)
+    return _artefact(student, _sizes(s, lang), lang, seed, result, samples=s.get("samples", result.samples))
+
+
+def run_align(node: Node, load: Load) -> Artefact:
+    """One alignment: one algorithm, beta and seed."""
+    s = node.settings
+    lang, method = language(s["p_star"]), ALGORITHMS[s["algorithm"]]
+    initial = load(node.inputs["initial"])
+    policy = _model(initial)
+    settings = AlignSettings(
+        algorithm=s["algorithm"],
+        beta=s["beta"],
+        optim=OptimSettings(s["learning_rate"]),
+        updates=s["updates"],
+        samples=s["samples"],
+        group_size=s.get("group", 2),
+        epochs=s.get("epochs", 1),
+        labels=Labels(**s.get("labels", {})),
+        stored_pairs=s.get("pairs", 1),
+        occurrence=s["occurrence"],
+        probe_every=max(1, s["updates"] // (PROBES - 1)) if method.data == "pairs-offline" else 0,
+        reward_timeout=s["reward"].get("timeout"),
+    )
+    task = Task(
+        prompts=_prompts(lang),
+        reward=_reward(s["reward"], lang),
+        is_target=lambda batch: _posterior(lang, batch)[:, lang.target] > 0.5,
+        pair_source=_model(load(node.inputs["pairs"])) if "pairs" in node.inputs else None,
+    )
+    reference = _model(load(node.inputs["reference"])) if method.uses_beta else None
+    result = align(policy, reference, task, settings, streams.number(s["seed"], "align"))
+    sizes = TinyLlama(**initial.meta["config"])
+    artefact = _artefact(policy, sizes, lang, s["seed"], result, samples=result.samples)
+    return Artefact(
+        artefact.arrays, {**artefact.meta, "target_draws": result.target_draws, "drawn_an_update": s["samples"]}
+    )
+
+
+def run_measure(node: Node, load: Load) -> Artefact:
+    """One model on held-out text and on its own."""
+    s = node.settings
+    lang, n = language(s["p_star"]), s["samples"]
+    models = {role: _model(load(key)) for role, key in node.inputs.items()}
+    star, target = _held_out(lang, n)
+    prompt = lang.balanced(n)
+    tokens, logq = bridge.drawn(models["model"], _prompts(lang), prompt, streams.number(0, "own-samples"))
+    own = bridge.batch_of(lang.marks(prompt), tokens)
+    rewards = rewards_of(_reward(s["reward"], lang), own, "the measurement", s["reward"].get("timeout"))
+
+    def text(x: Tokens) -> measure.Text:
+        return measure.Text(x, prompt, bridge.logp_of(models["model"], bridge.batch_of(lang.marks(prompt), x)))
+
+    def logp_own(role: str) -> F64 | None:
+        return bridge.logp_of(models[role], own) if role in models else None
+
+    logp_sft = logp_own("sft")
+    assert logp_sft is not None
+    found = measure.describe(
+        lang, rewards, measure.Text(tokens, prompt, logq), text(star), text(target), logp_sft, logp_own("reference")
+    )
+    return Artefact(meta=found)
+
+
+def one_by_one(work: Callable[[Node, Load], Artefact]) -> Callable[[Sequence[Node], Load], list[Outcome]]:
+    """Nodes share no work but the loading of their inputs, so that none depends on which stand beside it."""
+
+    def each(nodes: Sequence[Node], load: Load) -> list[Outcome]:
+        bridge.one_thread()
+        return [outcome(node, load) for node in nodes]
+
+    def outcome(node: Node, load: Load) -> Outcome:
+        try:
+            return work(node, load)
+        except (StageFailure, InputError) as e:
+            return Failure(str(e))
+
+    return each
+
+
+WORK: Mapping[str, Callable[[Sequence[Node], Load], list[Outcome]]] = {
+    "sft": one_by_one(run_sft),
+    "distil": one_by_one(run_distil),
+    "align": one_by_one(run_align),
+    "measure": one_by_one(run_measure),
+}
+
+
+def _artefact(model: Any, sizes: TinyLlama, lang: Language, seed: int, result: Any, samples: int) -> Artefact:
+    """Weights, what they cost, how training went, and a few texts for the eye."""
+    arrays = to_arrays(model)
+    if not all(np.isfinite(a).all() for a in arrays.values()):
+        raise StageFailure(f"weights are not finite after {result.updates} updates: lower the learning rate")
+    prompt = lang.balanced(SHOWN)
+    tokens, _ = bridge.drawn(model, _prompts(lang), prompt, streams.number(seed, "texts"))
+    meta: dict[str, Json] = {
+        "config": asdict(sizes),
+        "updates": result.updates,
+        "samples": samples,
+        "flops": float(result.flops),
+        "tokens": result.tokens,
+        "curves": {name: [_short(v) for v in curve] for name, curve in result.curves.items()},
+        "texts": tokens.tolist(),
+    }
+    return Artefact(arrays, meta)
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
+
+
+def _sizes(s: Settings, lang: Language) -> TinyLlama:
+    m = s["model"]
+    return TinyLlama(
+        vocab=lang.vocabulary,
+        hidden=m["hidden"],
+        layers=m["layers"],
+        heads=m["heads"],
+        kv_heads=m["heads"],
+        intermediate=m["intermediate"],
+        positions=1 + lang.length,
+    )
+
+
+def _model(artefact: Artefact) -> Any:
+    return from_arrays(TinyLlama(**artefact.meta["config"]), artefact.arrays)
+
+
+def _schedule(s: Settings) -> OptimSettings:
+    return OptimSettings(s["learning_rate"], warmup=WARMUP, decay=DECAY)
+
+
+def _prompts(lang: Language) -> Any:
+    return bridge.prompts_of(lang.marks(np.arange(lang.prompts)), lang.length)
+
+
+def _prompt(lang: Language, batch: Batch) -> Tokens:
+    return np.asarray(bridge.first_tokens(batch) - lang.words)
+
+
+def _posterior(lang: Language, batch: Batch) -> F64:
+    return lang.posterior(bridge.responses_of(batch), _prompt(lang, batch))
+
+
+def _reward(s: Settings, lang: Language) -> Callable[[Batch], Any]:
+    """The reward of a batch: one that the language knows, or the user's function of texts."""
+    if ":" in s["kind"]:
+        return named(s["kind"], Decoder(lang), Path())
+    exact = oracle.reward(lang, s["kind"], s.get("temperature", 1.0))
+    return lambda batch: exact(bridge.responses_of(batch), _prompt(lang, batch))
+
+
+class Decoder:
+    """The part of a tokenizer that a reward of texts needs."""
+
+    def __init__(self, lang: Language) -> None:
+        self.lang = lang
+
+    def batch_decode(self, rows: Sequence[Sequence[int]], skip_special_tokens: bool = True) -> list[str]:
+        """Token ids as words; prompts are shown by their marks, for they have no other text."""
+        return [self.lang.text(np.asarray(row)) for row in rows]
+
+
+@lru_cache(maxsize=4)
+def _held_out(lang: Language, n: int) -> tuple[Tokens, Tokens]:
+    """The same text for every model of a language: n samples of p_star under balanced prompts, and n of p_target."""
+    rng = streams.generator(0, "held-out")
+    return lang.sample(lang.balanced(n), rng), lang.sample_target(n, rng)
