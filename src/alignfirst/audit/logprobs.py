@@ -1,0 +1,91 @@
+"""Reading a file of precomputed log-probabilities: JSON lines, plain or gzipped; Parquet where pyarrow is present."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from alignfirst.audit.table import Table, build
+from alignfirst.errors import InputError
+from alignfirst.files import reading
+
+MAX_LINE = 16 << 20  # bytes; a line is one response
+
+
+def read(path: Path, targets: Path | None = None) -> Table:
+    """The table in a file, and under it that of a file of target examples, whose rows need no `kind`.
+
+    Raises InputError for what they say, StoreError where one cannot be read.
+    """
+    rows, lines = _rows(path)
+    if targets is not None:
+        more, more_lines = _rows(targets)
+        rows += [row | {"kind": "target"} for row in more]
+        lines += more_lines
+    names = dict.fromkeys(name for row in rows for name in row)
+    return build({name: [row.get(name) for row in rows] for name in names}, lines)
+
+
+def _rows(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
+    if not path.is_file():
+        raise InputError("log-probabilities must be in a file", str(path), "JSON lines or Parquet, see docs/audit.md.")
+    return _parquet(path) if path.suffix == ".parquet" else _objects(path)
+
+
+def _objects(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
+    rows, lines = [], []
+    for number, line in enumerate(raw_lines(path), 1):
+        if line is None:
+            raise InputError(f"a line must be shorter than {MAX_LINE} bytes", f"line {number}", "One response a row.")
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as e:
+            hint = "Write one JSON object a line, UTF-8."
+            raise InputError("every line must be a JSON object", f"line {number}: {e}", hint) from e
+        if not isinstance(row, dict):
+            cure = "Write one JSON object a line; for an array, `jq -c '.[]'` makes one of it."
+            raise InputError("every line must be a JSON object", f"line {number}", cure)
+        rows.append(row)
+        lines.append(number)
+    return rows, lines
+
+
+def raw_lines(path: Path, limit: int = MAX_LINE) -> Iterator[bytes | None]:
+    """Lines of a plain or gzipped file, one at a time; None for one that is longer than the limit, whose text is
+    passed over without being kept. A byte-order mark is dropped. Raises StoreError where the file cannot be read."""
+    with reading(path), open(path, "rb") as probe:
+        zipped = probe.read(2) == b"\x1f\x8b"  # by content: a name may lie
+    try:
+        with reading(path), gzip.open(path) if zipped else open(path, "rb") as f:
+            first = True
+            while line := f.readline(limit + 1):
+                whole: bytes | None = line.removeprefix(b"\xef\xbb\xbf") if first else line
+                first = False
+                while len(line) > limit and not line.endswith(b"\n"):
+                    whole = None
+                    line = f.readline(limit + 1)
+                    if not line or line.endswith(b"\n"):
+                        break
+                yield whole
+    except (EOFError, zlib.error) as e:
+        raise InputError("a gzipped file must be whole", f"{path}: {e}", "Copy or compress it again.") from e
+
+
+def _parquet(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
+    try:
+        parquet = import_module("pyarrow.parquet")
+    except ImportError as e:
+        cure = "pip install pyarrow, or write the rows as JSON lines."
+        raise InputError("Parquet needs pyarrow, which is not installed", str(path), cure) from e
+    try:
+        rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
+    except (OSError, ValueError) as e:  # pyarrow's errors are of these kinds
+        raise InputError("the file must be Parquet", f"{path}: {e}", "Write it again, or use JSON lines.") from e
+    return rows, list(range(1, len(rows) + 1))
