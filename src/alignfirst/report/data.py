@@ -11,7 +11,7 @@ from alignfirst.records import Row
 from alignfirst.report.exhibits import exhibit
 from alignfirst.report.load import Run
 from alignfirst.report.table import Codes, columns
-from alignfirst.report.words import rounded, shown, value_text
+from alignfirst.report.words import rounded, shown
 from alignfirst.stats import METRICS
 from alignfirst.study.recipe import RECIPES
 
@@ -97,8 +97,8 @@ def _study(run: Run, at: Axes) -> dict[str, Any]:
         "world": run.manifest.get("world"),
         "status": run.manifest.get("status"),
         "seeds": run.manifest.get("seeds"),
-        "varied": at.varied,
-        "variants": [[value_text(v) for v in variant] for variant in at.variants.values],
+        "varied": [n.label for n in run.names],
+        "variants": [[n.text(v) for n, v in zip(run.names, variant, strict=True)] for variant in at.variants.values],
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from alignfirst import records
 from alignfirst.errors import StoreError
 from alignfirst.records import Row
+from alignfirst.report.varied import Varied, named
 
 VERIFIED = ("config.yaml", "records.jsonl", "statistics.json", "exhibits.json")
 CURE = "Run the same command again to rebuild it: what is stored is reused."
@@ -34,6 +35,11 @@ class Run:
     @cached_property
     def varied(self) -> list[str]:
         return list(self.manifest.get("varied") or [])
+
+    @cached_property
+    def names(self) -> list[Varied]:
+        """The varied keys as the report calls them."""
+        return named(self.varied, self.rows)
 
     @cached_property
     def counts(self) -> Mapping[str, int]:

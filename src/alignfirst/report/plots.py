@@ -12,7 +12,7 @@ from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
 from alignfirst.report.select import Selection
-from alignfirst.report.words import beta_text, signed, value_text
+from alignfirst.report.words import beta_text, signed
 
 COLORS = {
     "align-distil": "#0a66ad", "distil-align": "#c4500b", "distil-align-anchored": "#7a4aa0",
@@ -164,30 +164,32 @@ def _heatmap(s: Selection, metric: str, places: int, question: str) -> Figure | 
 
 def boundary(s: Selection) -> Figure | None:
     """align-distil minus distil-align in reward over the first two varied keys, at one algorithm and beta."""
-    variants = s.axes.variants.values
-    spread = [k for k in range(len(s.run.varied)) if len({value_text(v[k]) for v in variants}) > 1]
+    variants, names = s.axes.variants.values, s.run.names
+    texts = [[n.text(v) for n, v in zip(names, variant, strict=True)] for variant in variants]
+    spread = [k for k in range(len(names)) if len({t[k] for t in texts}) > 1]
     if len(spread) < 2:
         return None
-    x, y = spread[:2]
-    first = variants[0]
-    pairs = _boundary_pairs(s, x, y, spread[2:])
-    columns, rows = ([*dict.fromkeys(value_text(v[k]) for v in variants)] for k in (x, y))
+    x, y, *rest = spread
+    pairs = _boundary_pairs(s, texts, x, y, rest)
+    columns, rows = ([*dict.fromkeys(t[k] for t in texts)] for k in (x, y))
     grid = [[pairs.get((r, c)) for c in columns] for r in rows]
-    rest = [f"{s.run.varied[k]} {value_text(first[k])}" for k in spread[2:]]
-    below = f"{', '.join([*s.choice, *rest])}. Bold: the 95 % interval, paired by seed, excludes 0."
-    labels = (s.run.varied[y], s.run.varied[x])
+    chosen = [*s.choice, *(f"{names[k].label} {texts[0][k]}" for k in rest)]
+    below = f"{', '.join(chosen)}. Bold: the 95 % interval, paired by seed, excludes 0."
+    labels = (names[y].label, names[x].label)
     return _grid_figure(grid, rows, columns, labels, 2, "Where is the boundary at which order matters? (reward)", below)
 
 
-def _boundary_pairs(s: Selection, x: int, y: int, rest: Sequence[int]) -> dict[tuple[str, str], Mapping[str, Any]]:
+def _boundary_pairs(
+    s: Selection, texts: Sequence[Sequence[str]], x: int, y: int, rest: Sequence[int]
+) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """Pairs of the chosen algorithm and beta by the texts of two keys, the other keys as in the first variant."""
     found = {}
-    first = s.axes.variants.values[0]
     for p in s.run.statistics.get("pairs", []):
         variant, algorithm, beta = s.axes.of(p)
-        v = s.axes.variants.values[variant]
-        chosen = (algorithm, beta) == (s.algorithm, s.beta) and all(v[k] == first[k] for k in rest)
+        t = texts[variant]
+        chosen = (algorithm, beta) == (s.algorithm, s.beta) and all(t[k] == texts[0][k] for k in rest)
         if p["metric"] == "reward" and chosen:
-            found[value_text(v[y]), value_text(v[x])] = p
+            found[t[y], t[x]] = p
     return found
 
 

@@ -10,7 +10,6 @@ from typing import Any
 from alignfirst.report.data import Axes, CellKey, axes
 from alignfirst.report.load import Run
 from alignfirst.report.tiles import focus_beta
-from alignfirst.report.words import value_text
 
 Cell = Mapping[str, Any]
 
@@ -76,4 +75,4 @@ class Selection:
     @property
     def variant_words(self) -> list[str]:
         first = self.axes.variants.values[0] if self.axes.variants.values else []
-        return [f"{k} {value_text(v)}" for k, v in zip(self.run.varied, first, strict=True)]
+        return [f"{n.label} {n.text(v)}" for n, v in zip(self.run.names, first, strict=True)]

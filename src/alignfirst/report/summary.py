@@ -27,6 +27,7 @@ def summary(run: Run, verdict: Verdict, figures: Sequence[Drawn]) -> str:
         *(plain(n) for n in verdict.notes),
         *_orders(verdict),
         *_claims(verdict),
+        *_recipes(verdict),
         *_windows(verdict),
         *_figures(figures),
         _provenance(run),
@@ -67,6 +68,15 @@ def _claims(verdict: Verdict) -> list[str]:
     ]
     head = ["claim", "holds", "undecided", "reversed", "too few seeds", "largest effect", "reversed for"]
     return ["## Claims, over all settings", _table(head, rows)]
+
+
+def _recipes(verdict: Verdict) -> list[str]:
+    if not verdict.recipes:
+        return []
+    head = ["recipe", "ahead", "level", "behind", "too few seeds", f"difference at beta {verdict.key_beta}"]
+    rows = [[r.recipe, *(str(n) for n in (r.ahead, r.level, r.behind, r.refused)), r.at_focus] for r in verdict.recipes]
+    note = "Settings by the 95 % interval of the difference, paired by seed, not corrected for their number."
+    return ["## Every recipe against distil-align, in reward", note, _table(head, rows)]
 
 
 def _windows(verdict: Verdict) -> list[str]:

@@ -60,7 +60,22 @@ def _focus_tile(run: Run, focus: float | None) -> Tile | None:
 def _window_tiles(windows: Sequence[Mapping[str, Any]], grid: Sequence[float]) -> list[Tile]:
     if not windows:
         return []
+    if len(windows) > len({w["algorithm"] for w in windows}):  # a window a variant: their mean would say nothing
+        return [_theory_share(windows, grid), _training_share(windows)]
     return [_theory_tile(windows), _training_tile(windows, grid)]
+
+
+def _theory_share(windows: Sequence[Mapping[str, Any]], grid: Sequence[float]) -> Tile:
+    spans = [(w["predicted"]["low"], w["predicted"]["high"]) for w in windows]
+    there = sum(lo is not None and hi is not None and any(lo <= b < hi for b in grid) for lo, hi in spans)
+    caption = "settings in which theory, with no training, has the low-recall trap at a beta of this study"
+    return Tile(f"{there} of {len(windows)}", caption, "target" if there else "")
+
+
+def _training_share(windows: Sequence[Mapping[str, Any]]) -> Tile:
+    there = sum(bool(w["observed"]["betas"]) for w in windows)
+    caption = "settings in which training fell into the trap, at some beta, in more than half of the seeds"
+    return Tile(f"{there} of {len(windows)}", caption, "target" if there else "")
 
 
 def _theory_tile(windows: Sequence[Mapping[str, Any]]) -> Tile:
@@ -82,12 +97,11 @@ def _theory_tile(windows: Sequence[Mapping[str, Any]]) -> Tile:
 def _training_tile(windows: Sequence[Mapping[str, Any]], grid: Sequence[float]) -> Tile:
     """Betas at which most algorithms fell in; where there are none, those at which any did."""
     seen = Counter(b for w in windows for b in w["observed"]["betas"])
-    unit = "algorithm" if len(windows) == len({w["algorithm"] for w in windows}) else "algorithm setting"
     if not seen:
         return Tile("not seen", "in no setting did training fall into the trap in more than half of the seeds", "")
     common = [b for b, n in seen.items() if 2 * n > len(windows)]
     fell = sum(bool(w["observed"]["betas"]) for w in windows)
-    over = count(len(windows), unit)
+    over = count(len(windows), "algorithm")
     whose = ("" if len(windows) == 1 else f", for most of {over}") if common else f", for {fell} of {over}"
     caption = f"where training fell into the trap in more than half of the seeds{whose}"
     return Tile(f"beta {runs_of(common or list(seen), grid)}", caption, "target")

@@ -10,8 +10,9 @@ from functools import partial
 from typing import Any
 
 from alignfirst.report.load import Run
+from alignfirst.report.others import RecipeLine, recipe_lines
 from alignfirst.report.tiles import Tile, focus_beta, tiles
-from alignfirst.report.words import beta_text, count, decimal, listed, number, runs_of, signed, value_text
+from alignfirst.report.words import beta_text, count, decimal, listed, number, runs_of, signed
 from alignfirst.stats.intervals import MIN_SEEDS
 
 VERDICTS = ("holds", "undecided", "reversed", "insufficient")
@@ -72,6 +73,7 @@ class Verdict:
     lines: list[ClaimLine]
     windows: list[Window]
     windows_left_out: int
+    recipes: list[RecipeLine]
     key_beta: str
     key_rows: list[KeyRow]
     key_rows_left_out: int
@@ -97,6 +99,7 @@ def verdict(run: Run) -> Verdict:
         lines=lines,
         windows=shown_windows[:most],
         windows_left_out=max(0, len(shown_windows) - most),
+        recipes=recipe_lines(run, focus),
         key_beta=beta_text(focus) if focus is not None else "",
         key_rows=rows[:most],
         key_rows_left_out=max(0, len(rows) - most),
@@ -164,7 +167,7 @@ def _place(run: Run, row: Mapping[str, Any]) -> str:
 
 
 def _variant(run: Run, row: Mapping[str, Any], before: str = "") -> str:
-    text = ", ".join(f"{k} {value_text(row[k])}" for k in run.varied)
+    text = ", ".join(f"{n.label} {n.text(row[n.key])}" for n in run.names)
     return before + text if text else ""
 
 

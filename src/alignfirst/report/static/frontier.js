@@ -92,7 +92,7 @@ FIGURES.frontier = {
     (CELLS.some((c) => c.exact_kl !== null)
       ? "Dotted: the exact optimum of the same reference; no policy earns more reward at the same KL. " +
         "All are means over seeds; where seeds differ much, a mean can lie beside the curve. " +
-        "The two recipes have different references, so KL is counted from different places."
+        "Recipes with different references count KL from different places."
       : "This run has no exact KL, so the exact optimum is given by its reward alone, on hover and in the table."),
   table: () => ({
     columns: [
