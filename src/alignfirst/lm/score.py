@@ -22,6 +22,7 @@ from alignfirst.lm.segments import Stream, Unsupported, attending, row_length
 
 Row = tuple[Sequence[int], Sequence[Sequence[int]]]
 STREAM = 1024  # tokens of a stream: enough for a matrix product to be at full speed, 30 MB of activations at 135M
+BODY = STREAM * 576  # likewise in a padded batch, as tokens x width: tiny models take thousands of tokens at once
 
 
 def token_logp(
@@ -33,9 +34,23 @@ def token_logp(
     on either side. Entries before a row's own start, or masked, are 0. Carries gradients when they are on.
     """
     first = _first(tokens, start)
+    wanted = _wanted(tokens, start, mask, first)
+    if torch.is_grad_enabled():
+        return _responses(model, tokens, mask, wanted, first, tile)
+    rows = max(1, BODY // (tokens.shape[1] * model.get_input_embeddings().weight.shape[1]))
+    out = []
+    for begin in range(0, len(tokens), rows):
+        part = slice(begin, begin + rows)
+        some = [None if x is None else x[part] for x in (mask, wanted)]
+        out.append(_responses(model, tokens[part], *some, first, tile))
+    return torch.cat(out) if out else torch.zeros(0, tokens.shape[1] - first)
+
+
+def _responses(
+    model: PreTrainedModel, tokens: Tensor, mask: Tensor | None, wanted: Tensor | None, first: int, tile: int
+) -> Tensor:
     hidden = _hidden(model, tokens, mask)[:, first - 1 :]  # [B, T - s, D]
     targets = tokens[:, first:]
-    wanted = _wanted(tokens, start, mask, first)
     if wanted is None:
         return target_logp(model, hidden.flatten(0, 1), targets.flatten(), tile).view(targets.shape)
     picked = target_logp(model, hidden[wanted], targets[wanted], tile)
