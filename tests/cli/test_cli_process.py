@@ -54,7 +54,7 @@ def test_a_signal_leaves_a_run_that_can_be_finished(sent: signal.Signals, code: 
     command = [sys.executable, "-m", "alignfirst", "run", "mog", "--out", "out", "--workers", "1", "--no-report"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not (Path("out") / "manifest.json").exists() and time.monotonic() < deadline:
+    while process.poll() is None and not (Path("out") / "manifest.json").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(sent)
     stdout, stderr = process.communicate(timeout=60)
