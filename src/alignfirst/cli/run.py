@@ -68,6 +68,7 @@ def _report(result: RunResult) -> Path | None:
     page = result.out / REPORT
     if result.nothing_to_do and _newer(page, result.out / MANIFEST) and (result.out / SUMMARY).exists():
         return page
+    out.note("building the report")
     try:
         return report.build(result.out)
     except AlignfirstError as e:
