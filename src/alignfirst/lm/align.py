@@ -1,0 +1,91 @@
+"""Alignment of a causal language model: get responses, ask the algorithm for its coefficients, ascend.
+
+One loop for every algorithm, as in the mixture. The gradient is the algorithm's coefficient, from `theory.objectives`
+on plain arrays, times grad log pi of the response or of its tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from alignfirst.errors import InputError
+from alignfirst.lm.forward import response_logp
+from alignfirst.lm.optim import Optimiser
+from alignfirst.lm.pairs import Labels, Pairs
+from alignfirst.lm.responses import Session, Update, Work, probe, source_of
+from alignfirst.lm.tally import Book, Log
+from alignfirst.lm.task import AlignResult, AlignSettings, Task
+from alignfirst.lm.team import ALONE, Team
+
+__all__ = ["AlignResult", "AlignSettings", "Labels", "Pairs", "Task", "align"]
+
+
+def align(
+    policy: Any,
+    reference: Any,
+    task: Task,
+    settings: AlignSettings,
+    seed: int,
+    log: Log | None = None,
+    team: Team = ALONE,
+) -> AlignResult:
+    """Train `policy` in place, regularised against `reference`, a model of its own (None: an algorithm without one).
+
+    With one thread, the same arguments give the same weights, bit for bit. Raises StageFailure when the reward fails
+    (naming the row) or the gradient is not finite, InputError for what can be known beforehand.
+    """
+    check(policy, reference, task, settings)
+    policy.eval()  # no dropout: responses are drawn from the distribution that is differentiated
+    s = Session(policy, reference, task, settings, seed, team)
+    optimiser = Optimiser(policy.parameters(), settings.optim, settings.updates, team)
+    source, reuse = source_of(s), settings.epochs if settings.used.reuses_batches else 1
+    book, update = Book(log), Update(())
+    for step in range(settings.updates):
+        seen: dict[str, float | None] = {}
+        if step % reuse == 0:
+            update = next(source)
+            seen |= update.seen
+        if probes(settings, step):
+            seen |= probe(s, step)
+        seen |= backward(s, update)
+        seen["grad_norm"] = optimiser.step()
+        book.add(seen)
+    hits = None if task.is_target is None or not s.samples else s.hits
+    return AlignResult(settings.updates, s.samples, hits, s.tally.tokens(), s.tally.flops, book.curves)
+
+
+def backward(s: Session, update: Update) -> dict[str, float | None]:
+    """Add up the gradients of -sum_n c_n log pi(x_n) over this process's chunks; means of what there is to log."""
+    notes = [ascend(s.policy, work) for work in update.work]
+    for work in update.work:
+        s.tally.train(s.policy, work.batch.n_tokens)
+    return {name: float(s.team.gather(np.concatenate([n[name] for n in notes])).mean()) for name in notes[0]}
+
+
+def ascend(policy: Any, work: Work) -> dict[str, Any]:
+    """One chunk: log pi of its tokens, the coefficients that the algorithm gives them, the gradient."""
+    batch = work.batch
+    logp = response_logp(policy, batch)  # [B, L]
+    c, notes = work.coefficients(logp.detach().double().cpu().numpy())
+    loss = -(torch.as_tensor(c, dtype=logp.dtype, device=logp.device) * logp).sum()
+    loss.backward()
+    return notes
+
+
+def probes(settings: AlignSettings, step: int) -> bool:
+    return bool(settings.used.data == "pairs-offline" and settings.probe_every and step % settings.probe_every == 0)
+
+
+def check(policy: Any, reference: Any, task: Task, settings: AlignSettings) -> None:
+    """What can be refused before any work is done."""
+    if reference is policy:
+        raise InputError("the reference must be a model of its own", "the policy", "Pass a copy: it must stay fixed.")
+    needs = settings.strength > 0
+    if needs and reference is None:
+        cure = "Pass a frozen copy of the policy, or of the SFT model."
+        raise InputError(f"{settings.algorithm} with beta > 0 needs a reference", None, cure)
+    if task.reward is None and (settings.used.data != "pairs-offline" or task.pairs is None):
+        raise InputError(f"{settings.algorithm} needs a reward here", None, "Give the task a reward or ready pairs.")

@@ -1,0 +1,295 @@
+"""Where responses come from: the policy now, the policy now in pairs, or pairs drawn once.
+
+Every source is an endless iterator of updates. A process does its own chunks of one and shares numbers with the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+
+from alignfirst.errors import InputError, StageFailure
+from alignfirst.lm.batch import Batch, Bools, Floats, Ints, join
+from alignfirst.lm.forward import token_logps
+from alignfirst.lm.guard import rewards_of
+from alignfirst.lm.pairs import Pairs, PairWork
+from alignfirst.lm.ppo import Critic, explained, states_of, sums
+from alignfirst.lm.rollout import Rollouts, RolloutWork, draw
+from alignfirst.lm.streams import permutations, stream, torch_stream
+from alignfirst.lm.tally import Tally
+from alignfirst.lm.task import AlignSettings, Task
+from alignfirst.lm.team import Team
+
+T = TypeVar("T")
+DRAWN_TOGETHER = 512  # responses in one call when pairs are drawn once; part of what the numbers are
+
+
+class Work(Protocol):
+    """A chunk of an update."""
+
+    @property
+    def batch(self) -> Batch: ...
+
+    def coefficients(self, logp: Floats) -> tuple[Floats, dict[str, Floats]]:
+        """log pi of tokens [B, L] -> coefficients of grad log pi [B, L or 1], and numbers to log."""
+        ...
+
+
+@dataclass(frozen=True)
+class Update:
+    """What the loop does next, and what was seen of it when it was drawn."""
+
+    work: Sequence[Work]
+    seen: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass
+class Session:
+    """All that the sources of one training share, and what they count."""
+
+    policy: Any
+    reference: Any
+    task: Task
+    settings: AlignSettings
+    seed: int
+    team: Team
+    tally: Tally = field(default_factory=Tally)
+    samples: int = 0
+    hits: int = 0
+
+    def rng(self, purpose: str, *place: int) -> np.random.Generator:
+        return stream(self.seed, purpose, self.settings.occurrence, *place)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Responses of one draw: this process's chunks, their rows, and the numbers of all."""
+
+    batches: list[Batch]
+    rows: list[slice]
+    rollouts: Rollouts
+    hits: Bools | None
+
+
+def source_of(s: Session) -> Iterator[Update]:
+    return {"rollouts": rollouts, "pairs-online": online_pairs, "pairs-offline": offline_pairs}[s.settings.used.data](s)
+
+
+# -- the three sources ----------------------------------------------------------------------------------------------
+
+
+def rollouts(s: Session) -> Iterator[Update]:
+    """Groups of responses of the policy as it is now, with their rewards."""
+    settings, group = s.settings, s.settings.group_size
+    in_reward = settings.strength if settings.kl_in == "reward" else 0.0
+    in_loss = settings.strength if settings.kl_in == "loss" else 0.0
+    prompts = permutations(s.rng("prompts"), len(s.task.prompts), settings.samples // group)
+    baseline = Baseline(s) if settings.algorithm == "ppo" else None
+    for update in count():
+        which = np.repeat(next(prompts), group)
+        drawn = draw_rewarded(s, s.policy, "rollouts", update, which, settings.chunk or settings.samples)
+        shaped = drawn.rollouts.returns(in_reward, settings.level)
+        if baseline is not None:
+            shaped = shaped - baseline(drawn, shaped)
+        yield Update(
+            [
+                RolloutWork(settings.used, group, settings.level, in_loss, drawn.rollouts, shaped, batch, rows)
+                for batch, rows in zip(drawn.batches, drawn.rows, strict=True)
+            ],
+            seen(s, drawn) | ({} if baseline is None else {"value_explains": baseline.explains}),
+        )
+
+
+def online_pairs(s: Session) -> Iterator[Update]:
+    """Pairs of the policy as it is now, labelled on the spot."""
+    settings = s.settings
+    size = settings.chunk or settings.samples
+    prompts = permutations(s.rng("prompts"), len(s.task.prompts), settings.samples // 2)
+    labels = s.rng("labels")
+    for update in count():
+        which, first, second = in_pairs(next(prompts), size)
+        drawn = draw_rewarded(s, s.policy, "rollouts", update, which, size)
+        wins = labels.random(len(first)) < settings.labels.probability(*_of(drawn.rollouts.reward, first, second))
+        yield Update([_online(s, drawn, i, first, second, wins) for i in range(len(drawn.rows))], seen(s, drawn))
+
+
+def offline_pairs(s: Session) -> Iterator[Update]:
+    """Minibatches of pairs that were drawn and labelled once, before training."""
+    settings = s.settings
+    pairs = s.task.pairs if s.task.pairs is not None else draw_pairs(s)
+    if settings.used.uses_beta and pairs.logp_ref is None:
+        pairs = with_reference(s, pairs)
+    n = min(settings.samples // 2, len(pairs))
+    size = (settings.chunk or settings.samples) // 2
+    for picks in permutations(s.rng("batches"), len(pairs), n):
+        parts = [picks[a : a + size] for a in range(0, n, size)]
+        own = [parts[i] for i in s.team.share(len(parts))]
+        yield Update([PairWork.of(settings.used, settings.b, n, pairs, p) for p in own])
+
+
+# -- their parts ----------------------------------------------------------------------------------------------------
+
+
+def draw_rewarded(
+    s: Session, model: Any, purpose: str, place: int, which: Ints, size: int, counted: bool = True
+) -> Drawn:
+    """One response of `model` to each of `which` prompts: rewarded, and scored by the reference if there is one."""
+    rows = [slice(a, min(a + size, len(which))) for a in range(0, len(which), size)]
+    own = [(i, rows[i]) for i in s.team.share(len(rows))]
+    where = f"update {place}" if purpose == "rollouts" else f"drawing {purpose}"
+
+    def part(i: int, r: slice) -> tuple[Batch, Rollouts, Bools | None]:
+        rng = torch_stream(s.seed, purpose, s.settings.occurrence, place, i)
+        batch, logp = draw(model, s.task.prompts, which[r], rng)
+        s.tally.sample(model, batch.n_tokens)
+        reward = _rewards(s, batch, where)
+        ref = logp if model is s.reference else _reference_logps(s, batch)
+        hits = None if s.task.is_target is None else np.asarray(s.task.is_target(batch), bool)
+        return batch, Rollouts(reward, logp, ref, batch.mask.cpu().numpy()), hits
+
+    parts = together(s.team, lambda: [part(i, r) for i, r in own])
+    hits = _gathered(s.team, [h for _, _, h in parts])
+    if counted:
+        s.samples += len(which)
+        s.hits += 0 if hits is None else int(hits.sum())
+    return Drawn([b for b, _, _ in parts], [r for _, r in own], _all(s.team, [r for _, r, _ in parts]), hits)
+
+
+def draw_pairs(s: Session) -> Pairs:
+    """`stored_pairs` pairs of the pair source, labelled once."""
+    settings, task = s.settings, s.task
+    source = task.pair_source if task.pair_source is not None else s.reference
+    if source is None:
+        raise InputError("offline pairs need a model to draw from", None, "Give a reference, a pair_source or pairs.")
+    prompts = next(permutations(s.rng("prompts"), len(task.prompts), settings.stored_pairs))
+    which, first, second = in_pairs(prompts, DRAWN_TOGETHER)
+    drawn = draw_rewarded(s, source, "pairs", 0, which, DRAWN_TOGETHER)
+    r = drawn.rollouts
+    wins = s.rng("labels").random(len(first)) < settings.labels.probability(*_of(r.reward, first, second))
+    ref = None if r.logp_ref is None else r.logp_ref.sum(1)
+    return Pairs(_pool(s.team, drawn.batches), first, second, wins, logp_ref=ref)
+
+
+def in_pairs(prompts: Ints, size: int) -> tuple[Ints, Ints, Ints]:
+    """Prompts [P] -> prompts of 2P rows, and the rows of first and second members.
+
+    Rows come in chunks of `size`, all firsts of a chunk before its seconds, so that a chunk holds whole pairs.
+    """
+    which, first, second = [], [], []
+    for a in range(0, len(prompts), size // 2):
+        asked = prompts[a : a + size // 2]
+        which += [asked, asked]
+        first.append(2 * a + np.arange(len(asked)))
+        second.append(2 * a + len(asked) + np.arange(len(asked)))
+    return np.concatenate(which), np.concatenate(first), np.concatenate(second)
+
+
+def _online(s: Session, drawn: Drawn, chunk: int, first: Ints, second: Ints, wins: Bools) -> PairWork:
+    """The pairs of one of this process's chunks."""
+    rows, settings = drawn.rows[chunk], s.settings
+    here = (first >= rows.start) & (first < rows.stop)
+    ref = drawn.rollouts.logp_ref
+    logp_ref = None if ref is None else ref[rows].sum(1)
+    pairs = Pairs(
+        drawn.batches[chunk], first[here] - rows.start, second[here] - rows.start, wins[here], logp_ref=logp_ref
+    )
+    return PairWork.of(settings.used, settings.b, len(first), pairs, np.arange(len(pairs)))
+
+
+def with_reference(s: Session, pairs: Pairs) -> Pairs:
+    """Pairs with log-probabilities of their responses under the reference, computed once."""
+    logp = [_reference_logps(s, b) for b in pairs.pool.chunks(s.settings.chunk or DRAWN_TOGETHER)]
+    return replace(pairs, logp_ref=np.concatenate([p.sum(1) for p in logp if p is not None]))
+
+
+def seen(s: Session, drawn: Drawn) -> dict[str, float | None]:
+    """What the curves show of responses that the policy gave."""
+    curves = drawn.rollouts.curves()
+    return curves if drawn.hits is None else curves | {"target_draws": float(drawn.hits.sum())}
+
+
+def probe(s: Session, update: int) -> dict[str, float | None]:
+    """The same for offline algorithms, which never ask the policy: drawn for the curves alone, and not counted."""
+    which = np.arange(s.settings.samples) % len(s.task.prompts)
+    size = s.settings.chunk or s.settings.samples
+    return seen(s, draw_rewarded(s, s.policy, "probe", update, which, size, counted=False))
+
+
+class Baseline:
+    """The critic's value of every state of a draw, from what it learned of earlier draws; then it learns this one."""
+
+    def __init__(self, s: Session) -> None:
+        self.s, self.critic = s, Critic(s.settings.value)
+        self.frozen = s.reference if s.reference is not None else deepcopy(s.policy).requires_grad_(False)
+        self.explains: float | None = None
+
+    def __call__(self, drawn: Drawn, returns: Floats) -> Floats:
+        """returns [1 or L, N] -> values of the same shape."""
+        s, mask = self.s, drawn.rollouts.mask.T[: len(returns)]
+        values, gram, moment = [], [], []
+        for batch, rows in zip(drawn.batches, drawn.rows, strict=True):
+            states = states_of(self.frozen, batch, len(returns))  # [1 or L, B, H]
+            s.tally.score(self.frozen, batch.n_tokens)
+            values.append(self.critic.predict(states).T)
+            x, y = sums(states[mask[:, rows]], returns[:, rows][mask[:, rows]])
+            gram.append(x)
+            moment.append(y)
+        known = s.team.gather(np.concatenate(values)).T
+        self.explains = explained(returns[mask], known[mask])
+        self.critic.learn(
+            s.team.gather(np.sum(gram, axis=0)[None]).sum(0), s.team.gather(np.sum(moment, axis=0)[None]).sum(0)
+        )
+        return known
+
+
+def together(team: Team, work: Callable[[], T]) -> T:
+    """What every process does of its own; a failure of one is a failure of all."""
+    result, failure = None, None
+    try:
+        result = work()
+    except StageFailure as e:
+        failure = e
+    team.agree(failure)
+    assert result is not None
+    return result
+
+
+def _rewards(s: Session, batch: Batch, where: str) -> Floats:
+    if s.task.reward is None:
+        raise InputError("drawing responses needs a reward", None, "Give the task a reward, or pairs to train on.")
+    return rewards_of(s.task.reward, batch, where, s.settings.reward_timeout)
+
+
+def _reference_logps(s: Session, batch: Batch) -> Floats | None:
+    if s.reference is None:
+        return None
+    s.tally.score(s.reference, batch.n_tokens)
+    return token_logps(s.reference, batch)
+
+
+def _of(values: Floats, *rows: Ints) -> tuple[Floats, ...]:
+    return tuple(values[r] for r in rows)
+
+
+def _gathered(team: Team, parts: Sequence[Any]) -> Any:
+    return None if parts[0] is None else team.gather(np.concatenate(parts))
+
+
+def _all(team: Team, parts: Sequence[Rollouts]) -> Rollouts:
+    """Every process's rollouts. All have the same width, as answers are padded to `new_tokens`."""
+    return Rollouts(
+        *(_gathered(team, [getattr(p, name) for p in parts]) for name in ("reward", "logp", "logp_ref", "mask"))
+    )
+
+
+def _pool(team: Team, batches: Sequence[Batch]) -> Batch:
+    """Every process's responses in one batch."""
+    own = join(batches)
+    parts = (team.gather(x.cpu().numpy()) for x in (own.tokens, own.start, own.mask))
+    return Batch(*(torch.from_numpy(x).to(own.tokens.device) for x in parts))

@@ -1,0 +1,123 @@
+"""Rollouts: drawn from the policy, rewarded, and turned into coefficients of grad log pi of their tokens.
+
+Arrays of an update are [N, L]: N responses, L token positions. The coefficient functions take [..., N] with anything
+in front, which in the mixture are runs. Here it is token positions: one, for the whole sequence, or all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from alignfirst.lm.batch import Batch, Bools, Floats, Ints, Prompts, join
+from alignfirst.lm.sample import sample
+from alignfirst.theory.objectives import Algorithm, shaped_reward
+
+Level = Literal["sequence", "token"]
+KlIn = Literal["reward", "loss"]
+
+
+def draw(
+    model: Any, prompts: Prompts, which: Ints, rng: torch.Generator, temperature: float = 1.0
+) -> tuple[Batch, Floats]:
+    """One response to each of `which` prompts, and log-probabilities of its tokens, [B, new_tokens].
+
+    Prompts of one length are drawn together: padding in front would change the positions a model sees.
+    """
+    lengths = np.array([len(prompts.rows[i]) for i in which])
+    batches, logps, order = [], [], []
+    for length in np.unique(lengths):
+        rows = np.flatnonzero(lengths == length)
+        asked = torch.stack([torch.as_tensor(prompts.rows[i]) for i in which[rows]]).to(model.device)
+        drawn = sample(model, asked, prompts.new_tokens, rng, temperature=temperature, eos=prompts.eos)
+        batches.append(Batch.of(asked, drawn.tokens, drawn.mask))
+        logps.append(drawn.logp.double().cpu().numpy())
+        order.append(rows)
+    back = np.argsort(np.concatenate(order))
+    return join(batches).rows(back), np.concatenate(logps)[back]
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """All responses of an update, from all processes: numbers only."""
+
+    reward: Floats  # [N]
+    logp: Floats  # [N, L], when they were drawn; 0 beyond their end
+    logp_ref: Floats | None  # [N, L]
+    mask: Bools  # [N, L]
+
+    def to_go(self, per_token: Floats) -> Floats:
+        """[N, L] -> [L, N]: sum from each position to the end."""
+        return np.ascontiguousarray(per_token[:, ::-1].cumsum(1)[:, ::-1].T)
+
+    def returns(self, beta: float, level: Level) -> Floats:
+        """Shaped reward of whole sequences, [1, N], or from each position on, [L, N]: what came before is no
+        consequence of the token, and leaving it out takes noise away."""
+        ref = self.logp if self.logp_ref is None else self.logp_ref
+        logp, ref = self.to_go(self.logp), self.to_go(ref)
+        if level == "sequence":
+            logp, ref = logp[:1], ref[:1]
+        return shaped_reward(self.reward, logp, ref, beta)
+
+    def curves(self) -> dict[str, float | None]:
+        """What a person wants to see: means over responses; entropy and KL of whole sequences, in nats."""
+        kl = None if self.logp_ref is None else float((self.logp - self.logp_ref).sum(1).mean())
+        return {"reward": float(self.reward.mean()), "kl": kl, "entropy": float(-self.logp.sum(1).mean())}
+
+
+@dataclass(frozen=True)
+class RolloutWork:
+    """Some rollouts of an update, ready for the loop: a batch, and coefficients once log pi is known."""
+
+    algorithm: Algorithm
+    group: int
+    level: Level
+    beta_in_loss: float
+    rollouts: Rollouts  # of the whole update
+    shaped: Floats  # [1, N] or [L, N]: rewards as the algorithm sees them
+    batch: Batch  # this chunk
+    rows: slice  # of the chunk in the update
+
+    def coefficients(self, logp: Floats) -> tuple[Floats, dict[str, Floats]]:
+        """log pi of the chunk's tokens [B, L] -> coefficients of grad log pi, [B, L] (or [B, 1]: all the same)."""
+        ratio = np.zeros_like(self.rollouts.logp)
+        ratio[self.rows] = logp - self.rollouts.logp[self.rows]
+        c = self._policy(self._at_level(ratio))[:, self.rows].T
+        loss = -self._per_row(c) * len(self.rollouts.reward)
+        if self.beta_in_loss:
+            penalty, c_kl = self._kl(logp)
+            c, loss = c + c_kl, loss + self._per_row(penalty)
+        return c, {"loss": loss}
+
+    def _policy(self, log_ratio: Floats) -> Floats:
+        """[1 or L, N] -> coefficients of the same shape."""
+        if self.algorithm.name == "ppo" and self.level == "token":
+            return self._over_all_tokens(log_ratio)
+        return np.asarray(self.algorithm.coefficients(self.shaped, log_ratio, self.group))
+
+    def _over_all_tokens(self, log_ratio: Floats) -> Floats:
+        """PPO standardises advantages over every token drawn: position by position, late ones would be all noise."""
+        own = self.rollouts.mask.T  # [L, N]
+        c = np.zeros_like(self.shaped)
+        c[own] = self.algorithm.coefficients(self.shaped[own], log_ratio[own], self.group)
+        return c * own.sum() / own.shape[1]  # 1/tokens -> 1/N
+
+    def _kl(self, logp: Floats) -> tuple[Floats, Floats]:
+        """KL in the loss (Shao et al. 2024, eq. 4): beta (e^-d + d - 1), d = log pi - log pi_ref, and -its slope / N.
+
+        On the policy's own samples its gradient is that of KL(pi_ref || pi): another optimum than pi*.
+        """
+        assert self.rollouts.logp_ref is not None
+        d = self._at_level(logp - self.rollouts.logp_ref[self.rows]).T
+        return self.beta_in_loss * (np.exp(-d) + d - 1), self.beta_in_loss * np.expm1(-d) / len(self.rollouts.reward)
+
+    def _at_level(self, per_token: Floats) -> Floats:
+        """[B, L] -> [L, B], or the sum over tokens, [1, B]."""
+        return per_token.T if self.level == "token" else per_token.sum(1)[None]
+
+    def _per_row(self, values: Floats) -> Floats:
+        """[B, L or 1] -> [B]: the sum over a row's own tokens, or the row's one value."""
+        return values[:, 0] if values.shape[1] == 1 else (values * self.rollouts.mask[self.rows]).sum(1)

@@ -1,0 +1,62 @@
+"""What training costs and what it looks like on the way: token counts, FLOPs, curves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Log = Callable[[int, Mapping[str, float | None]], None]
+Curves = dict[str, list[float | None]]
+
+
+@dataclass
+class Tally:
+    """Tokens that passed through models, padding included, and the floating-point operations of that."""
+
+    sampled: int = 0
+    scored: int = 0
+    trained: int = 0
+    flops: float = 0.0
+
+    def sample(self, model: Any, tokens: int) -> None:
+        self.sampled += tokens
+        self.flops += 2.0 * multiplying(model) * tokens
+
+    def score(self, model: Any, tokens: int) -> None:
+        self.scored += tokens
+        self.flops += 2.0 * multiplying(model) * tokens
+
+    def train(self, model: Any, tokens: int) -> None:
+        """Forward and backward."""
+        self.trained += tokens
+        self.flops += 6.0 * multiplying(model) * tokens
+
+    def tokens(self) -> dict[str, int]:
+        return {"sampled": self.sampled, "scored": self.scored, "trained": self.trained}
+
+
+def multiplying(model: Any) -> int:
+    """Parameters that every token is multiplied with: all but an input embedding that is not also the output's."""
+    total = sum(p.numel() for p in model.parameters())
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    tied = head is not None and head.weight is embedding.weight
+    return total if tied else total - embedding.weight.numel()
+
+
+@dataclass
+class Book:
+    """Curves, one value an update; None where something was not measured."""
+
+    log: Log | None = None
+    updates: int = 0
+    curves: Curves = field(default_factory=dict)
+
+    def add(self, values: Mapping[str, float | None]) -> None:
+        for name in values:
+            self.curves.setdefault(name, [None] * self.updates)
+        for name, curve in self.curves.items():
+            curve.append(values.get(name))
+        if self.log is not None:
+            self.log(self.updates, values)
+        self.updates += 1

@@ -1,0 +1,75 @@
+"""Several processes that train one model. One process alone pays nothing for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from alignfirst.errors import InputError, StageFailure
+
+
+class Team:
+    """One process alone. What a process does not do itself, it does not pay for."""
+
+    rank, size = 0, 1
+
+    def share(self, chunks: int) -> range:
+        """Which of an update's chunks are this process's: consecutive ones, in the order of ranks."""
+        if chunks % self.size:
+            rule = f"an update must have a multiple of {self.size} chunks, one for every process"
+            raise InputError(rule, chunks, "Set `chunk` so that samples / chunk is such a multiple.")
+        each = chunks // self.size
+        return range(self.rank * each, (self.rank + 1) * each)
+
+    def gather(self, values: NDArray[Any]) -> NDArray[Any]:
+        """All processes' values under each other, in the order of ranks: [n, ...] -> [size n, ...]."""
+        return values
+
+    def sum_gradients(self, parameters: Sequence[Any]) -> None:
+        """Replace every process's gradients by their sum."""
+
+    def agree(self, failure: StageFailure | None) -> None:
+        """Raise on every process what went wrong on any: otherwise the others would wait for ever."""
+        if failure is not None:
+            raise failure
+
+
+class Accelerated(Team):
+    """The processes of an `accelerate.Accelerator` (any backend it supports).
+
+    Gradients are summed in one reduction of one flat tensor after the backward passes. Wrapping the model for
+    overlapping reductions was left out: it changes what sampling and scoring see of the model.
+    """
+
+    def __init__(self, accelerator: Any) -> None:
+        self.accelerator = accelerator
+        self.rank, self.size = accelerator.process_index, accelerator.num_processes
+
+    def gather(self, values: NDArray[Any]) -> NDArray[Any]:
+        local = torch.from_numpy(np.ascontiguousarray(values)).to(self.accelerator.device)
+        return np.asarray(self.accelerator.gather(local).cpu().numpy())
+
+    def sum_gradients(self, parameters: Sequence[Any]) -> None:
+        for p in parameters:
+            if p.grad is None:  # every process must send the same layout
+                p.grad = torch.zeros_like(p)
+        flat = torch.cat([p.grad.flatten() for p in parameters])
+        flat = self.accelerator.reduce(flat, reduction="sum")
+        torch._foreach_copy_(
+            [p.grad for p in parameters],
+            [part.view_as(p) for part, p in zip(flat.split([p.numel() for p in parameters]), parameters, strict=True)],
+        )
+
+    def agree(self, failure: StageFailure | None) -> None:
+        from accelerate.utils import gather_object
+
+        for words in gather_object([None if failure is None else str(failure)]):
+            if words is not None:
+                raise StageFailure(words) from failure
+
+
+ALONE = Team()
