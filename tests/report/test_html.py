@@ -146,6 +146,8 @@ def test_a_window_is_drawn_where_its_betas_are() -> None:
     assert strip(window(0.3, 0.2, [0.1, 0.2]))["band"] is None
     assert strip(window(None, None, [0.1]))["band"] is None
     assert strip(window(0.05, 0.2, [0.1]))["band"] == {"left": 0.0, "width": 100.0}
+    assert strip(window(0.2, 0.3, [0.1]))["band"] is None, "beyond the study's only beta"
+    assert strip(window(2.0, 3.0, [0.1, 0.2]))["band"] is None
 
 
 def test_a_page_that_cannot_fit_is_refused(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:

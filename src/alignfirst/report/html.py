@@ -144,7 +144,8 @@ def strip(window: Window) -> dict[str, Any]:
     band = None
     if window.low is not None and window.high is not None and window.low < window.high:
         left, right = _position(window.low, betas), _position(window.high, betas)
-        band = {"left": round(left, 2), "width": round(max(right - left, 0.5), 2)}
+        if right > left:  # else the whole window lies beyond the study's betas
+            band = {"left": round(left, 2), "width": round(max(right - left, 0.5), 2)}
     dots = [
         {"at": round(_position(b, betas), 2), "share": share, "percent": None if share is None else round(100 * share)}
         for b, share in window.shares
