@@ -48,7 +48,7 @@ def sample(
     """Draw up to `new_tokens` tokens after each of `prompts[B, P]`, P >= 1, from softmax(logits / temperature).
 
     `generator` (on the CPU) gives B x new_tokens uniform numbers, row by row: two halves of a batch, one after the
-    other, draw what the whole would. Nothing is filtered: no top-k, and no setting of the model's generation config holds.
+    other, draw what the whole would. Nothing is filtered: no top-k, and the model's generation config is not read.
     Raises InputError for impossible requests, StageFailure when the model's logits are not finite.
     """
     _check(model, prompts, new_tokens, temperature, loop)

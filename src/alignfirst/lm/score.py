@@ -35,22 +35,25 @@ def token_logp(
     """
     first = _first(tokens, start)
     wanted = _wanted(tokens, start, mask, first)
+    if not tokens[:, first:].numel():
+        dtype = torch.promote_types(model.dtype, torch.float32)
+        return torch.zeros(len(tokens), tokens.shape[1] - first, dtype=dtype, device=tokens.device)
     if torch.is_grad_enabled():
         return _responses(model, tokens, mask, wanted, first, tile)
     rows = max(1, BODY // (tokens.shape[1] * model.get_input_embeddings().weight.shape[1]))
     out = []
     for begin in range(0, len(tokens), rows):
         part = slice(begin, begin + rows)
-        some = [None if x is None else x[part] for x in (mask, wanted)]
-        out.append(_responses(model, tokens[part], *some, first, tile))
-    return torch.cat(out) if out else torch.zeros(0, tokens.shape[1] - first)
+        seen, asked = (None if x is None else x[part] for x in (mask, wanted))
+        out.append(_responses(model, tokens[part], seen, asked, first, tile))
+    return torch.cat(out)
 
 
 def _responses(
     model: PreTrainedModel, tokens: Tensor, mask: Tensor | None, wanted: Tensor | None, first: int, tile: int
 ) -> Tensor:
-    hidden = _hidden(model, tokens, mask)[:, first - 1 :]  # [B, T - s, D]
     targets = tokens[:, first:]
+    hidden = _hidden(model, tokens, mask)[:, first - 1 :]  # [B, T - s, D]
     if wanted is None:
         return target_logp(model, hidden.flatten(0, 1), targets.flatten(), tile).view(targets.shape)
     picked = target_logp(model, hidden[wanted], targets[wanted], tile)
