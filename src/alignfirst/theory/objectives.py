@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, log_expit
+from scipy.special import log_expit
 
 Array = NDArray[np.floating[Any]]
 RolloutCoefficients = Callable[[Array, Array, int], Array]
@@ -22,6 +22,11 @@ PairCoefficients = Callable[[Array, Any], tuple[Array, Array]]
 
 GRPO_EPSILON = 1e-4  # Shao et al. 2024 divide by the group's sd; implementations add this
 CLIP = 0.2
+
+
+def sigmoid(x: Any) -> Any:
+    """1 / (1 + e^-x) to rounding of 1; tanh vectorises, SciPy's expit, exact to rounding of itself, does not."""
+    return 0.5 + 0.5 * np.tanh(0.5 * x)
 
 
 def shaped_reward(reward: Array, logp: Array, logp_ref: Array, beta: Any) -> Array:
@@ -79,7 +84,7 @@ def best_of_n(shaped: Array, log_ratio: Array, group: int) -> Array:
 
 def dpo(margin: Array, b: Any) -> tuple[Array, Array]:
     """Rafailov et al. 2023, eq. 7: +-b sigmoid(-b m) / N on winner and loser, N the number of pairs."""
-    c = b * expit(-b * margin) / margin.shape[-1]
+    c = b * sigmoid(-b * margin) / margin.shape[-1]
     return c, -c
 
 
@@ -118,7 +123,7 @@ def ipo_objective(margin: Array, b: Any) -> Array:
 
 def preference_probability(reward_w: Array, reward_l: Array, scale: float, flip: float = 0.0) -> Array:
     """Bradley-Terry with label noise: P(first preferred) = f + (1 - 2f) sigmoid(k (R_w - R_l))."""
-    return np.asarray(flip + (1 - 2 * flip) * expit(scale * (reward_w - reward_l)))
+    return np.asarray(flip + (1 - 2 * flip) * sigmoid(scale * (reward_w - reward_l)))
 
 
 def dpo_optimal_margin(gap: Array, b: float, scale: float, flip: float = 0.0) -> Array:
@@ -129,7 +134,7 @@ def dpo_optimal_margin(gap: Array, b: float, scale: float, flip: float = 0.0) ->
 
 def ipo_optimal_margin(gap: Array, b: float, scale: float, flip: float = 0.0) -> Array:
     """Population optimum of IPO on two behaviours: (1 - 2f)(2 sigmoid(k D) - 1) / (2b)."""
-    return np.asarray((1 - 2 * flip) * (2 * expit(scale * np.asarray(gap)) - 1) / (2 * b))
+    return np.asarray((1 - 2 * flip) * (2 * sigmoid(scale * np.asarray(gap)) - 1) / (2 * b))
 
 
 @dataclass(frozen=True)
