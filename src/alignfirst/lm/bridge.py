@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from alignfirst.lm.batch import Batch, Prompts
-from alignfirst.lm.rollout import draw, token_logps
+from alignfirst.lm.forward import token_logps
+from alignfirst.lm.rollout import draw
 
 Tokens = NDArray[np.int64]
 Floats = NDArray[np.float64]
