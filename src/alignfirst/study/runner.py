@@ -83,7 +83,8 @@ def run(
 ) -> RunResult:
     """Run a study in a directory, or finish it there: what is stored is not computed again.
 
-    `workers`: processes, by default one an available core; 0 computes in this process. `progress` is called with nodes
+    `workers`: processes, by default one an available core, all with the same bytes; 0 computes in this process, for
+    debuggers (a BLAS with several threads may then differ in the last digit). `progress` is called with nodes
     settled, nodes in all, kind of the last task, and busy workers.
 
     Raises InputError (directory of another study), RunLockedError (another process is at work there), StoreError (the
@@ -125,7 +126,8 @@ def _workers(workers: int | None) -> int:
 
 
 def _command() -> str:
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    program = Path(sys.argv[0]).name
+    return shlex.join(["alignfirst" if program == "__main__.py" else program, *sys.argv[1:]])
 
 
 def _finished(run_dir: RunDir, plan: Plan) -> dict[str, Any] | None:
