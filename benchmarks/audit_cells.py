@@ -9,7 +9,8 @@ design was fixed before anything was trained:
   components spread over several modes, so that their hits are diffuse.
 - 4 betas, all algorithms that the audit predicts, one training each: 384 x 4 x 6 = 9,216 runs of 600 updates.
 - For the call on the order: the same alignments of the teachers, distilled as each of their students was.
-- For the failure cases: reinforce with a tenth of the updates, and offline DPO on hard labels.
+- For the failure cases: reinforce with a tenth of the updates, offline DPO on hard labels, and reinforce on a reward so
+  wide (0.6) that neighbouring modes earn a quarter of it.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ BETAS = (0.05, 0.1, 0.2, 0.3)
 ALGORITHMS = ("reinforce", "rloo", "ppo", "grpo", "dpo-online", "dpo-offline")
 UNDERTRAINED = 0.1  # share of the updates
 OTHERS = (0.20, 0.06, 0.20, 0.06, 0.20, 0.20, 0.06)  # preset `mog` without its target
+WIDE, WIDE_STUDENT = 0.6, (3.0, 4)
 WORLD = "alignfirst.worlds.mog:WORLD"
 
 
@@ -45,6 +47,11 @@ class Reference(NamedTuple):
 
     teacher: int
     student: tuple[float, int] | None
+
+
+def students_of(own: Reference) -> dict[tuple[float, int], Reference]:
+    """Students of a teacher, by how they are distilled."""
+    return {s: Reference(own.teacher, s) for s in STUDENTS}
 
 
 class Outcome(NamedTuple):
@@ -63,9 +70,10 @@ class Cells:
     align_distil: dict[tuple[Reference, str, float], Outcome] = field(default_factory=dict)
     undertrained: dict[tuple[Reference, str, float], Outcome] = field(default_factory=dict)
     hard: dict[tuple[Reference, str, float], Outcome] = field(default_factory=dict)
+    wide: dict[tuple[Reference, str, float], Outcome] = field(default_factory=dict)
 
 
-def config_of(teacher: int, labels: str = "bradley-terry") -> StudyConfig:
+def config_of(teacher: int, labels: str = "bradley-terry", width: float = 0.25) -> StudyConfig:
     """The study that a teacher belongs to."""
     random = np.random.default_rng(teacher)
     share = float(np.exp(random.uniform(np.log(0.005), np.log(0.2))))
@@ -81,6 +89,7 @@ def config_of(teacher: int, labels: str = "bradley-terry") -> StudyConfig:
             "name": f"teacher-{teacher}",
             "p_star": {"weights": [round(float(w), 6) for w in weights], "targets": targets},
             "preferences": {"labels": labels},
+            "reward": {"width": width},
         }
     )
 
@@ -93,7 +102,7 @@ class Builder:
         self.nodes: dict[str, Node] = {}
         self.models: dict[Reference, str] = {}
         self.asked: dict[str, dict[tuple[Reference, str, float], str]] = {
-            name: {} for name in ("aligned", "align_distil", "undertrained", "hard")
+            name: {} for name in ("aligned", "align_distil", "undertrained", "hard", "wide")
         }
         self.measures: dict[Reference, str] = {}
         self.configs = {t: config_of(t) for t in teachers}
@@ -101,11 +110,11 @@ class Builder:
             self.teacher(t, config)
 
     def teacher(self, t: int, config: StudyConfig) -> None:
-        seed, hard = FIRST_SEED + t, config_of(t, "hard")
+        seed, hard, wide = FIRST_SEED + t, config_of(t, "hard"), config_of(t, width=WIDE)
         sft = self.add("sft", config, {}, seed=seed)
         own = Reference(t, None)
         self.models[own] = sft
-        students = {Reference(t, s): s for s in STUDENTS}
+        students = {r: s for s, r in students_of(own).items()}
         for reference, student in students.items():
             self.models[reference] = self.distil(config, sft, seed, student)
         for reference in (own, *students):
@@ -119,7 +128,10 @@ class Builder:
                 self.asked["undertrained"][reference, "reinforce", beta] = self.measure(config, short, sft)
                 argmax = self.align(hard, model, seed, "dpo-offline", beta)
                 self.asked["hard"][reference, "dpo-offline", beta] = self.measure(config, argmax, sft)
+        trap = students_of(own)[WIDE_STUDENT]
         for beta in BETAS:
+            end = self.align(wide, self.models[trap], seed, "reinforce", beta)
+            self.asked["wide"][trap, "reinforce", beta] = self.measure(wide, end, sft)
             for algorithm in ALGORITHMS:
                 first = self.align(config, sft, seed, algorithm, beta)
                 for reference, student in students.items():
@@ -154,7 +166,6 @@ def collect(store_at: Path, workers: int = 2, teachers: int = TEACHERS) -> Cells
     if missing:
         schedule = Schedule(build.nodes, missing, build.world, cost.Costs(build.world).seconds)
         execute(schedule, build.world, WORLD, store, workers, lambda *_: progress(schedule))
-        sys.stderr.write("\n")
         if schedule.failures:
             raise RuntimeError(f"{len(schedule.failures)} failed: {next(iter(schedule.failures.values()))}")
     found = store.get_many([*build.models.values(), *build.measures.values()])
@@ -174,7 +185,8 @@ def outcome(measured: Artefact) -> Outcome:
 
 
 def progress(schedule: Schedule) -> None:
-    sys.stderr.write(f"\r{schedule.settled} of {len(schedule.pending)} steps")
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{schedule.settled} of {len(schedule.pending)} steps")
 
 
 def rollouts(config: StudyConfig, algorithm: str, updates: float = 1.0) -> int:

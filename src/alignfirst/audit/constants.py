@@ -33,12 +33,12 @@ class Gate:
 PULL_AT = 0.14  # beta / gap at which h is `hits`: 0.1 in a world whose hits are worth 0.71
 
 GATES: dict[str, Gate] = {
-    "reinforce": Gate(hits=3, quality=2, pull=3, floor=0.0, least_quality=0.6),
-    "rloo": Gate(hits=3, quality=2, pull=3, floor=0.0, least_quality=0.6),
-    "ppo": Gate(hits=10, quality=2, pull=3, floor=0.0, least_quality=0.6),
-    "grpo": Gate(hits=60, quality=8, pull=3, floor=0.0, least_quality=0.8),
+    "reinforce": Gate(hits=3, quality=0, pull=3, floor=0.0, least_quality=0.6),
+    "rloo": Gate(hits=3, quality=0, pull=3, floor=0.0, least_quality=0.6),  # as reinforce
+    "ppo": Gate(hits=30, quality=0, pull=3, floor=0.0, least_quality=0.6),
+    "grpo": Gate(hits=60, quality=8, pull=3, floor=0.0, least_quality=0.6),
     "dpo-online": Gate(hits=100, quality=6, pull=3, floor=0.0, least_quality=0.6),
-    "dpo-offline": Gate(hits=100, quality=8, pull=1, floor=0.22, least_quality=0.8),
+    "dpo-offline": Gate(hits=100, quality=8, pull=1, floor=0.25, least_quality=0.6),
 }
 
 # No numeric prediction, and why. Their own optimum is not the tilt that is computed here.

@@ -62,20 +62,24 @@ def raw_lines(path: Path, limit: int = MAX_LINE) -> Iterator[bytes | None]:
     passed over without being kept. A byte-order mark is dropped. Raises StoreError where the file cannot be read."""
     with reading(path), open(path, "rb") as probe:
         zipped = probe.read(2) == b"\x1f\x8b"  # by content: a name may lie
-    try:
-        with reading(path), gzip.open(path) if zipped else open(path, "rb") as f:
-            first = True
-            while line := f.readline(limit + 1):
-                whole: bytes | None = line.removeprefix(b"\xef\xbb\xbf") if first else line
-                first = False
-                while len(line) > limit and not line.endswith(b"\n"):
-                    whole = None
-                    line = f.readline(limit + 1)
-                    if not line or line.endswith(b"\n"):
-                        break
-                yield whole
-    except (EOFError, zlib.error) as e:
-        raise InputError("a gzipped file must be whole", f"{path}: {e}", "Copy or compress it again.") from e
+    with reading(path), gzip.open(path) if zipped else open(path, "rb") as f:
+        try:
+            yield from _lines(f, limit)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as e:
+            raise InputError("a gzipped file must be whole", f"{path}: {e}", "Copy or compress it again.") from e
+
+
+def _lines(f: Any, limit: int) -> Iterator[bytes | None]:
+    first = True
+    while line := f.readline(limit + 1):
+        whole: bytes | None = line.removeprefix(b"\xef\xbb\xbf") if first else line
+        first = False
+        while len(line) > limit and not line.endswith(b"\n"):
+            whole = None
+            line = f.readline(limit + 1)
+            if not line or line.endswith(b"\n"):
+                break
+        yield whole
 
 
 def _parquet(path: Path) -> tuple[list[dict[str, Any]], list[int]]:

@@ -11,7 +11,7 @@ from alignfirst.audit.intervals import Number
 from alignfirst.audit.predict import Evidence
 from alignfirst.audit.verdict import percent
 
-SHOWN_WORST = 5
+SHOWN_WORST, SHOWN_TOKENS = 5, 4
 
 
 def lines(audit: Audit) -> list[str]:
@@ -32,7 +32,7 @@ def _sections(audit: Audit) -> Iterator[list[str]]:
         yield list(_pairs(audit.rows))
     yield list(_todo(audit))
     yield [f"note: {note}" for note in audit.inputs.notes]
-    yield [f"Constants set by {EXPERIMENT}." if audit.judged else ""]
+    yield [f"Constants set by {EXPERIMENT}."] if audit.judged else []
 
 
 def _plans(judged: Sequence[Judged]) -> Iterator[str]:
@@ -105,7 +105,7 @@ def _needs(judged: Sequence[Judged]) -> Iterator[str]:
             seen.add(j.plan.algorithm)
             yield (
                 f"{j.plan.algorithm} at beta {j.plan.beta:g}: hits expected {say(j.needs.hits)}; "
-                f"rollouts needed {say(j.needs.rollouts)}"
+                f"rollouts that find enough of them {say(j.needs.rollouts)}"
             )
 
 
@@ -147,6 +147,9 @@ def _pairs(rows: Mapping[str, Any]) -> Iterator[str]:
         cost = "" if row["cost_chosen"] is None else f", log q - log p {row['cost_chosen']:.1f}"
         rarest = "" if row["rarest_at"] is None else f", least likely token {row['rarest_at']}"
         yield f"  worst: line {row['line']}: log q(chosen) {row['logp_chosen']:.1f}{cost}{rarest}"
+        tokens = row.get("costliest_tokens", ())[:SHOWN_TOKENS]
+        if tokens:
+            yield "    costliest tokens: " + ", ".join(f"{t['text']!r} ({t['logp_reference']:.1f})" for t in tokens)
 
 
 def _todo(audit: Audit) -> Iterator[str]:

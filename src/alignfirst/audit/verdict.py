@@ -12,6 +12,7 @@ from scipy.special import expit, logit
 from alignfirst.audit.constants import GATES, MIN_ESS, MIN_HITS, SUCCESS
 from alignfirst.audit.intervals import Number, clopper_pearson
 from alignfirst.audit.predict import Evidence, Prediction, predict
+from alignfirst.theory.coverage import EXPECTED_DRAWS
 
 Call = Literal["go", "no-go", "insufficient data"]
 MOST_FACTOR = 1 << 14  # more draws than this many times what there is are no advice
@@ -126,6 +127,9 @@ def _doubts(evidence: Evidence, p: Prediction) -> list[tuple[str, str]]:
         seen = f"{draws.hits} of {draws.reference_draws:,} draws hit the target"
         cure = "Give a teacher whose draws find the target (--teacher), or draw until there are 10 hits."
         found.append((f"{seen}, fewer than {MIN_HITS}", cure))
+    if p.plan.rollouts is not None and (expected := p.plan.rollouts * (evidence.mass.value or 0.0)) < EXPECTED_DRAWS:
+        cure = "Plan more rollouts, or take a reference that draws the target more often."
+        found.append((f"only {expected:.2g} hits are expected in {p.plan.rollouts:,} rollouts", cure))
     if s.value is None:
         cure = "Give preferred examples with their rewards, or a teacher."
         found.append((f"how good the hits are is unknown ({s.why})", cure))

@@ -1,0 +1,256 @@
+"""The seam between the audit and language models: what a model must offer, and the table that comes of it.
+
+Nothing here imports a model library. Work is done in small pieces, each stored under a digest of the model and the
+tokens in it, so that an interrupted audit goes on where it stopped and one at another beta computes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from alignfirst.audit.intervals import Floats
+from alignfirst.audit.pairs import Pairs, Text
+from alignfirst.audit.table import Table, build
+from alignfirst.audit.tokenise import Tokeniser
+from alignfirst.errors import InputError
+from alignfirst.store import Store
+from alignfirst.worlds.protocol import Artefact
+
+Ids = Sequence[int]
+ScoredRow = tuple[Ids, Sequence[Ids]]  # a prompt and its responses
+Reward = Callable[[list[str], list[str]], Floats]  # texts of prompts and responses -> rewards
+PIECE = 16  # rows scored, or prompts sampled, between two writes
+VERSION = 1  # of what is stored
+
+
+class Model(Protocol):
+    """A language model. `identity` digests its weights; `limit` is the number of positions it has."""
+
+    identity: str
+    limit: int | None
+
+    def score(self, rows: Sequence[ScoredRow]) -> list[list[Floats]]:
+        """log-probability of every token of every response, given its prompt."""
+        ...
+
+    def sample(self, prompt: Ids, count: int, new_tokens: int, seed: int) -> list[list[int]]:
+        """Responses drawn at temperature 1 with nothing filtered, each with its end token where it drew one."""
+        ...
+
+
+class Item(NamedTuple):
+    """One response that becomes a row of the table."""
+
+    line: int
+    kind: str
+    source: str | None
+    prompt: tuple[int, ...]
+    response: tuple[int, ...]
+
+    @property
+    def row(self) -> tuple[int, str]:
+        """What stands or falls together: both answers of a pair."""
+        return self.line, "pair" if self.kind in ("chosen", "rejected") else self.kind
+
+
+@dataclass
+class Collected:
+    """The table, the tokens behind every row of it, and what is worth saying."""
+
+    table: Table
+    items: list[Item]
+    token_logp: list[tuple[Floats, Floats | None]]  # under reference and teacher
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to collect. `prompts` [(line, prompt)] are sampled from; those of the pairs where none are given."""
+
+    tokeniser: Tokeniser
+    pairs: Pairs | None = None
+    prompts: Sequence[tuple[int, Text]] = ()
+    targets: Sequence[tuple[int, Text, Text]] = ()  # (line, prompt, response): examples of what is wanted
+    samples: int = 0  # a prompt and model
+    new_tokens: int = 256
+    seed: int = 0
+
+
+def collect(
+    request: Request,
+    reference: Model,
+    teacher: Model | None,
+    reward: Reward | None,
+    decode: Callable[[Ids], str],
+    store: Store,
+    progress: Callable[[str, int, int], None] = lambda what, done, of: None,
+) -> Collected:
+    """Sample, score and reward everything that is asked for. Raises InputError when no response is left."""
+    notes: list[str] = []
+    items = list(_given(request, notes))
+    models = [("reference", reference)] + ([("teacher", teacher)] if teacher is not None else [])
+    limit = min((m.limit for _, m in models if m.limit is not None), default=None)
+    if request.samples:
+        prompts = _prompts(request, items)
+        for source, model in models:
+            items += _drawn(request, prompts, source, model, store, progress)
+    items = _fitting(items, limit, notes)
+    if not items:
+        raise InputError("there must be a response to score", "; ".join(notes) or "none", "Give --pairs or --prompts.")
+    scored = [_scored(items, model, store, progress, source) for source, model in models]
+    rewards = None if reward is None else _rewards(items, reward, decode)
+    columns = _columns(items, scored, rewards, decode)
+    token_logp = [(q, scored[1][i] if len(scored) > 1 else None) for i, q in enumerate(scored[0])]
+    return Collected(build(columns, [item.line for item in items]), items, token_logp, notes)
+
+
+def _given(request: Request, notes: list[str]) -> Iterator[Item]:
+    """Responses of the pairs and target examples, cut as training cuts them."""
+    moved = 0
+    for pair in request.pairs.rows if request.pairs is not None else ():
+        ids = request.tokeniser.pair(pair)
+        moved += ids.moved > 0
+        for kind, answer in (("chosen", ids.chosen), ("rejected", ids.rejected)):
+            yield Item(pair.line, kind, None, tuple(ids.prompt), tuple(answer))
+    if moved:
+        notes.append(
+            f"in {moved} pairs a token spans the end of the prompt: their answers begin before it, as in training"
+        )
+    for line, prompt, example in request.targets:
+        before, after = request.tokeniser.example(prompt, example, line)
+        yield Item(line, "target", None, tuple(before), tuple(after))
+
+
+def _prompts(request: Request, items: Sequence[Item]) -> list[tuple[int, tuple[int, ...]]]:
+    """(line, ids) of distinct prompts."""
+    if request.prompts:
+        asked = [(line, tuple(request.tokeniser.prompt(text, line))) for line, text in request.prompts]
+    else:
+        asked = [(item.line, item.prompt) for item in items]
+    first: dict[tuple[int, ...], int] = {}
+    for line, ids in asked:
+        first.setdefault(ids, line)
+    return [(line, ids) for ids, line in first.items()]
+
+
+def _drawn(
+    request: Request,
+    prompts: Sequence[tuple[int, tuple[int, ...]]],
+    source: str,
+    model: Model,
+    store: Store,
+    progress: Callable[[str, int, int], None],
+) -> Iterator[Item]:
+    for a in range(0, len(prompts), PIECE):
+        piece = prompts[a : a + PIECE]
+        settings = [request.samples, request.new_tokens, request.seed]
+        key = _key("sample", model.identity, settings, [ids for _, ids in piece])
+        found = _stored(store, key, lambda piece=piece: _sample(model, request, piece))  # type: ignore[misc]
+        lengths, tokens = found["lengths"].reshape(len(piece), -1), found["tokens"]
+        ends = np.cumsum(lengths.ravel())
+        responses = iter(np.split(tokens, ends[:-1]))
+        for line, ids in piece:
+            for _ in range(request.samples):
+                yield Item(line, "sample", source, ids, tuple(int(t) for t in next(responses)))
+        progress(f"samples of the {source}", min(a + PIECE, len(prompts)), len(prompts))
+
+
+def _sample(model: Model, request: Request, piece: Sequence[tuple[int, tuple[int, ...]]]) -> dict[str, Any]:
+    # A prompt's draws are its own, whatever stands beside it: its seed comes from its tokens
+    drawn = [
+        model.sample(ids, request.samples, request.new_tokens, _seed(request.seed, ids, model.identity))
+        for _, ids in piece
+    ]
+    flat = [response for responses in drawn for response in responses]
+    return {
+        "lengths": np.array([len(r) for r in flat], np.int64),
+        "tokens": np.array([t for r in flat for t in r], np.int64),
+    }
+
+
+def _fitting(items: list[Item], limit: int | None, notes: list[str]) -> list[Item]:
+    """Responses that the models have positions for; a pair goes as a whole, and nothing is cut."""
+    empty = {i.row for i in items if not i.response}
+    long = {i.row for i in items if limit is not None and len(i.prompt) + len(i.response) > limit}
+    if long:
+        notes.append(f"{len(long)} rows are longer than the {limit} positions of the model and were left out")
+    if lost := empty - long:
+        notes.append(f"{len(lost)} rows have an answer of no tokens and were left out")
+    return [i for i in items if i.row not in empty | long]
+
+
+def _scored(
+    items: Sequence[Item],
+    model: Model,
+    store: Store,
+    progress: Callable[[str, int, int], None],
+    source: str,
+) -> list[Floats]:
+    """log-probabilities of tokens, one array an item; a prompt is computed once for its responses."""
+    rows: dict[tuple[int, ...], dict[tuple[int, ...], list[int]]] = {}
+    for n, item in enumerate(items):
+        rows.setdefault(item.prompt, {}).setdefault(item.response, []).append(n)
+    asked = [(prompt, list(responses)) for prompt, responses in rows.items()]
+    out: list[Floats] = [np.empty(0)] * len(items)
+    for a in range(0, len(asked), PIECE):
+        piece = asked[a : a + PIECE]
+        key = _key("score", model.identity, [], piece)
+        found = _stored(store, key, lambda piece=piece: _score(model, piece))["logp"]  # type: ignore[misc]
+        at = 0
+        for prompt, responses in piece:
+            for response in responses:
+                for n in rows[prompt][response]:
+                    out[n] = found[at : at + len(response)]
+                at += len(response)
+        progress(f"scores under the {source}", min(a + PIECE, len(asked)), len(asked))
+    return out
+
+
+def _score(model: Model, piece: Sequence[ScoredRow]) -> dict[str, Any]:
+    return {"logp": np.concatenate([logp for row in model.score(piece) for logp in row])}
+
+
+def _stored(store: Store, key: str, compute: Callable[[], dict[str, Any]]) -> Mapping[str, Any]:
+    if not store.has(key):
+        store.put_many([(key, Artefact(compute()))])
+    return store.get(key).arrays
+
+
+def _key(kind: str, identity: str, settings: Sequence[int], content: Any) -> str:
+    text = json.dumps([VERSION, kind, identity, settings, content], separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _seed(seed: int, ids: Ids, identity: str) -> int:
+    return int(hashlib.sha256(json.dumps([seed, list(ids), identity]).encode()).hexdigest()[:15], 16)
+
+
+def _rewards(items: Sequence[Item], reward: Reward, decode: Callable[[Ids], str]) -> Floats:
+    return reward([decode(item.prompt) for item in items], [decode(item.response) for item in items])
+
+
+def _columns(
+    items: Sequence[Item], scored: Sequence[Sequence[Floats]], rewards: Floats | None, decode: Callable[[Ids], str]
+) -> dict[str, list[Any]]:
+    names: dict[tuple[int, ...], int] = {}
+    columns: dict[str, list[Any]] = {
+        "kind": [i.kind for i in items],
+        "source": [i.source for i in items],
+        "prompt_id": [names.setdefault(i.prompt, len(names)) for i in items],
+        "pair_id": [i.line for i in items],
+        "tokens": [len(i.response) for i in items],
+        "text": [decode(i.response) for i in items],
+        "rarest_logp": [float(x.min()) for x in scored[0]],
+        "rarest_at": [int(x.argmin()) for x in scored[0]],
+    }
+    for name, values in zip(("logp_reference", "logp_teacher"), scored, strict=False):
+        columns[name] = [min(float(x.sum()), 0.0) for x in values]
+    if rewards is not None:
+        columns["reward"] = [float(r) for r in rewards]
+    return columns

@@ -1,0 +1,93 @@
+"""Prompt and answers as token ids, the way preference training cuts them.
+
+TRL's DPOTrainer (1.16) tokenises the prompt, and prompt + answer as one text (messages: through the chat template, the
+prompt with its generation prompt), and lets the answers begin where the two first differ: earlier than the prompt's end
+where a token spans it. Text gets the end token appended, messages end as their template ends. The same is done here, so
+that an audit scores what will be trained, and every row whose boundary moved is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from alignfirst.audit.pairs import Pair, Text
+from alignfirst.errors import InputError
+
+
+class Encoded(NamedTuple):
+    """Token ids. `moved`: tokens of the prompt that went to the answers, because the boundary fell inside one."""
+
+    prompt: list[int]
+    chosen: list[int]
+    rejected: list[int]
+    moved: int
+
+
+@dataclass(frozen=True)
+class Tokeniser:
+    """A Hugging Face tokenizer (or anything with its `__call__`, `apply_chat_template` and special tokens)."""
+
+    tokenizer: Any
+
+    def policy(self) -> dict[str, Any]:
+        """What was done to texts, for a person to see."""
+        template = getattr(self.tokenizer, "chat_template", None)
+        return {
+            "end token": f"{self.tokenizer.eos_token!r} appended to text answers that lack it (as TRL does)",
+            "messages": "no chat template" if template is None else f"chat template of {len(str(template))} characters",
+            "text": "tokenised as it stands, no template",
+            "truncation": "none",
+        }
+
+    def pair(self, pair: Pair) -> Encoded:
+        """Raises InputError for messages without a template, and for a prompt of no tokens where there is no BOS."""
+        prompt = self._ids(pair.prompt, generation=True)
+        both = [self._ids(_joined(pair.prompt, self._ended(answer))) for answer in (pair.chosen, pair.rejected)]
+        at = min(common_prefix(prompt, ids) for ids in both)
+        chosen, rejected = (ids[at:] for ids in both)
+        return Encoded(self._begun(prompt[:at], pair.line), chosen, rejected, len(prompt) - at)
+
+    def example(self, prompt: Text, answer: Text, line: int) -> tuple[list[int], list[int]]:
+        """One prompt and one answer, cut in the same way."""
+        alone, both = self._ids(prompt, generation=True), self._ids(_joined(prompt, self._ended(answer)))
+        at = common_prefix(alone, both)
+        return self._begun(alone[:at], line), both[at:]
+
+    def prompt(self, prompt: Text, line: int) -> list[int]:
+        """A prompt to sample from."""
+        return self._begun(self._ids(prompt, generation=True), line)
+
+    def _ended(self, answer: Text) -> Text:
+        end = self.tokenizer.eos_token
+        return answer + end if isinstance(answer, str) and end and not answer.endswith(end) else answer
+
+    def _begun(self, ids: list[int], line: int) -> list[int]:
+        if ids:
+            return ids
+        if self.tokenizer.bos_token_id is None:
+            cure = "Begin the prompt with some text: the first token of a text has no log-probability."
+            raise InputError("a prompt must have a token", f"none in line {line}", cure)
+        return [self.tokenizer.bos_token_id]
+
+    def _ids(self, text: Text, generation: bool = False) -> list[int]:
+        if isinstance(text, str):
+            return list(self.tokenizer(text)["input_ids"])
+        if getattr(self.tokenizer, "chat_template", None) is None:
+            cure = "Use a tokenizer with a template, or pairs of plain text."
+            raise InputError("messages need a chat template", "a tokenizer without one", cure)
+        messages = [{"role": m.role, "content": m.content} for m in text]
+        found = self.tokenizer.apply_chat_template(
+            messages, tokenize=True, add_generation_prompt=generation, return_dict=True
+        )
+        return list(found["input_ids"])
+
+
+def _joined(prompt: Text, answer: Text) -> Text:
+    return prompt + answer  # type: ignore[operator]  # a Pair is all text or all messages
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Number of leading tokens in common."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

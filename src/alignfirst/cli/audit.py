@@ -1,0 +1,168 @@
+"""`alignfirst audit`: whether a reference can be aligned, before alignment is paid for."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from alignfirst.cli import out
+from alignfirst.errors import ExitCode, InputError
+
+if TYPE_CHECKING:
+    from alignfirst.audit.findings import Audit
+    from alignfirst.audit.inputs import Target
+    from alignfirst.audit.predict import Plan
+
+BETA = 0.1
+RESULT, SUMMARY = "audit.json", "audit.txt"
+
+
+def audit(
+    reference: Annotated[
+        str | None,
+        typer.Option("--reference", metavar="MODEL", help="A model's directory or id, or RUN:recipe/stage of a study."),
+    ] = None,
+    teacher: Annotated[
+        str | None, typer.Option("--teacher", metavar="MODEL", help="A model of higher recall, to find rare hits with.")
+    ] = None,
+    log_probs: Annotated[
+        Path | None, typer.Option("--log-probs", metavar="FILE", help="Log-probabilities computed elsewhere; no torch.")
+    ] = None,
+    pairs: Annotated[
+        Path | None, typer.Option("--pairs", metavar="FILE", help="Preference pairs in one of TRL's formats.")
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option("--prompts", metavar="FILE", help="Prompts to sample from: JSON lines with `prompt`.")
+    ] = None,
+    reward: Annotated[
+        str | None, typer.Option("--reward", metavar="MODULE:FUNCTION", help="f(prompts, responses) -> numbers.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", metavar="RULE", help="What counts as a hit, such as 'R >= 0.5'.")
+    ] = None,
+    target_file: Annotated[
+        Path | None,
+        typer.Option("--target-file", metavar="FILE", help="Examples of what is wanted, to read a rule off."),
+    ] = None,
+    beta: Annotated[list[float] | None, typer.Option("--beta", help="Strength of the KL term. Repeatable.")] = None,
+    algorithm: Annotated[list[str] | None, typer.Option("--algorithm", help="Repeatable; by default all.")] = None,
+    labels: Annotated[
+        str, typer.Option("--labels", help="How preference labels are made: bradley-terry or hard.")
+    ] = "bradley-terry",
+    rollouts: Annotated[
+        int | None, typer.Option("--rollouts", help="Responses that training will draw in all.")
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option("--samples", help="Responses to draw: of a mixture in all, of a language model a prompt."),
+    ] = None,
+    new_tokens: Annotated[
+        int, typer.Option("--new-tokens", help="Longest response to draw from a language model.")
+    ] = 256,
+    rows: Annotated[int | None, typer.Option("--rows", help="Use the first so many rows of the file.")] = None,
+    gate: Annotated[bool, typer.Option("--gate", help="Exit with code 4 if any plan is no-go.")] = False,
+    require_go: Annotated[bool, typer.Option("--require-go", help="Exit with code 4 unless every plan is go.")] = False,
+    out_: Annotated[Path | None, typer.Option("--out", help="Folder for audit.json and audit.txt.")] = None,
+    json: out.Json = False,
+) -> None:
+    """Say whether a reference can be aligned.
+
+    Predicts, without training, where each algorithm at each beta will end: go, no-go or insufficient data.
+    """
+    _check(reference, log_probs, pairs, prompts, reward)
+    rule = None if target is None else _target(target)
+    if log_probs is not None:
+        result = _log_probs(log_probs, target_file, rule, _plans(algorithm, beta, rollouts, labels))
+    else:
+        assert reference is not None
+        result = _models(reference, locals(), rule)
+    _deliver(result, out_, json)
+    raise typer.Exit(exit_code(result, gate, require_go))
+
+
+def _check(
+    reference: str | None, log_probs: Path | None, pairs: Path | None, prompts: Path | None, reward: str | None
+) -> None:
+    if (reference is None) == (log_probs is None):
+        given = "both" if reference is not None else "neither"
+        raise InputError("audit takes either --reference or --log-probs", given, "Name one: a model, or a file.")
+    if log_probs is not None and (pairs or prompts or reward):
+        extra = "--pairs" if pairs else "--prompts" if prompts else "--reward"
+        raise InputError("--log-probs stands alone", extra, "Its rows hold pairs, samples and rewards.")
+
+
+def _target(text: str) -> Target:
+    from alignfirst.audit.inputs import Target
+
+    return Target.parse(text)
+
+
+def _plans(
+    algorithms: Sequence[str] | None, betas: Sequence[float] | None, rollouts: int | None, labels: str
+) -> list[Plan]:
+    from alignfirst.audit.constants import GATES
+    from alignfirst.audit.predict import Plan
+
+    return [Plan(a, b, rollouts, labels) for a in algorithms or GATES for b in betas or (BETA,)]
+
+
+def _log_probs(path: Path, target_file: Path | None, target: Target | None, plans: Sequence[Plan]) -> Audit:
+    from alignfirst.audit.findings import audit as run
+    from alignfirst.audit.inputs import inputs_of
+    from alignfirst.audit.logprobs import read
+
+    table = read(path) if target_file is None else read(path, target_file)
+    return run(inputs_of(table, target), plans, title=str(path), about={"log_probs": str(path), "rows": len(table)})
+
+
+def _models(reference: str, given: dict[str, Any], target: Target | None) -> Audit:
+    from alignfirst.cli.audit_store import Address, audit_store
+
+    if Address.parse(reference) is None:
+        from alignfirst.cli.audit_models import audit_models
+
+        plans = _plans(given["algorithm"], given["beta"], given["rollouts"], given["labels"])
+        return audit_models(given, plans, target)
+    for name in ("pairs", "prompts", "reward", "target", "target_file", "rows"):
+        if given[name] is not None:
+            cure = "Leave it out: the study has its own reward and target."
+            raise InputError("a stored model is audited by its own study", f"--{name.replace('_', '-')}", cure)
+    return audit_store(
+        reference,
+        given["teacher"],
+        given["algorithm"] or (),
+        given["beta"] or (),
+        given["rollouts"],
+        given["samples"],
+    )
+
+
+def exit_code(result: Audit, gate: bool, require_go: bool) -> ExitCode:
+    """4 where a gate that was asked for does not open."""
+    calls = result.calls
+    if require_go and (not calls or set(calls) != {"go"}):
+        return ExitCode.GATE
+    return ExitCode.GATE if gate and "no-go" in calls else ExitCode.OK
+
+
+def _deliver(result: Audit, folder: Path | None, json: bool) -> None:
+    from alignfirst import files
+    from alignfirst.audit.text import lines
+
+    plain, text = result.plain(), lines(result)
+    if folder is not None:
+        with files.writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        files.write_atomic(folder / RESULT, [jsonlib.dumps(plain, allow_nan=False, indent=2).encode(), b"\n"])
+        files.write_atomic(folder / SUMMARY, ["".join(f"{out.clean(line)}\n" for line in text).encode()])
+    if json:
+        out.as_json(plain)
+        return
+    for line in text:
+        out.line(line)
+    if folder is not None:
+        out.line("written:", folder / RESULT)

@@ -1,0 +1,273 @@
+"""Auditing a mixture of a study: its model from the store or trained up to there, draws and densities of the world."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alignfirst.cli.places import MANIFEST, RUNS
+from alignfirst.errors import InputError
+
+if TYPE_CHECKING:
+    from alignfirst.audit.draws import Sample
+    from alignfirst.audit.findings import Audit
+    from alignfirst.study.config import StudyConfig
+    from alignfirst.study.plan import Cell, Plan
+    from alignfirst.worlds.protocol import Artefact
+
+SAMPLES = 4_096  # a mixture's draws cost nothing
+_WHERE = re.compile(r"(?P<run>.+?):(?:(?P<recipe>[a-z-]+)/)?(?P<stage>[a-z]+)(?:\.(?P<nth>[1-9]))?(?:@(?P<at>.+))?")
+
+
+@dataclass(frozen=True)
+class Address:
+    """RUN:recipe/stage; `.2` for the second stage of its kind, `@key=value,...` for what else tells models apart."""
+
+    run: str
+    recipe: str
+    stage: str
+    nth: int
+    at: dict[str, str]
+
+    @classmethod
+    def parse(cls, text: str) -> Address | None:
+        """None where the text is no such address: then it names a language model."""
+        match = _WHERE.fullmatch(text)
+        if match is None or match["stage"] not in ("sft", "distil", "align"):
+            return None
+        at = dict(part.partition("=")[::2] for part in (match["at"] or "").split(",") if part)
+        return cls(match["run"], match["recipe"] or "distil-align", match["stage"], int(match["nth"] or 1), at)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A model of a study: its parameters, and the study narrowed down to its seed and varied values."""
+
+    config: StudyConfig
+    theta: Any  # [5, K]
+    sft: Any
+    seed: int
+    stage: str
+
+
+def find(address: Address) -> Found:
+    """The model, from the run's store or, up to the first alignment, computed now. Raises InputError."""
+    from alignfirst.store import Store
+    from alignfirst.study.plan import plan_study
+    from alignfirst.study.worker import load_world
+    from alignfirst.worlds import WORLDS
+
+    config, store_at = _study(address.run)
+    if config.world != "mog":
+        cure = "Audit a saved model with --reference PATH, or rows with --log-probs."
+        raise InputError("a model in a store must be a mixture's", f"world {config.world}", cure)
+    config = _narrowed(config, address)
+    world = load_world(WORLDS[config.world])
+    plan = plan_study(config, world)
+    cell = _cell(plan, address)
+    stages = [s for s in cell.stages if s.kind == address.stage]
+    if len(stages) < address.nth:
+        kinds = ", ".join(s.kind for s in cell.stages)
+        raise InputError(f"recipe {address.recipe} must have that stage", address.stage, f"Its stages: {kinds}.")
+    compute = _Compute(plan, world, None if store_at is None else Store(store_at))
+    key = stages[address.nth - 1].model
+    sft = cell.stages[0].model
+    return Found(config, compute(key).arrays["theta"], compute(sft).arrays["theta"], cell.seed, address.stage)
+
+
+def _study(run: str) -> tuple[StudyConfig, Path | None]:
+    """The study of a run directory, or of a preset or file; then there is no store."""
+    from alignfirst.study import presets, yaml_io
+    from alignfirst.study.config import from_mapping
+    from alignfirst.study.run_dir import CONFIG
+
+    for path in (Path(run), RUNS / run):
+        if (path / MANIFEST).is_file() or (path / CONFIG).is_file():
+            from alignfirst import files
+
+            with files.reading(path / CONFIG):
+                text = (path / CONFIG).read_text()
+            return from_mapping(yaml_io.loads(text, str(path / CONFIG))), path / "store"
+    return presets.load(run), None
+
+
+def _narrowed(config: StudyConfig, address: Address) -> StudyConfig:
+    """One recipe, one seed, and the varied values that were asked for (the first of those that were not)."""
+    from alignfirst.study import yaml_io
+    from alignfirst.study.recipe import RECIPES
+
+    if address.recipe not in RECIPES:
+        raise InputError("recipe must be a known one", address.recipe, f"Choose from {', '.join(RECIPES)}.")
+    values: dict[str, Any] = {key: points[0] for key, points in config.vary.items()}
+    values |= {"recipes": address.recipe, "seeds": [config.seed_list[0]]}
+    keys = {"seed": "seeds", "algorithm": "algorithms", "beta": "beta"}
+    for key, text in address.at.items():
+        value = yaml_io.loads(f"value: {text}", f"@{key}")["value"]
+        values[keys.get(key, key)] = [value] if key == "seed" else value
+    return config.with_values(values)
+
+
+def _cell(plan: Plan, address: Address) -> Cell:
+    if address.stage == "align" and len(plan.cells) > 1:
+        cure = "Name both, for example RUN:distil-align/align@algorithm=ppo,beta=0.1."
+        raise InputError("an aligned model is told by algorithm and beta", f"{len(plan.cells)} of them", cure)
+    return plan.cells[0]
+
+
+class _Compute:
+    """Artefacts by key: stored ones are read, sft and distil are cheap enough to be computed."""
+
+    def __init__(self, plan: Plan, world: Any, store: Any) -> None:
+        self.plan, self.world, self.store = plan, world, store
+        self.known: dict[str, Artefact] = {}
+
+    def __call__(self, key: str) -> Artefact:
+        if key not in self.known:
+            self.known[key] = self.store.get(key) if self.store is not None and self.store.has(key) else self._make(key)
+        return self.known[key]
+
+    def _make(self, key: str) -> Artefact:
+        from alignfirst.worlds.protocol import Failure
+
+        node = self.plan.nodes[key]
+        if node.kind == "align":
+            cure = "Run the study first: alignfirst run."
+            raise InputError("an aligned model must be in the run's store", "none there", cure)
+        [made] = self.world.run([node], self)
+        if isinstance(made, Failure):
+            raise InputError("the model must be computable", made.reason, "See the study's config.")
+        return made  # type: ignore[no-any-return]
+
+
+class Drawing:
+    """Draws of mixtures of one study, with rewards, membership in T and log-densities under both models."""
+
+    def __init__(self, found: Found, reference: Any, teacher: Any) -> None:
+        from alignfirst.worlds import get
+        from alignfirst.worlds.mog.mixture import p_target, target_radius
+        from alignfirst.worlds.mog.reward import Oracle
+
+        settings: Any = get("mog").settings("measure", found.config, beta=None, algorithm=None)
+        self.oracle = Oracle.of(settings["oracle"])
+        self.centres = np.array(settings["p_star"]["targets"], np.float64)
+        self.radius = target_radius(settings["p_star"])
+        self.p_target = p_target(settings["p_star"]).theta()
+        self.reference, self.teacher = reference, teacher
+
+    def sample(self, theta: Any, n: int, random: np.random.Generator) -> Sample:
+        from alignfirst.audit.draws import Sample
+        from alignfirst.worlds.mog.align import log_density
+
+        x = points(theta, n, random)
+        distance = np.min([np.hypot(*(x[0] - centre[:, None])) for centre in self.centres], axis=0)
+        logp = [log_density(model[None], x)[0].astype(np.float64) for model in (self.reference, self.teacher)]
+        reward = self.oracle(x)[0].astype(np.float64)
+        return Sample.of(reward, distance <= self.radius, logp_reference=logp[0], logp_teacher=logp[1])
+
+    def preferred(self, n: int, random: np.random.Generator) -> Any:
+        """Rewards of draws of p_target."""
+        return self.oracle(points(self.p_target, n, random))[0].astype(np.float64)
+
+
+def points(theta: Any, n: int, random: np.random.Generator) -> Any:
+    """[1, 2, n] of a mixture."""
+    from alignfirst.worlds.mog import kernel
+
+    x = np.empty((1, 2, n), np.float32)
+    u = random.random((1, n), dtype=np.float32)
+    z = random.standard_normal((1, 2, n), dtype=np.float32)
+    kernel.sample(theta[None], u, z, np.zeros(1, np.int64), x)
+    return x
+
+
+def audit_store(
+    reference: str,
+    teacher: str | None,
+    algorithms: Sequence[str],
+    betas: Sequence[float],
+    rollouts: int | None,
+    samples: int | None,
+) -> Audit:
+    """Audit a model of a study at the study's own betas, algorithms and budget where none are named."""
+    from alignfirst.audit.draws import gather
+    from alignfirst.audit.findings import audit
+    from alignfirst.audit.inputs import Inputs
+    from alignfirst.audit.predict import Plan
+
+    address = Address.parse(reference)
+    assert address is not None
+    found = find(address)
+    p = found.sft if teacher is None else find(_address(teacher)).theta
+    own = address.stage == "sft" and teacher is None
+    drawing = Drawing(found, found.theta, p)
+    n, random = samples or SAMPLES, np.random.default_rng([7, found.seed])
+    q_draws, p_draws = drawing.sample(found.theta, n, random), drawing.sample(p, n, random)
+    preferred = drawing.preferred(n, random)
+    draws = gather(q_draws, None if own else p_draws, preferred)
+    hits = p_draws.in_target
+    assert hits is not None and p_draws.logp_teacher is not None and p_draws.logp_reference is not None
+    covered = (p_draws.logp_teacher[hits], p_draws.logp_reference[hits], np.arange(int(hits.sum())))
+    target = f"within {drawing.radius:.3f} of a target mode"
+    inputs = Inputs(draws, p_draws, None, covered, "the teacher's draws in the target", target, ())
+    labels = found.config.value("preferences.labels")
+    plans = [
+        Plan(algorithm, beta, rollouts or planned(found.config, algorithm), labels)
+        for algorithm in algorithms or _with_beta(found.config)
+        for beta in betas or found.config.beta
+    ]
+    about = {"reference": reference, "teacher": teacher or "the study's sft", "seed": found.seed, "samples": n}
+    result = audit(inputs, plans, title=reference, about=about)
+    return (
+        result if own or address.stage != "distil" else _with_order(result, found, drawing, p_draws, preferred, plans)
+    )
+
+
+def _address(text: str) -> Address:
+    address = Address.parse(text)
+    if address is None:
+        raise InputError("the teacher of a stored model must be a stored model", text, "Write RUN:recipe/stage.")
+    return address
+
+
+def _with_beta(config: StudyConfig) -> list[str]:
+    from alignfirst.theory.objectives import ALGORITHMS
+
+    return [name for name in config.algorithms if ALGORITHMS[name].uses_beta]
+
+
+def planned(config: StudyConfig, algorithm: str) -> int:
+    """Responses that an alignment of this study draws."""
+    from alignfirst.theory.objectives import ALGORITHMS
+
+    method = ALGORITHMS[algorithm]
+    if method.data == "pairs-offline":
+        return 2 * int(config.value("preferences.pairs"))
+    updates = int(config.value("align.updates"))
+    if method.reuses_batches:
+        updates = -(-updates // int(config.value("align.ppo_epochs")))
+    return updates * int(config.value("align.samples"))
+
+
+def _with_order(
+    result: Audit, found: Found, drawing: Drawing, p_draws: Sample, preferred: Any, plans: Sequence[Any]
+) -> Audit:
+    """Add the call on the order: the study says how its student is made."""
+    from dataclasses import replace
+
+    from alignfirst.audit.draws import gather
+    from alignfirst.audit.order import order
+    from alignfirst.audit.predict import examine, predict
+
+    own = examine(gather(p_draws, None, preferred))
+    c, n = found.config.value("distil.selectivity"), found.config.value("distil.samples")
+    orders = tuple(
+        order(p_draws, own, predict(own, plan), judged.prediction, c, n)
+        for plan, judged in zip(plans, result.judged, strict=True)
+        if judged.prediction.refused is None
+    )
+    return replace(result, orders=orders)
