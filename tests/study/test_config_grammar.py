@@ -52,6 +52,16 @@ def test_defaults_are_those_of_the_glossary() -> None:
         ({"reward": {"kind": "mine:"}}, "or name a function of yours as module:function"),
         ({"reward": {"kind": "a b:c"}}, "reward.kind must be a reward"),
         ({"reward": {"timeout": 0}}, "reward.timeout must be > 0"),
+        (
+            {"align": {"trainer": "trl"}},
+            "algorithms must be among dpo-offline, rloo, grpo where align.trainer is trl, got reinforce",
+        ),
+        (
+            {"align": {"trainer": "trl"}, "algorithms": "grpo"},
+            "grpo of TRL must have align.level: token and align.kl_in: loss, got level: sequence, kl_in: reward",
+        ),
+        ({"align": {"kl_in": "both"}}, "align.kl_in must be one of"),
+        ({"distil": {"top_k": 0}}, "distil.top_k must be >= 1"),
         ({"measure": {"samples": 1}}, "measure.samples must be >= 16"),
         ({"recipes": ["align-distil-align"], "align": {"updates": 3}}, "at least one update, got 3. Use at least 4."),
         (

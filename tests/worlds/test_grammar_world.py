@@ -148,6 +148,39 @@ def test_the_three_distillations_differ_and_start_alike() -> None:
     assert {m.meta["updates"] for m in found} == {4}
 
 
+@pytest.mark.parametrize(
+    "sets",
+    [
+        {"align.level": "token"},
+        {"align.level": "token", "align.kl_in": "loss"},
+        {"distil.loss": "forward-kl", "distil.top_k": 3},
+        {"distil.loss": "reverse-kl", "distil.top_k": 3},
+        {"preferences.flip": 0.4, "algorithms": ["dpo-offline"]},
+        {"preferences.labels": "hard", "algorithms": ["dpo-online"]},
+        {"align.ppo_epochs": 2, "algorithms": ["ppo"]},
+        {"reward.kind": "posterior"},
+    ],
+)
+def test_every_option_changes_what_it_is_for(everything: Played, sets: dict[str, Any]) -> None:
+    played = Played(tiny(**{"recipes": ["align-distil"], "measure.samples": 16} | sets))
+    known = {encode(everything.load(n.key)) for kind in ("align", "distil") for n in everything.of_kind(kind)}
+    trained = [encode(played.load(n.key)) for kind in ("align", "distil") for n in played.of_kind(kind)]
+    assert any(model not in known for model in trained)
+    assert not {n.key for n in played.of_kind("distil")} & everything.plan.nodes.keys()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
+@pytest.mark.slow
+def test_trl_trains_in_the_same_place() -> None:
+    pytest.importorskip("trl")
+    pytest.importorskip("datasets")
+    played = Played(tiny(recipes=["align-only"], algorithms=["dpo-offline", "rloo"], **{"align.trainer": "trl"}))
+    for node in played.of_kind("align"):
+        found = played.load(node.key)
+        assert found.meta["updates"] == 8 and found.meta["samples"] > 0
+        assert encode(found) != encode(played.load(node.inputs["initial"]))
+
+
 def test_measurements_are_columns(everything: Played) -> None:
     from alignfirst.records import COLUMNS
 

@@ -96,11 +96,12 @@ class Distil(Transformer):
     loss: Literal["sequence", "forward-kl", "reverse-kl"] = "sequence"
     temperature: Real = option(0.8, "The teacher's: 1 copies it, 0.8 is the default.", gt=0, le=4)
     samples: Whole = option(8_192, ge=10, le=MAX_SAMPLES)
+    top_k: Whole | None = option(None, "How many of the teacher's tokens the KLs see; null for all.", ge=1, le=4096)
     rehearsal: Real = option(0.05, "A share of target examples, such as 0.05.", ge=0, le=0.9)
 
 
-class Align(config_parts.Align):
-    """The optimiser that every alignment algorithm shares; the KL is that of whole sequences."""
+class Align(config_parts.TextAlign):
+    """The optimiser that every alignment algorithm shares; by default the KL is that of whole sequences."""
 
     updates: Whole = option(72, ge=1, le=1_000_000)
     learning_rate: Real = option(1e-3, "AdamW's step; 1e-3 is the default.", gt=0, le=1)
@@ -138,6 +139,7 @@ class GrammarConfig(StudyConfig):
 
     @model_validator(mode="after")
     def _check_recipes(self) -> Self:
+        config_parts.check_trainer(self, self.align)
         config_parts.check_recipes(self, self.distil.rehearsal * self.distil.samples, self.align.updates)
         if self.distil.loss == "reverse-kl":
             for name in self.recipes:

@@ -11,6 +11,12 @@ from alignfirst.study.recipe import RECIPES
 from alignfirst.study.refusal import broken
 
 MAX_SAMPLES = 1_000_000
+# What TRL's stable trainers do: where their KL is, and on what. DPO's has no such choice.
+TRL: dict[str, tuple[str | None, str | None]] = {
+    "dpo-offline": (None, None),
+    "rloo": ("sequence", "reward"),
+    "grpo": ("token", "loss"),
+}
 
 
 class Align(Section):
@@ -41,6 +47,29 @@ class Preferences(Section):
     flip: Real = option(0.0, "At 0.5 labels say nothing; below, they are noisy.", ge=0, lt=0.5)
     pairs: Whole = option(4_096, ge=2, le=MAX_SAMPLES)
     source: Literal["start", "sft"] = "start"
+
+
+class TextAlign(Align):
+    """Alignment of language models: by this package's trainer, or by TRL's where that does the same thing."""
+
+    trainer: Literal["native", "trl"] = "native"
+    level: Literal["sequence", "token"] = "sequence"
+    kl_in: Literal["reward", "loss"] = "reward"
+
+
+def check_trainer(study: StudyConfig, align: TextAlign) -> None:
+    """Refuses before any work what TRL's stable trainers cannot do, or would do differently."""
+    if align.trainer != "trl":
+        return
+    given = f"level: {align.level}, kl_in: {align.kl_in}"
+    for name in study.algorithms:
+        if name not in TRL:
+            rule = f"algorithms must be among {', '.join(TRL)} where align.trainer is trl"
+            raise broken(rule, name, "Use the native trainer for the others.")
+        level, kl_in = TRL[name]
+        if level is not None and (align.level, align.kl_in) != (level, kl_in):
+            cure = "That is what TRL does; or use the native trainer."
+            raise broken(f"{name} of TRL must have align.level: {level} and align.kl_in: {kl_in}", given, cure)
 
 
 def check_recipes(study: StudyConfig, rehearsed: float, updates: int) -> None:

@@ -62,6 +62,7 @@ def run_distil(node: Node, load: Load) -> Artefact:
         samples=s.get("samples", s["batch"]),
         updates=s["steps"],
         batch=s["batch"],
+        top_k=s.get("top_k"),
         occurrence=occurrence,
     )
     rehearsal = None
@@ -86,6 +87,8 @@ def run_align(node: Node, load: Load) -> Artefact:
         updates=s["updates"],
         samples=s["samples"],
         group_size=s.get("group", 2),
+        level=s.get("level", "sequence"),
+        kl_in=s.get("kl_in", "reward"),
         epochs=s.get("epochs", 1),
         labels=Labels(**s.get("labels", {})),
         stored_pairs=s.get("pairs", 1),
@@ -100,7 +103,7 @@ def run_align(node: Node, load: Load) -> Artefact:
         pair_source=_model(load(node.inputs["pairs"])) if "pairs" in node.inputs else None,
     )
     reference = _model(load(node.inputs["reference"])) if method.uses_beta else None
-    result = align(policy, reference, task, settings, streams.number(s["seed"], "align"))
+    result = _trainer(s["trainer"])(policy, reference, task, settings, streams.number(s["seed"], "align"))
     sizes = TinyLlama(**initial.meta["config"])
     artefact = _artefact(policy, sizes, lang, s["seed"], result, samples=result.samples)
     return Artefact(
@@ -155,6 +158,14 @@ WORK: Mapping[str, Callable[[Sequence[Node], Load], list[Outcome]]] = {
     "align": one_by_one(run_align),
     "measure": one_by_one(run_measure),
 }
+
+
+def _trainer(name: str) -> Callable[..., Any]:
+    if name == "native":
+        return align
+    from alignfirst.lm.trl import align_with_trl  # imports TRL
+
+    return align_with_trl
 
 
 def _artefact(model: Any, sizes: TinyLlama, lang: Language, seed: int, result: Any, samples: int) -> Artefact:

@@ -38,6 +38,8 @@ class GrammarWorld:
         } | _fit(d)
         if d.loss != "reverse-kl":  # it learns on the student's own text, fresh in every step
             settings["samples"] = d.samples
+        if d.loss != "sequence":
+            settings["top_k"] = d.top_k
         if rehearsed:
             settings["rehearsal"] = d.rehearsal
         return settings
@@ -54,13 +56,14 @@ class GrammarWorld:
             "updates": max(1, round(updates * a.updates)),
             "samples": a.samples,
             "learning_rate": a.learning_rate,
+            "trainer": a.trainer,
             "p_star": truth(config),
             "reward": oracle(config),
         }
         if method.on_pairs:
             settings["labels"] = {"kind": p.labels, "scale": p.scale, "flip": p.flip}
         else:
-            settings["group"] = a.group_size
+            settings |= {"group": a.group_size, "level": a.level, "kl_in": a.kl_in}
         if method.data == "pairs-offline":
             settings["pairs"] = p.pairs
         if method.reuses_batches:
