@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from alignfirst import worlds
 from alignfirst.errors import InputError
 from alignfirst.study import presets
 from alignfirst.study.config import from_mapping
+from alignfirst.study.config_grammar import REWARDS
 from alignfirst.study.plan import plan_study
 from alignfirst.study.recipe import RECIPES
 from alignfirst.theory.objectives import ALGORITHMS
@@ -138,3 +140,22 @@ def test_every_recipe_and_algorithm_has_settings() -> None:
     aligned = {node.settings["algorithm"] for node in plan.nodes.values() if node.kind == "align"}
     assert aligned == set(ALGORITHMS)
     assert any("rehearsal" in node.settings for node in plan.nodes.values() if node.kind == "distil")
+
+
+def test_every_key_is_documented_with_its_default() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "grammar.md").read_text(encoding="utf-8")
+    table = page.split("| key | default | |\n|---|---|---|\n")[1].split("\n\n")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in table.splitlines()]
+    expected = [["`beta`", "0.05, 0.1, 0.3"], ["`seeds`", "5"]]
+    for section, values in GRAMMAR.resolved().items():
+        if isinstance(values, dict) and section != "vary":
+            for key, value in values.items():
+                expected.append([f"`{section}.{key}`", "none" if value in (None, []) else str(value)])
+    assert rows == expected
+
+
+def test_every_reward_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "grammar.md").read_text(encoding="utf-8")
+    table = page.split("| kind | reward |\n|---|---|\n")[1].split("\n\n")[0]
+    kinds = [line.split("`")[1] for line in table.splitlines()]
+    assert kinds == [*REWARDS, "module:function"]
