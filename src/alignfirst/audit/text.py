@@ -31,6 +31,7 @@ def _sections(audit: Audit) -> Iterator[list[str]]:
     if audit.rows is not None:
         yield list(_pairs(audit.rows))
     yield list(_todo(audit))
+    yield [f"tokenised: {name}: {how}" for name, how in audit.about.get("tokenising", {}).items()]
     yield [f"note: {note}" for note in audit.inputs.notes]
     yield [f"Constants set by {EXPERIMENT}."] if audit.judged else []
 

@@ -77,7 +77,8 @@ def audit_models(given: Mapping[str, Any], plans: Sequence[Plan], target: Target
     if given["out_"] is not None:
         write_rows(found, given["out_"])
     inputs = inputs_of(found.table, target)
-    inputs = replace(inputs, notes=(*inputs.notes, *found.notes))
+    kept = [] if request.pairs is None else [request.pairs.summary()]
+    inputs = replace(inputs, notes=(*inputs.notes, *kept, *found.notes))
     about |= {"reference": f"{given['reference']} ({reference.identity})", "tokenising": request.tokeniser.policy()}
     if teacher is not None:
         about["teacher"] = f"{given['teacher']} ({teacher.identity})"

