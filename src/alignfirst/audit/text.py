@@ -72,7 +72,7 @@ def say(n: Number, share: bool = False) -> str:
     """A number with its interval, or with the reason why it has none."""
     if n.value is None:
         return f"unknown ({n.why})"
-    value = percent(n.value) if share else f"{n.value:,.0f}" if n.value >= 1_000 else f"{n.value:.3g}"
+    value = percent(n.value) if share else f"{n.value:,.0f}" if abs(n.value) >= 1_000 else f"{n.value:.3g}"
     if n.low is not None and n.high is not None:
         ends = [percent(x) if share else f"{x:,.0f}" if abs(x) >= 1_000 else f"{x:.3g}" for x in (n.low, n.high)]
         return f"{value} [{ends[0]}, {ends[1]}]"
