@@ -139,7 +139,7 @@ def test_bad_arguments_are_refused_in_words(arguments: tuple[str, ...], words: s
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_default_study_s_student_is_stopped_and_its_sft_goes(seed: int, invoke: Any) -> None:
-    """Before any alignment is trained; `acceptance` has what training then says. Other seeds keep more of the target."""
+    """Before any alignment is trained; `acceptance` has what training then says. Other seeds keep more of it."""
     student = invoke("audit", "--reference", f"mog:distil-align/distil@seed={seed}", "--beta", 0.1, "--json")
     calls = {plan["algorithm"]: plan["verdict"] for plan in json.loads(student.stdout)["plans"]}
     assert "go" not in calls.values()
