@@ -89,3 +89,19 @@ def check(policy: Any, reference: Any, task: Task, settings: AlignSettings) -> N
         raise InputError(f"{settings.algorithm} with beta > 0 needs a reference", None, cure)
     if task.reward is None and (settings.used.data != "pairs-offline" or task.pairs is None):
         raise InputError(f"{settings.algorithm} needs a reward here", None, "Give the task a reward or ready pairs.")
+    check_lengths(policy, task)
+
+
+def check_lengths(policy: Any, task: Task) -> None:
+    """Nothing is cut and no prompt is dropped: what does not fit is refused, by its number."""
+    limit = getattr(policy.config.get_text_config(), "max_position_embeddings", None)
+    if limit is None:
+        return
+    for i, row in enumerate(task.prompts.rows):
+        if len(row) + task.prompts.new_tokens > limit + 1:  # the last token is drawn, not read
+            words = f"prompt {i} has {len(row)}"
+            cure = "Leave it out, or ask for shorter answers."
+            raise InputError(f"prompt and {task.prompts.new_tokens} new tokens fit {limit} positions", words, cure)
+    if task.pairs is not None and task.pairs.pool.tokens.shape[1] > limit + 1:
+        words = f"one of {task.pairs.pool.tokens.shape[1]} tokens"
+        raise InputError(f"pairs fit the model's {limit} positions", words, "Leave them out: see Pairs.of_rows.")

@@ -33,7 +33,7 @@ class ValueSettings:
 
 
 class Critic:
-    """V(state) = w . [hidden state, 1], by recursive least squares with forgetting."""
+    """V(state) = w . [state, 1], by recursive least squares with forgetting."""
 
     def __init__(self, settings: ValueSettings) -> None:
         self.settings = settings
@@ -72,6 +72,11 @@ def explained(returns: Floats, values: Floats) -> float | None:
 
 @torch.no_grad()
 def states_of(model: Any, batch: Batch, positions: int) -> Floats:
-    """What the model knows before each of the first response tokens: final hidden states, [positions, B, H]."""
-    states = response_states(model, batch)[:, :positions]  # [B, positions, H]
-    return np.asarray(states.transpose(0, 1).double().cpu().numpy())
+    """What is known before each of the first response tokens, [positions, B, H + 2]: hidden states, and how far on.
+
+    Rotary attention alone cannot tell `a a` from `a a a`, but what is still to come differs.
+    """
+    states = response_states(model, batch)[:, :positions].transpose(0, 1).double().cpu().numpy()  # [positions, B, H]
+    done = np.arange(positions) / batch.mask.shape[1]
+    clock = np.broadcast_to(np.stack([done, done**2], 1)[:, None], (positions, len(batch), 2))
+    return np.concatenate([states, clock], axis=2)

@@ -83,20 +83,24 @@ class RolloutWork:
 
     def coefficients(self, logp: Floats) -> tuple[Floats, dict[str, Floats]]:
         """log pi of the chunk's tokens [B, L] -> coefficients of grad log pi, [B, L] (or [B, 1]: all the same)."""
-        ratio = np.zeros_like(self.rollouts.logp)
-        ratio[self.rows] = logp - self.rollouts.logp[self.rows]
-        c = self._policy(self._at_level(ratio))[:, self.rows].T
+        log_ratio = logp - self.rollouts.logp[self.rows]
+        c = self._policy(log_ratio)
         loss = -self._per_row(c) * len(self.rollouts.reward)
         if self.beta_in_loss:
-            penalty, c_kl = self._kl(logp)
+            penalty, c_kl = self._kl(logp, log_ratio)
             c, loss = c + c_kl, loss + self._per_row(penalty)
         return c, {"loss": loss}
 
     def _policy(self, log_ratio: Floats) -> Floats:
-        """[1 or L, N] -> coefficients of the same shape."""
+        """log(pi / pi when drawn) of the chunk's tokens [B, L] -> the algorithm's coefficients, [B, L or 1]."""
+        everywhere = np.zeros_like(self.rollouts.logp)
+        everywhere[self.rows] = log_ratio
+        ratios = self._at_level(everywhere)  # [L or 1, N]
         if self.algorithm.name == "ppo" and self.level == "token":
-            return self._over_all_tokens(log_ratio)
-        return np.asarray(self.algorithm.coefficients(self.shaped, log_ratio, self.group))
+            c = self._over_all_tokens(ratios)
+        else:
+            c = np.asarray(self.algorithm.coefficients(self.shaped, ratios, self.group))
+        return c[:, self.rows].T
 
     def _over_all_tokens(self, log_ratio: Floats) -> Floats:
         """PPO standardises advantages over every token drawn: position by position, late ones would be all noise."""
@@ -105,14 +109,16 @@ class RolloutWork:
         c[own] = self.algorithm.coefficients(self.shaped[own], log_ratio[own], self.group)
         return c * own.sum() / own.shape[1]  # 1/tokens -> 1/N
 
-    def _kl(self, logp: Floats) -> tuple[Floats, Floats]:
-        """KL in the loss (Shao et al. 2024, eq. 4): beta (e^-d + d - 1), d = log pi - log pi_ref, and -its slope / N.
+    def _kl(self, logp: Floats, log_ratio: Floats) -> tuple[Floats, Floats]:
+        """KL in the loss (Shao et al. 2024, eq. 4): ratio beta (e^-d + d - 1), d = log pi - log pi_ref, and -slope / N.
 
-        On the policy's own samples its gradient is that of KL(pi_ref || pi): another optimum than pi*.
+        The ratio is part of what is differentiated (DeepSeek-V3.2, as TRL does): without it the slope would be that of
+        the other KL, of pi_ref from pi. Token by token, what follows a token is left out of its KL.
         """
         assert self.rollouts.logp_ref is not None
         d = self._at_level(logp - self.rollouts.logp_ref[self.rows]).T
-        return self.beta_in_loss * (np.exp(-d) + d - 1), self.beta_in_loss * np.expm1(-d) / len(self.rollouts.reward)
+        weight = self.beta_in_loss * np.exp(self._at_level(log_ratio).T)
+        return weight * (np.exp(-d) + d - 1), -weight * d / len(self.rollouts.reward)
 
     def _at_level(self, per_token: Floats) -> Floats:
         """[B, L] -> [L, B], or the sum over tokens, [1, B]."""
