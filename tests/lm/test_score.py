@@ -224,31 +224,52 @@ def architectures() -> Any:
     kv = sizes | {"num_key_value_heads": 2}
     none = dict(bos_token_id=None, eos_token_id=None, pad_token_id=None)
     return {
-        "qwen2": (Qwen2Config(**kv, **none), True),
-        "mistral with a window": (MistralConfig(**kv, **none, sliding_window=3), False),
-        "gemma2 with soft caps": (Gemma2Config(**kv, **none, head_dim=4, final_logit_softcapping=2.0), False),
-        "cohere with a scale": (CohereConfig(**kv, **none, logit_scale=0.25), True),
-        "gpt-neox": (GPTNeoXConfig(**sizes, **none), True),
-        "gpt2": (GPT2Config(vocab_size=13, n_positions=48, n_embd=16, n_layer=2, n_head=4, **none), True),
+        "qwen2": Qwen2Config(**kv, **none),
+        "narrow window": MistralConfig(**kv, **none, sliding_window=3),
+        "wide window": MistralConfig(**kv, **none, sliding_window=9),  # longer than the rows that are tried first
+        "gemma2, soft caps": Gemma2Config(**kv, **none, head_dim=4, final_logit_softcapping=2.0),
+        "cohere, scaled": CohereConfig(**kv, **none, logit_scale=0.25),
+        "gpt-neox": GPTNeoXConfig(**sizes, **none),
+        "gpt2": GPT2Config(vocab_size=13, n_positions=128, n_embd=16, n_layer=2, n_head=4, **none),
     }
 
 
 @pytest.mark.parametrize(
-    "name", ["qwen2", "mistral with a window", "gemma2 with soft caps", "cohere with a scale", "gpt-neox", "gpt2"]
+    "name", ["qwen2", "narrow window", "wide window", "gemma2, soft caps", "cohere, scaled", "gpt-neox", "gpt2"]
 )
 def test_other_architectures_score_as_they_do_themselves(name: str) -> None:
     """What a stream cannot do (windows, caps) is noticed and scored response by response."""
     from transformers import AutoModelForCausalLM
 
-    config, _ = architectures()[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float64).eval()
+        model = AutoModelForCausalLM.from_config(architectures()[name], dtype=torch.float64).eval()
     with torch.no_grad():
         for p in model.parameters():
             p.mul_(4.0)
-    rows = [([1, 2, 3, 4, 5], [[6, 7, 8, 9], [10, 11, 12], [0]]), ([5], [[1, 2, 3, 4, 5, 6], []])]
+    rows = [([1, 2, 3, 4, 5], [[6, 7, 8, 9], [10, 11, 12], [0], [3] * 9]), ([5], [[1, 2, 3, 4, 5, 6], []])]
     same(score_rows(model, rows), full_rows(model, rows), 1e-9)
+    tokens = torch.randint(13, (2, 90), generator=torch.Generator().manual_seed(7))
+    with torch.no_grad():
+        np.testing.assert_allclose(token_logp(model, tokens, 3), full(model, tokens)[:, 2:], rtol=0, atol=1e-9)
+
+
+def test_long_rows_take_the_same_way_in_blocks() -> None:
+    config = TinyLlama(vocab=13, hidden=24, layers=2, heads=6, kv_heads=2, intermediate=20, positions=300)
+    model = peaked(config).double()
+    tokens = torch.randint(13, (3, 201), generator=torch.Generator().manual_seed(8))
+    mask = (torch.arange(201) < torch.tensor([201, 70, 150])[:, None]).long()
+    seen = []
+    before = model.config._attn_implementation
+    handle = model.model.layers[0].register_forward_hook(lambda *_: seen.append(model.config._attn_implementation))
+    with torch.no_grad():
+        got = token_logp(model, tokens, 5, mask)
+        handle.remove()
+        expected = torch.where(mask[:, 5:].bool(), full(model, tokens)[:, 4:], 0.0)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-11)
+    assert seen[-1] != before and model.config._attn_implementation == before
+    row = (tokens[0, :90].tolist(), [tokens[0, 90:].tolist(), tokens[1, :75].tolist()])
+    same(score_rows(model, [row]), full_rows(model, [row]), 1e-11)
 
 
 @pytest.mark.parametrize(

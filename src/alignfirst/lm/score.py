@@ -7,6 +7,7 @@ one flat stream, for measuring: no padding, a prompt computed once for all its r
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,6 +23,7 @@ from alignfirst.lm.segments import Stream, Unsupported, attending, row_length
 
 Row = tuple[Sequence[int], Sequence[Sequence[int]]]
 STREAM = 1024  # tokens of a stream: enough for a matrix product to be at full speed, 30 MB of activations at 135M
+LONG = 64  # tokens from which the streams' own attention is faster than the model's
 BODY = STREAM * 576  # likewise in a padded batch, as tokens x width: tiny models take thousands of tokens at once
 
 
@@ -88,7 +90,11 @@ def _hidden(model: PreTrainedModel, tokens: Tensor, mask: Tensor | None) -> Tens
         seen = mask[:, :-1].long()
         if bool((seen[:, 1:] > seen[:, :-1]).any()):  # padding in front; behind, causality alone keeps it out
             extra = {"attention_mask": seen, "position_ids": (seen.cumsum(-1) - 1).clamp(min=0)}
-    return parts(model).backbone(tokens[:, :-1], use_cache=False, **extra).last_hidden_state
+    backbone = parts(model).backbone
+    if tokens.shape[1] > LONG and not (extra or torch.is_grad_enabled() or model.training) and _streams(model):
+        with suppress(Unsupported), attending(model, None):
+            return backbone(tokens[:, :-1], use_cache=False).last_hidden_state
+    return backbone(tokens[:, :-1], use_cache=False, **extra).last_hidden_state
 
 
 @torch.no_grad()
@@ -105,10 +111,14 @@ def score_rows(
     training = model.training
     model.eval()
     try:
-        plain = not _streams(model)
+        score = _one_stream if _streams(model) else _one_by_one
         out: list[list[NDArray[np.float64]]] = []
         for group in _groups(rows, stream):
-            flat = iter(_one_by_one(model, group, tile) if plain else _one_stream(model, group, tile))
+            try:
+                scored = score(model, group, tile)
+            except Unsupported:  # a window that only longer rows reach
+                scored = _one_by_one(model, group, tile)
+            flat = iter(scored)
             out += [[next(flat) for _ in responses] for _, responses in group]
         return out
     finally:

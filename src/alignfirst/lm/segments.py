@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
 NAME = "alignfirst_segments"
+BLOCK = 32  # queries at a time on a CPU
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,14 @@ class Unsupported(Exception):
     """The architecture's attention asks for something that segments do not do."""
 
 
-_CURRENT: ContextVar[tuple[list[Segment], dict[Segment, Tensor]]] = ContextVar("segments")
+_CURRENT: ContextVar[list[Segment] | None] = ContextVar("segments")
 
 
 @contextmanager
-def attending(model: PreTrainedModel, segments: list[Segment]) -> Iterator[None]:
-    """Within the block the model's attention goes by segments."""
+def attending(model: PreTrainedModel, segments: list[Segment] | None) -> Iterator[None]:
+    """Within the block the model's attention goes by segments; None: rows of one length, each causal as a whole."""
     before = model.config._attn_implementation
-    token = _CURRENT.set((segments, {}))
+    token = _CURRENT.set(segments)
     model.set_attn_implementation(NAME)
     try:
         yield
@@ -90,35 +90,44 @@ def attending(model: PreTrainedModel, segments: list[Segment]) -> Iterator[None]
 def attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **extra: Any
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface: query [1, H, N, d], key and value [1, H_kv, N, d] -> [1, N, H, d]."""
-    segments, masks = _CURRENT.get()
+    """transformers' attention interface: query [B, H, N, d], key and value [B, H_kv, N, d] -> [B, N, H, d]."""
+    segments = _CURRENT.get()
+    whole = [Segment(0, query.shape[2])]
     window = extra.get("sliding_window")
-    longest = max(s.end - s.begin + s.prompt[1] - s.prompt[0] for s in segments)
+    longest = max(s.end - s.begin + s.prompt[1] - s.prompt[0] for s in segments or whole)
     if extra.get("softcap") or extra.get("s_aux") is not None or (window and window < longest):
         raise Unsupported
-    scale = extra.get("scaling")
-    groups = query.shape[1] // key.shape[1]
-    out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[-1])
-    for s in segments:
-        q, k, v = query[:, :, s.begin : s.end], key[:, :, s.begin : s.end], value[:, :, s.begin : s.end]
-        mask = None
+    scale = extra.get("scaling") or query.shape[-1] ** -0.5
+    out = query.new_empty(query.shape[0], query.shape[2], query.shape[1], value.shape[-1])
+    for s in segments or whole:
+        q, k, v = (x[:, :, s.begin : s.end] for x in (query, key, value))
         if s.prompt[1] > s.prompt[0]:
-            k = torch.cat([key[:, :, slice(*s.prompt)], k], 2)
-            v = torch.cat([value[:, :, slice(*s.prompt)], v], 2)
-            mask = masks.get(s)
-            if mask is None:
-                mask = masks[s] = _lower_right(q.shape[2], k.shape[2], q)
-        if groups > 1:
-            k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-        o = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale)
-        out[:, s.begin : s.end] = o.transpose(1, 2)
+            k, v = (torch.cat([x[:, :, slice(*s.prompt)], y], 2) for x, y in ((key, k), (value, v)))
+        _causal(q, k, v, scale, out[:, s.begin : s.end])
     return out, None
 
 
-def _lower_right(queries: int, keys: int, like: Tensor) -> Tensor:
-    """0 where a query may look, -inf after it; the last query sees every key. One mask serves all layers."""
-    mask = torch.full((queries, keys), -torch.inf, dtype=like.dtype, device=like.device)
-    return mask.triu_(keys - queries + 1)
+def _causal(query: Tensor, key: Tensor, value: Tensor, scale: float, out: Tensor) -> None:
+    """Softmax attention of the last N of M tokens, query [B, H, N, d], key, value [B, H_kv, M, d] -> out [B, N, H, d].
+
+    In blocks of queries that see no key behind their last one, all heads of a group against the same keys. torch's
+    fused attention on a CPU takes half as long again at 500 tokens, and wants keys repeated and a mask for N < M.
+    """
+    batch, heads, n, width = query.shape
+    groups = batch * key.shape[1]
+    m, block = key.shape[2], BLOCK if query.device.type == "cpu" else 1024
+    turned = key.transpose(2, 3).reshape(groups, width, m)
+    value = value.reshape(groups, m, -1)
+    later = torch.full((block, block), -torch.inf, dtype=query.dtype, device=query.device).triu_(1)
+    for begin in range(0, n, block):
+        end = min(begin + block, n)
+        rows, seen = end - begin, m - n + end
+        q = (query[:, :, begin:end] * scale).reshape(groups, -1, width)  # [B H_kv, G rows, d]
+        scores = torch.bmm(q, turned[:, :, :seen]).view(groups, -1, rows, seen)
+        scores[..., seen - rows :] += later[:rows, :rows]
+        weights = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(scores.dtype)
+        found = torch.bmm(weights.view(groups, -1, seen), value[:, :seen])
+        out[:, begin:end] = found.view(batch, heads, rows, -1).transpose(1, 2)
 
 
 AttentionInterface.register(NAME, attend)
