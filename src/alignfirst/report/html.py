@@ -27,8 +27,8 @@ MOST_BYTES = 8_000_000
 HEAD = "head.js"
 STYLES = ("page.css", "figure.css", "verdict.css", "filmstrip.css", "screens.css")
 SCRIPTS = (
-    "core.js", "theme.js", "controls.js", "figure.js", "density.js", "filmstrip.js", "plane.js", "recipes.js",
-    "heatmap.js", "frontier.js", "exact.js", "claims.js", "cost.js", "seeds.js", "main.js",
+    "core.js", "study.js", "theme.js", "controls.js", "figure.js", "density.js", "filmstrip.js", "plane.js",
+    "recipes.js", "heatmap.js", "frontier.js", "exact.js", "claims.js", "cost.js", "seeds.js", "shell.js", "main.js",
 )  # fmt: skip
 SECTIONS = (
     ("verdict", "Verdict"), ("exhibits", "Densities"), ("plane", "Precision and recall"), ("recipes", "Recipes"),
@@ -62,13 +62,13 @@ def embedded(data: Any) -> str:
 
 def page(run: Run, verdict: Verdict) -> str:
     """The whole report. Raises StoreError where even the thinnest form does not fit the size of a page."""
-    scripts = [script(get_plotlyjs()), script(_joined(SCRIPTS))]
-    head = script(_static(HEAD))
+    scripts = [script(get_plotlyjs()), script(joined(SCRIPTS))]
+    head = script(static(HEAD))
     fixed = {
-        "css": "\n".join(_static(n) for n in STYLES), "head": head, "scripts": scripts, "sections": _sections(run),
-        "policy": _policy([head, *scripts]), **_context(run, verdict),
+        "css": "\n".join(static(n) for n in STYLES), "head": head, "scripts": scripts, "sections": _sections(run),
+        "policy": policy([head, *scripts]), **_context(run, verdict),
     }  # fmt: skip
-    template = _environment().get_template("report.html.j2")
+    template = environment().get_template("report.html.j2")
     bare = len(template.render(**fixed, data="", left_out=[]).encode())
     data = fitted(payload(run), MOST_BYTES - bare - 2_000)
     text = template.render(**fixed, data=embedded(data), left_out=data["left_out"])
@@ -80,34 +80,38 @@ def page(run: Run, verdict: Verdict) -> str:
     return text
 
 
-def _policy(scripts: Sequence[Script]) -> str:
+def policy(scripts: Sequence[Script]) -> str:
+    """The content policy of a page: these scripts by their hashes, its own styles and images, nothing else."""
     return (
         f"default-src 'none'; script-src {' '.join(s.source for s in scripts)}; style-src 'unsafe-inline'; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
 
 
-def _static(name: str) -> str:
+def static(name: str) -> str:
+    """A file of the package, as text. Raises StoreError where the installation lacks it."""
     data = pkgutil.get_data("alignfirst.report", f"static/{name}")
     if data is None:
         raise StoreError(f"the installed package lacks report/static/{name}. Install alignfirst again.")
     return data.decode()
 
 
-def _joined(names: Sequence[str]) -> str:
-    return '(() => {\n"use strict";\n' + "\n".join(_static(n) for n in names) + "})();\n"
+def joined(names: Sequence[str]) -> str:
+    """Scripts of the package as one, their names out of everybody's way."""
+    return '(() => {\n"use strict";\n' + "\n".join(static(n) for n in names) + "})();\n"
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """Templates of this package; whatever they print is escaped."""
+    made = jinja2.Environment(
         loader=jinja2.PackageLoader("alignfirst.report", "templates"), autoescape=True,
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.globals.update(
+    made.globals.update(
         count=words.count, number=words.number, seconds=words.seconds_text, megabytes=words.bytes_text,
         beta=words.beta_text, value=words.value_text,
     )  # fmt: skip
-    return environment
+    return made
 
 
 def _sections(run: Run) -> list[tuple[str, str]]:
