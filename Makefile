@@ -14,7 +14,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: setup-lm help demo test test-slow lint accept bench clean
+.PHONY: bench-lm setup-lm help demo test test-slow lint accept bench clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,12 @@ accept: $(BENCH)  ## the full-size acceptance checks, one script a line of the p
 
 bench: $(BENCH)  ## the mixture kernel against eager PyTorch and scikit-learn
 	$(BIN)/python benchmarks/mog_vs_eager.py
+
+bench-lm: $(LM)  ## sampling and scoring alone, then against peers: make bench-lm DATA=pairs.jsonl
+	$(INSTALL) -e '.[bench-lm]'
+	$(BIN)/python benchmarks/lm_sample_score.py
+	@test -n "$(DATA)" || { echo "Preference pairs are needed for the rest: make bench-lm DATA=pairs.jsonl"; exit 2; }
+	$(BIN)/python benchmarks/score_vs_peers.py --data $(DATA)
 
 setup-lm: $(LM)  ## install what language models need, SmolLM2-135M too
 
