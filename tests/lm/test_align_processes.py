@@ -52,7 +52,7 @@ for name, more in CASES:
                       stored_pairs=512, epochs=2, chunk=8, labels=Labels(scale=3.0), **more)
     r = align(policy, model(2), Task(prompts, reward, is_target), s, 0, team=team)
     weights = torch.cat([p.detach().flatten() for p in policy.parameters()]).tolist()
-    results[name + json.dumps(more)] = [weights, r.curves, r.samples, r.target_draws]
+    results[name + json.dumps(more)] = [weights, r.curves, r.samples, r.target_draws, r.tokens, r.flops]
 
 def bad(batch):
     answer = reward(batch)
@@ -110,9 +110,9 @@ def test_two_processes_train_as_one(results, case):
     """Gradients differ in the order of four float32 sums; four steps of 1e-2 keep weights within 1e-5."""
     name = case[0] + json.dumps(case[1])
     alone, *pair = (r[name] for r in results)
-    for weights, curves, samples, hits in pair:
+    for weights, curves, *counts in pair:
         np.testing.assert_allclose(weights, alone[0], rtol=0, atol=1e-5)
-        assert (samples, hits) == (alone[2], alone[3])
+        assert counts == alone[2:]
         for curve in curves:
             values = [np.array([np.nan if v is None else v for v in c[curve]]) for c in (curves, alone[1])]
             np.testing.assert_allclose(*values, rtol=1e-4, atol=1e-5)

@@ -54,7 +54,8 @@ def align(
         seen["grad_norm"] = optimiser.step()
         book.add(seen)
     hits = None if task.is_target is None or not s.samples else s.hits
-    return AlignResult(settings.updates, s.samples, hits, s.tally.tokens(), s.tally.flops, book.curves)
+    tally = s.tally.over(team)
+    return AlignResult(settings.updates, s.samples, hits, tally.tokens(), tally.flops, book.curves)
 
 
 def backward(s: Session, update: Update) -> dict[str, float | None]:

@@ -83,6 +83,12 @@ class Batch:
         """Some rows, by slice or by index."""
         return Batch(self.tokens[index], self.start[index], self.mask[index])
 
+    def to(self, device: Any) -> Batch:
+        """On the device of a model."""
+        if self.tokens.device == device:
+            return self
+        return Batch(self.tokens.to(device), self.start.to(device), self.mask.to(device))
+
     def chunks(self, size: int | None) -> Iterator[Batch]:
         """Consecutive parts of at most `size` rows."""
         size = size or len(self)

@@ -196,6 +196,7 @@ def match(
     d: Distillation, kl: Callable[[Tensor, Tensor], Tensor], batch: Batch, outputs: Outputs, tokens: int
 ) -> float:
     """Backward through a divergence, summed over response tokens and divided by `tokens`."""
+    batch = batch.to(d.student.device)
     student = outputs.of_student(next_token_logp(d.student, batch))
     loss = batch.total(kl(outputs.logp, student)).sum() / tokens
     loss.backward()

@@ -16,6 +16,7 @@ from alignfirst.lm.score import token_logp
 
 def response_logp(model: Any, batch: Batch) -> Tensor:
     """log p of response tokens, [B, L], 0 where the mask is False. Carries gradients when they are on."""
+    batch = batch.to(model.device)
     first = batch.common_start
     if first is not None:
         logp = token_logp(model, batch.tokens, first)
@@ -36,6 +37,7 @@ def token_logps(model: Any, batch: Batch, chunk: int | None = None) -> NDArray[n
 
 def response_states(model: Any, batch: Batch) -> Tensor:
     """Final hidden states before each response token, [B, L, D]: what the next token is predicted from."""
+    batch = batch.to(model.device)
     hidden = parts(model).backbone(batch.tokens[:, :-1], use_cache=False).last_hidden_state  # [B, T - 1, D]
     first = batch.common_start
     if first is not None:

@@ -27,7 +27,9 @@ from alignfirst.lm.task import AlignSettings, Task
 from alignfirst.lm.team import Team
 
 T = TypeVar("T")
-DRAWN_TOGETHER = 512  # responses in one call when pairs are drawn once; part of what the numbers are
+DRAWN_TOGETHER = (
+    512  # responses in one call when pairs are drawn once and no chunk is set; part of what the numbers are
+)
 
 
 class Work(Protocol):
@@ -168,8 +170,9 @@ def draw_pairs(s: Session) -> Pairs:
     if source is None:
         raise InputError("offline pairs need a model to draw from", None, "Give a reference, a pair_source or pairs.")
     prompts = next(permutations(s.rng("prompts"), len(task.prompts), settings.stored_pairs))
-    which, first, second = in_pairs(prompts, DRAWN_TOGETHER)
-    drawn = draw_rewarded(s, source, "pairs", 0, which, DRAWN_TOGETHER)
+    size = settings.chunk or DRAWN_TOGETHER
+    which, first, second = in_pairs(prompts, size)
+    drawn = draw_rewarded(s, source, "pairs", 0, which, size)
     r = drawn.rollouts
     wins = s.rng("labels").random(len(first)) < settings.labels.probability(*_of(r.reward, first, second))
     ref = None if r.logp_ref is None else r.logp_ref.sum(1)

@@ -6,6 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from alignfirst.lm.team import Team
+
 Log = Callable[[int, Mapping[str, float | None]], None]
 Curves = dict[str, list[float | None]]
 
@@ -31,6 +35,12 @@ class Tally:
         """Forward and backward."""
         self.trained += tokens
         self.flops += 6.0 * multiplying(model) * tokens
+
+    def over(self, team: Team) -> Tally:
+        """The sum over all processes."""
+        own = np.array([[self.sampled, self.scored, self.trained, self.flops]], dtype=np.float64)
+        sampled, scored, trained, flops = team.gather(own).sum(0).tolist()
+        return Tally(int(sampled), int(scored), int(trained), flops)
 
     def tokens(self) -> dict[str, int]:
         return {"sampled": self.sampled, "scored": self.scored, "trained": self.trained}
