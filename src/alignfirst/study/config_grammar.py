@@ -104,7 +104,7 @@ class Align(config_parts.TextAlign):
     """The optimiser that every alignment algorithm shares; by default the KL is that of whole sequences."""
 
     updates: Whole = option(72, ge=1, le=1_000_000)
-    learning_rate: Real = option(1e-3, "AdamW's step; 1e-3 is the default.", gt=0, le=1)
+    learning_rate: Real = option(5e-4, "AdamW's step; 5e-4 is the default.", gt=0, le=1)
     samples: Whole = option(128, ge=4, le=16_384)
 
 
