@@ -44,9 +44,10 @@ accept: $(BENCH)  ## the full-size acceptance checks, one script a line of the p
 bench: $(BENCH)  ## the mixture kernel against eager PyTorch and scikit-learn
 	$(BIN)/python benchmarks/mog_vs_eager.py
 
-bench-lm: $(LM)  ## sampling and scoring alone, then against peers: make bench-lm DATA=pairs.jsonl
+bench-lm: $(LM)  ## sampling, scoring and training, then scoring against peers: make bench-lm DATA=pairs.jsonl
 	$(INSTALL) -e '.[bench-lm]'
 	$(BIN)/python benchmarks/lm_sample_score.py
+	$(BIN)/python benchmarks/lm_vs_trl.py
 	@test -n "$(DATA)" || { echo "Preference pairs are needed for the rest: make bench-lm DATA=pairs.jsonl"; exit 2; }
 	$(BIN)/python benchmarks/score_vs_peers.py --data $(DATA)
 
