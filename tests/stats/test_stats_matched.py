@@ -85,3 +85,4 @@ def test_groups_are_settings_and_algorithms_with_a_beta(study: Any) -> None:
     assert matched_spread(alone) == []
     (single,) = matched_spread(study(lambda row: {"reward": 0.5, "reward_sd": 0.1}))
     assert (single["n"], single["apart"], single["mean"]) == (0, 6, None)
+    assert "it takes two" in single["note"]

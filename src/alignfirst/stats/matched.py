@@ -68,7 +68,9 @@ def _compared(found: Match, at: list[int], names: Sequence[str]) -> dict[str, An
     n, lost = int(there.sum()), int((found.seen[at].any(0) & ~whole).sum())
     apart = int((whole & ~there).sum())
     notes = seed_notes(n, lost) + constant_note(test, 0)
-    if apart:
+    if len(at) < 2:
+        notes.append("with one beta a recipe is a single point: it takes two to compare over rewards")
+    elif apart:
         notes.append(f"in {apart} of {int(whole.sum())} seeds the two recipes reach no common mean reward")
     return {
         **{name: found.keys[at[0]][name] for name in names},
