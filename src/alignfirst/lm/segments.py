@@ -6,7 +6,7 @@ layers, and attention alone is done segment by segment. A dense [N, N] mask woul
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ from transformers import AttentionInterface, PreTrainedModel
 
 NAME = "alignfirst_segments"
 BLOCK = 32  # queries at a time on a CPU
+PIECE = 512  # tokens at a time in feed-forward layers, whose inner width is what a long row's memory goes into
 
 
 @dataclass(frozen=True)
@@ -76,15 +77,37 @@ _CURRENT: ContextVar[list[Segment] | None] = ContextVar("segments")
 
 @contextmanager
 def attending(model: PreTrainedModel, segments: list[Segment] | None) -> Iterator[None]:
-    """Within the block the model's attention goes by segments; None: rows of one length, each causal as a whole."""
+    """Within the block the model's attention goes by segments; None: rows of one length, each causal as a whole.
+
+    Feed-forward layers work in pieces of tokens meanwhile.
+    """
     before = model.config._attn_implementation
     token = _CURRENT.set(segments)
+    layers = [m for m in model.modules() if type(m).__name__.endswith("MLP") and "forward" not in vars(m)]
     model.set_attn_implementation(NAME)
     try:
+        for layer in layers:
+            layer.forward = _in_pieces(layer.forward)
         yield
     finally:
+        for layer in layers:
+            vars(layer).pop("forward", None)
         model.set_attn_implementation(before)
         _CURRENT.reset(token)
+
+
+def _in_pieces(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A layer that treats tokens one by one, [B, N, D] -> [B, N, D], some at a time."""
+
+    def pieces(x: Tensor) -> Tensor:
+        if x.shape[:-1].numel() <= PIECE:
+            return forward(x)
+        out = torch.empty_like(x).view(-1, x.shape[-1])
+        for begin, some in enumerate(x.reshape(-1, x.shape[-1]).split(PIECE)):
+            out[begin * PIECE : begin * PIECE + len(some)] = forward(some[None])[0]
+        return out.view_as(x)
+
+    return pieces
 
 
 def attend(
