@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.integrate import quad
 
 from alignfirst.stats import matched_spread
 from alignfirst.stats.matched import at_equal_reward
@@ -15,18 +16,32 @@ from alignfirst.stats.matched import at_equal_reward
 BETAS = (0.05, 0.1, 0.3)
 
 
-def test_parallel_lines_differ_by_their_distance_where_both_reach() -> None:
-    left = np.array([[0.2, 0.3], [0.8, 0.6]])
-    right = np.array([[0.5, 0.35], [1.1, 0.65]])
-    assert at_equal_reward(left, right) == pytest.approx((0.10, 0.5, 0.8))
+def two_outcomes(*share: float) -> np.ndarray[Any, Any]:
+    """Rewards of 0 with that probability, else -1: mean share - 1, sd sqrt(share (1 - share))."""
+    m = np.array(share)
+    return np.stack([m - 1, np.sqrt(m * (1 - m))], axis=1)
 
 
-def test_the_mean_is_over_the_interval_not_over_points() -> None:
-    """sd 0 on the left; on the right a tent of height 1 on [0, 1]: area 1/2, wherever its top is."""
-    left = np.array([[0.0, 0.0], [1.0, 0.0]])
-    for top in (0.1, 0.5, 0.93):
-        right = np.array([[top, 1.0], [0.0, 0.0], [1.0, 0.0]])
-        assert at_equal_reward(left, right)[0] == pytest.approx(-0.5)
+def test_points_of_one_arc_do_not_differ_however_far_apart_they_are() -> None:
+    """Straight lines of the sd would: the chord from 0.1 to 0.95 runs far below the arc at 0.5."""
+    left, right = two_outcomes(0.3, 0.99), two_outcomes(0.1, 0.5, 0.95)
+    assert at_equal_reward(left, right) == pytest.approx((0.0, -0.7, -0.05), abs=1e-12)
+
+
+def test_between_two_points_stand_their_mixtures() -> None:
+    """A point that is the mixture of its neighbours changes nothing."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(-0.8, 0.1, 500), rng.normal(-0.1, 0.3, 500)
+    points = np.array([[x.mean(), x.std()] for x in (a, np.concatenate([a, b]), b)])
+    assert at_equal_reward(points, points[[0, 2]])[0] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_difference_is_a_mean_over_the_interval() -> None:
+    """Noise of sd 0.2 within every output of one side: sqrt(v + 0.04) - sqrt(v), integrated by SciPy."""
+    left, right = two_outcomes(0.2, 0.8), two_outcomes(0.1, 0.9)
+    left[:, 1] = np.sqrt(left[:, 1] ** 2 + 0.04)
+    expected = quad(lambda m: np.sqrt(m * (1 - m) + 0.04) - np.sqrt(m * (1 - m)), 0.2, 0.8)[0] / 0.6
+    assert at_equal_reward(left, right)[0] == pytest.approx(expected, rel=1e-4)
 
 
 @given(st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 1)), min_size=2, max_size=6))
@@ -45,19 +60,24 @@ def test_recipes_that_reach_no_common_reward_are_not_compared() -> None:
 
 
 def curves(row: dict[str, Any]) -> dict[str, Any]:
-    """A-K reaches 0.9, 0.8, 0.5; K-A 0.7, 0.6, 0.4. At equal reward A-K's sd is 0.05 + 0.01 seed lower."""
+    """Two outcomes; A-K reaches -0.1, -0.2, -0.5, K-A -0.3, -0.4, -0.6 with noise of sd 0.1 + 0.02 seed on top."""
     first = row["recipe"] == "align-distil"
-    reward = dict(zip(BETAS, (0.9, 0.8, 0.5) if first else (0.7, 0.6, 0.4), strict=True))[row["beta"]]
-    return {"reward": reward, "reward_sd": reward * 0.2 + (0.0 if first else 0.05 + 0.01 * row["seed"])}
+    reward = dict(zip(BETAS, (-0.1, -0.2, -0.5) if first else (-0.3, -0.4, -0.6), strict=True))[row["beta"]]
+    noise = 0.0 if first else 0.1 + 0.02 * row["seed"]
+    return {"reward": reward, "reward_sd": np.sqrt(-reward * (1 + reward) + noise**2)}
 
 
 def test_differences_by_seed_with_their_interval(study: Any) -> None:
     (found,) = matched_spread(study(curves, betas=BETAS))
-    expected = [-(0.05 + 0.01 * s) for s in range(6)]
-    assert found["differences"] == pytest.approx(expected)
-    assert found["from_reward"] == pytest.approx([0.5] * 6) and found["to_reward"] == pytest.approx([0.7] * 6)
+    r = np.linspace(-0.5, -0.3, 20_001)
+    arc = -r * (1 + r)
+    expected = [float((np.sqrt(arc) - np.sqrt(arc + (0.1 + 0.02 * s) ** 2)).mean()) for s in range(6)]
+    assert found["differences"] == pytest.approx(expected, rel=1e-4)
+    assert found["from_reward"] == pytest.approx([-0.5] * 6) and found["to_reward"] == pytest.approx([-0.3] * 6)
     half = 2.570582 * np.std(expected, ddof=1) / np.sqrt(6)
-    assert (found["low"], found["high"]) == pytest.approx((np.mean(expected) - half, np.mean(expected) + half))
+    assert (found["low"], found["high"]) == pytest.approx(
+        (np.mean(expected) - half, np.mean(expected) + half), rel=1e-3
+    )
     assert (found["n"], found["lost"], found["apart"], found["note"]) == (6, 0, 0, None)
     assert (found["algorithm"], found["betas"]) == ("rloo", list(BETAS))
 

@@ -1,7 +1,10 @@
 """Spread of reward at the same mean reward: a model that earns little can hardly vary, so plain spreads mislead.
 
-Within a seed, the last stages of a recipe over its betas are points (mean reward, sd of reward over outputs), joined by
-straight lines. The two recipes are compared over the rewards that both reach; where they share none, nothing is said.
+Within a seed, the last stages of a recipe over its betas are points (mean reward, sd of reward over outputs). Between
+two of them stand their mixtures, models that answer now with one and now with the other: mean and mean square of their
+reward are straight lines, so the sd is known exactly. (Straight lines of the sd itself would cut below the arc of
+two-outcome rewards, most where points are far apart: a spurious difference.) The two recipes are compared over the
+rewards that both reach; where they share none, nothing is said.
 """
 
 from __future__ import annotations
@@ -35,25 +38,33 @@ def matched_spread(rows: Sequence[Row], varied: Sequence[str] = ()) -> list[dict
     return [_compared(found, at, names) for at in groups.values()]
 
 
+AT = 256  # points at which the two arcs are compared
+
+
 def at_equal_reward(left: Floats, right: Floats) -> tuple[float, float, float]:
     """Points [B, 2] of (reward, sd) on two sides -> mean difference of sd, and the interval it is over.
 
-    NaN for all three where the sides share no interval. Exact for straight lines between points.
+    NaN for all three where the sides share no interval.
     """
     a, b = _curve(left), _curve(right)
     low, high = max(a[0, 0], b[0, 0]), min(a[-1, 0], b[-1, 0])
     if not low < high:
         return np.nan, np.nan, np.nan
-    at = np.unique(np.concatenate([[low, high], a[:, 0], b[:, 0]]))
-    at = at[(at >= low) & (at <= high)]
-    difference = np.interp(at, a[:, 0], a[:, 1]) - np.interp(at, b[:, 0], b[:, 1])
-    return float(np.trapezoid(difference, at) / (high - low)), float(low), float(high)
+    at = low + (high - low) * (np.arange(AT) + 0.5) / AT
+    return float((_sd(a, at) - _sd(b, at)).mean()), float(low), float(high)
+
+
+def _sd(curve: Floats, at: Floats) -> Floats:
+    """sd of the mixtures of neighbouring points that have the mean rewards `at`."""
+    square = np.interp(at, curve[:, 0], curve[:, 1])
+    return np.sqrt(np.maximum(square - at * at, 0.0))
 
 
 def _curve(points: Floats) -> Floats:
-    """In ascending order of reward; points of one reward become their mean."""
+    """(mean, mean square) of reward in ascending order of the mean; points of one mean become one."""
     reward, at = np.unique(points[:, 0], return_inverse=True)
-    return np.stack([reward, np.bincount(at, points[:, 1]) / np.bincount(at)], axis=1)
+    square = points[:, 0] ** 2 + points[:, 1] ** 2
+    return np.stack([reward, np.bincount(at, square) / np.bincount(at)], axis=1)
 
 
 def _compared(found: Match, at: list[int], names: Sequence[str]) -> dict[str, Any]:
