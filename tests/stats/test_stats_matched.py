@@ -75,9 +75,8 @@ def test_differences_by_seed_with_their_interval(study: Any) -> None:
     assert found["differences"] == pytest.approx(expected, rel=1e-4)
     assert found["from_reward"] == pytest.approx([-0.5] * 6) and found["to_reward"] == pytest.approx([-0.3] * 6)
     half = 2.570582 * np.std(expected, ddof=1) / np.sqrt(6)
-    assert (found["low"], found["high"]) == pytest.approx(
-        (np.mean(expected) - half, np.mean(expected) + half), rel=1e-3
-    )
+    mean = np.mean(expected)
+    assert (found["low"], found["high"]) == pytest.approx((mean - half, mean + half), rel=1e-3)
     assert (found["n"], found["lost"], found["apart"], found["note"]) == (6, 0, 0, None)
     assert (found["algorithm"], found["betas"]) == ("rloo", list(BETAS))
 

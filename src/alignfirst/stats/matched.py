@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from alignfirst.records import Row
-from alignfirst.stats.intervals import Floats, moments, paired_t
+from alignfirst.stats.intervals import Floats, as_samples, moments, paired_t
 from alignfirst.stats.paired import A_K, K_A, Match, constant_note, join, match_final, seed_notes
 from alignfirst.stats.table import Identity, identity, number, numbers
 
@@ -41,6 +41,7 @@ def matched_spread(rows: Sequence[Row], varied: Sequence[str] = ()) -> list[dict
 AT = 256  # points at which the two arcs are compared
 
 
+@np.errstate(all="ignore")  # rewards at the edge of floating point: not finite, and null in the end
 def at_equal_reward(left: Floats, right: Floats) -> tuple[float, float, float]:
     """Points [B, 2] of (reward, sd) on two sides -> mean difference of sd, and the interval it is over.
 
@@ -73,6 +74,7 @@ def _compared(found: Match, at: list[int], names: Sequence[str]) -> dict[str, An
     values = np.full((len(found.seeds), 3), np.nan)
     for s in np.flatnonzero(whole):
         values[s] = at_equal_reward(left[:, s], right[:, s])
+    values = as_samples(values)
     differences = values[:, 0]
     test = paired_t(differences[None], np.zeros_like(differences)[None])
     there = ~np.isnan(differences)
