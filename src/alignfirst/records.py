@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,8 +118,3 @@ def read(path: Path, sha256: str | None = None) -> list[Row]:
             f"{path} is not what the run wrote (digest differs). Run the same command again to rebuild it."
         )
     return [json.loads(line) for line in data.decode().splitlines()]
-
-
-def finite(value: float | None) -> float | None:
-    """JSON-safe number: NaN and infinities become null."""
-    return None if value is None or not math.isfinite(value) else float(value)

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from scipy.special import log_expit
 
 Array = NDArray[np.floating[Any]]
-RolloutCoefficients = Callable[[Array, Array, int], Array]
-PairCoefficients = Callable[[Array, Any], tuple[Array, Array]]
 
 GRPO_EPSILON = 1e-4  # Shao et al. 2024 divide by the group's sd; implementations add this
 CLIP = 0.2
