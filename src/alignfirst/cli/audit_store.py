@@ -1,4 +1,4 @@
-"""Auditing a mixture of a study: its model from the store or trained up to there, draws and densities of the world."""
+"""Auditing a model of a study: from the store or trained up to there, with draws and densities of its world."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from alignfirst.errors import InputError
 if TYPE_CHECKING:
     from alignfirst.audit.draws import Sample
     from alignfirst.audit.findings import Audit
+    from alignfirst.cli.audit_grammar import GrammarDrawing
     from alignfirst.study.config import StudyConfig
     from alignfirst.study.plan import Cell, Plan
     from alignfirst.worlds.protocol import Artefact
 
 SAMPLES = 4_096  # a mixture's draws cost nothing
+AUDITED = ("mog", "grammar")
 _WHERE = re.compile(r"(?P<run>.+?):(?:(?P<recipe>[a-z-]+)/)?(?P<stage>[a-z]+)(?:\.(?P<nth>[1-9]))?(?:@(?P<at>.+))?")
 
 
@@ -46,10 +48,10 @@ class Address:
 
 @dataclass(frozen=True)
 class Found:
-    """A model of a study: its parameters, and the study narrowed down to its seed and varied values."""
+    """A model of a study, and the study narrowed down to its seed and varied values."""
 
     config: StudyConfig
-    theta: Any  # [5, K]
+    model: Any  # what the world's drawing takes: theta[5, K] of a mixture, a transformer's artefact
     sft: Any
     seed: int
     stage: str
@@ -63,9 +65,9 @@ def find(address: Address) -> Found:
     from alignfirst.worlds import WORLDS
 
     config, store_at = _study(address.run)
-    if config.world != "mog":
+    if config.world not in AUDITED:
         cure = "Audit a saved model with --reference PATH, or rows with --log-probs."
-        raise InputError("a model in a store must be a mixture's", f"world {config.world}", cure)
+        raise InputError(f"a model in a store must be of world {' or '.join(AUDITED)}", f"world {config.world}", cure)
     config = _narrowed(config, address)
     world = load_world(WORLDS[config.world])
     plan = plan_study(config, world)
@@ -76,8 +78,10 @@ def find(address: Address) -> Found:
         raise InputError(f"recipe {address.recipe} must have that stage", address.stage, f"Its stages: {kinds}.")
     compute = _Compute(plan, world, None if store_at is None else Store(store_at))
     key = stages[address.nth - 1].model
-    sft = cell.stages[0].model
-    return Found(config, compute(key).arrays["theta"], compute(sft).arrays["theta"], cell.seed, address.stage)
+    model, sft = (compute(k) for k in (key, cell.stages[0].model))
+    if config.world == "mog":
+        return Found(config, model.arrays["theta"], sft.arrays["theta"], cell.seed, address.stage)
+    return Found(config, model, sft, cell.seed, address.stage)
 
 
 def _study(run: str) -> tuple[StudyConfig, Path | None]:
@@ -158,6 +162,14 @@ class Drawing:
         self.radius = target_radius(settings["p_star"])
         self.p_target = p_target(settings["p_star"]).theta()
         self.reference, self.teacher = reference, teacher
+        self.target = f"within {self.radius:.3f} of a target mode"
+        self.random: np.random.Generator | None = None
+
+    def noise(self, seed: int, source: str) -> np.random.Generator:
+        """One stream for all sources, in the order in which they are drawn from."""
+        if self.random is None:
+            self.random = np.random.default_rng([7, seed])
+        return self.random
 
     def sample(self, theta: Any, n: int, random: np.random.Generator) -> Sample:
         from alignfirst.audit.draws import Sample
@@ -202,18 +214,20 @@ def audit_store(
     address = Address.parse(reference)
     assert address is not None
     found = find(address)
-    p = found.sft if teacher is None else find(_address(teacher)).theta
+    p = found.sft if teacher is None else _teacher(teacher, found)
     own = address.stage == "sft" and teacher is None
-    drawing = Drawing(found, found.theta, p)
-    n, random = samples or SAMPLES, np.random.default_rng([7, found.seed])
-    q_draws, p_draws = drawing.sample(found.theta, n, random), drawing.sample(p, n, random)
-    preferred = drawing.preferred(n, random)
+    drawing = drawing_of(found, p)
+    n, seed = samples or SAMPLES, found.seed
+    q_draws, p_draws = (
+        drawing.sample(model, n, drawing.noise(seed, source))
+        for model, source in ((found.model, "reference"), (p, "teacher"))
+    )
+    preferred = drawing.preferred(n, drawing.noise(seed, "preferred"))
     draws = gather(q_draws, None if own else p_draws, preferred)
     hits = p_draws.in_target
     assert hits is not None and p_draws.logp_teacher is not None and p_draws.logp_reference is not None
     covered = (p_draws.logp_teacher[hits], p_draws.logp_reference[hits], np.arange(int(hits.sum())))
-    target = f"within {drawing.radius:.3f} of a target mode"
-    inputs = Inputs(draws, p_draws, None, covered, "the teacher's draws in the target", target, ())
+    inputs = Inputs(draws, p_draws, None, covered, "the teacher's draws in the target", drawing.target, ())
     labels = found.config.value("preferences.labels")
     plans = [
         Plan(algorithm, beta, rollouts or planned(found.config, algorithm), labels)
@@ -222,16 +236,29 @@ def audit_store(
     ]
     about = {"reference": reference, "teacher": teacher or "the study's sft", "seed": found.seed, "samples": n}
     result = audit(inputs, plans, title=reference, about=about)
-    return (
-        result if own or address.stage != "distil" else _with_order(result, found, drawing, p_draws, preferred, plans)
-    )
+    if own or address.stage != "distil" or found.config.world != "mog":
+        return result  # the call on the order knows how a mixture is distilled, and nothing of transformers
+    return _with_order(result, found, p_draws, preferred, plans)
 
 
-def _address(text: str) -> Address:
+def _teacher(text: str, found: Found) -> Any:
     address = Address.parse(text)
     if address is None:
         raise InputError("the teacher of a stored model must be a stored model", text, "Write RUN:recipe/stage.")
-    return address
+    teacher = find(address)
+    if teacher.config.world != found.config.world:
+        worlds = f"{found.config.world} and {teacher.config.world}"
+        raise InputError("reference and teacher must be of one world", worlds, "Choose a teacher of the same study.")
+    return teacher.model
+
+
+def drawing_of(found: Found, teacher: Any) -> Drawing | GrammarDrawing:
+    """What draws from the found model and from a teacher, and scores under both."""
+    if found.config.world == "mog":
+        return Drawing(found, found.model, teacher)
+    from alignfirst.cli.audit_grammar import GrammarDrawing
+
+    return GrammarDrawing(found, found.model, teacher)
 
 
 def _with_beta(config: StudyConfig) -> list[str]:
@@ -253,9 +280,7 @@ def planned(config: StudyConfig, algorithm: str) -> int:
     return updates * int(config.value("align.samples"))
 
 
-def _with_order(
-    result: Audit, found: Found, drawing: Drawing, p_draws: Sample, preferred: Any, plans: Sequence[Any]
-) -> Audit:
+def _with_order(result: Audit, found: Found, p_draws: Sample, preferred: Any, plans: Sequence[Any]) -> Audit:
     """Add the call on the order: the study says how its student is made."""
     from dataclasses import replace
 

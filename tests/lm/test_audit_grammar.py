@@ -1,0 +1,61 @@
+"""`alignfirst audit` of a grammar study's transformer: exact rewards, posterior hits, log-probabilities."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="language models need torch")
+pytest.importorskip("transformers", reason="language models need transformers")
+
+from typer.testing import CliRunner
+
+from alignfirst.cli.app import app
+from alignfirst.cli.audit_grammar import GrammarDrawing
+from alignfirst.cli.audit_store import Address, find
+
+STUDY = """
+world: grammar
+seeds: 1
+beta: 0.1
+algorithms: [grpo]
+p_star: {words: 8, own: 4, successors: 2, behaviours: 3, length: 4, target_weight: 0.3}
+sft: {hidden: 8, layers: 1, heads: 2, intermediate: 8, steps: 30, batch: 32}
+distil: {hidden: 4, heads: 1, intermediate: 4, steps: 4, batch: 16, samples: 64}
+align: {updates: 8, samples: 16, group_size: 4}
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> str:
+    (tmp_path / "study.yaml").write_text(STUDY)
+    return str(tmp_path / "study.yaml")
+
+
+def test_a_student_is_audited_beside_its_sft_model(study: str) -> None:
+    arguments = ["audit", "--reference", f"{study}:distil-align/distil", "--samples", "256", "--json"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.stderr
+    told: Any = json.loads(result.stdout)
+    reference, [plan] = told["reference"], told["plans"]
+    assert (reference["draws"], reference["teacher_draws"], plan["rollouts"]) == (256, 256, 8 * 16)
+    total = reference["weights_total"]
+    assert abs(total["value"] - 1) < 5 / 1.96 * (total["high"] - total["low"]) / 2  # draws and scores agree
+    assert CliRunner().invoke(app, arguments).stdout == result.stdout
+
+
+def test_scores_are_those_of_the_model_that_drew(study: str) -> None:
+    address = Address.parse(f"{study}:distil-align/distil")
+    assert address is not None
+    found = find(address)
+    drawing = GrammarDrawing(found, found.model, found.sft)
+    own = drawing.sample(found.model, 64, np.random.default_rng(0))
+    other = GrammarDrawing(found, found.sft, found.model)  # the same texts, scored instead of drawn
+    again = other.sample(found.model, 64, np.random.default_rng(0))
+    assert own.logp_reference is not None and again.logp_teacher is not None
+    np.testing.assert_allclose(own.logp_reference, again.logp_teacher, atol=1e-4)
+    np.testing.assert_array_equal(own.reward, again.reward)
