@@ -14,7 +14,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: bench-lm setup-lm help demo test test-slow lint accept bench clean
+.PHONY: bench-lm setup-lm help demo test test-lm test-slow lint accept bench clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ demo: $(LIGHT)  ## install, run the Mixture-of-Gaussians study, build its report
 test: lint  ## lint, types, import arrows, fast tests
 	$(BIN)/python -m pytest -m "not slow"
 
+# The tests that the light lane skips, by what they ask for.
+test-lm: $(LM)  ## the fast tests of language models; installs what they need
+	$(BIN)/python -m pytest -m "not slow" tests/lm $$(grep -rlE --exclude-dir=lm 'importorskip\("(torch|pyarrow)' tests)
+
 test-slow: $(DEV)  ## every test, the slow ones too
 	$(BIN)/python -m pytest
 
@@ -36,7 +40,7 @@ lint: $(DEV)  ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-accept: $(BENCH)  ## the full-size acceptance checks, one script a line of the promise (half an hour)
+accept: $(LM) $(BENCH)  ## the full-size acceptance checks, one script a line of the promise (half an hour)
 	@failed=; for script in acceptance/[a-z]*_[0-9]*.py; do echo "== $$script"; \
 	  $(BIN)/python $$script || failed="$$failed $$script"; done; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
