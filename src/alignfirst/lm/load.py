@@ -24,6 +24,7 @@ from transformers.utils import logging as hf_logging
 from alignfirst.errors import InputError
 from alignfirst.files import writing
 from alignfirst.lm import need
+from alignfirst.lm.cut import cut_layers
 from alignfirst.lm.gguf import convert_gguf, smollm2_gguf
 from alignfirst.lm.sources import CONFIG, TOKENIZERS, WEIGHTS, Resolved, Source, check_directory, offline, resolve
 from alignfirst.lm.tiny import TinyLlama, build, from_arrays, parameter_count, stored_names, to_arrays
@@ -38,6 +39,7 @@ __all__ = [
     "check_directory",
     "compare_tokenizers",
     "convert_gguf",
+    "cut_layers",
     "from_arrays",
     "load",
     "load_config",

@@ -70,7 +70,7 @@ def build(config: TinyLlama | PreTrainedConfig, seed: int) -> LlamaForCausalLM:
     transformers moves them; norms are one, biases zero. Any other architecture keeps its own rule, seeded.
     """
     own_rule = not isinstance(config, TinyLlama) and config.model_type != "llama"
-    model = _empty(config, seed if own_rule else None)
+    model = empty(config, seed if own_rule else None)
     if not own_rule:
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
@@ -104,7 +104,7 @@ def stored_names(model: PreTrainedModel) -> list[str]:
 
 def from_arrays(config: TinyLlama | PreTrainedConfig, arrays: Arrays) -> LlamaForCausalLM:
     """The model that `to_arrays` took apart. InputError when names, shapes or types do not fit the config."""
-    model = _empty(config, None)
+    model = empty(config)
     expected = set(stored_names(model))
     if expected != set(arrays):
         strange = sorted(expected ^ set(arrays))
@@ -127,7 +127,7 @@ def from_arrays(config: TinyLlama | PreTrainedConfig, arrays: Arrays) -> LlamaFo
 _CURE = "Use the config that the weights were saved with."
 
 
-def _empty(config: TinyLlama | PreTrainedConfig, seed: int | None) -> Any:
+def empty(config: TinyLlama | PreTrainedConfig, seed: int | None = None) -> Any:
     """A model in eval mode; weights as the seed says, or not set at all. The global random state is left as it was."""
     hf = config.to_config() if isinstance(config, TinyLlama) else config
     kind: Any = LlamaForCausalLM if hf.model_type == "llama" else AutoModelForCausalLM
