@@ -47,6 +47,7 @@ REFUSED: dict[str, str] = {
     "best-of-n": "best-of-n has no reference to be held to, so there is no optimum to predict",
     "sft-preferred": "imitating winners has no reference to be held to, so there is no optimum to predict",
 }
+UNPREDICTED = "no experiment says how this algorithm ends, so nothing is predicted for it"
 HARD_LABELS = "hard labels give DPO no finite optimum, so the tilt does not apply to it"
 
 ODDS = 2.0  # the model's own error: predicted odds of the target are times and over this

@@ -10,7 +10,18 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, logit
 
-from alignfirst.audit.constants import DENSE, GATES, HARD_LABELS, MASS_SLACK, ODDS, PULL_AT, REFUSED, REWARD_SLACK, Gate
+from alignfirst.audit.constants import (
+    DENSE,
+    GATES,
+    HARD_LABELS,
+    MASS_SLACK,
+    ODDS,
+    PULL_AT,
+    REFUSED,
+    REWARD_SLACK,
+    UNPREDICTED,
+    Gate,
+)
 from alignfirst.audit.draws import Draws, reference_mass, reference_reward
 from alignfirst.audit.intervals import Number, Z, clustered_mean
 from alignfirst.audit.tilt import Tilt, tilt
@@ -43,7 +54,7 @@ class Plan:
         """Why no number is predicted for this plan; None where one is."""
         if self.labels == "hard" and ALGORITHMS[self.algorithm].on_pairs:
             return REFUSED.get(self.algorithm, HARD_LABELS)
-        return REFUSED.get(self.algorithm)
+        return REFUSED.get(self.algorithm, None if self.algorithm in GATES else UNPREDICTED)
 
 
 @dataclass

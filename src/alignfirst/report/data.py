@@ -55,7 +55,7 @@ class Axes:
 def axes(run: Run) -> Axes:
     """Recipes in the order of `RECIPES`, algorithms as the study names them, betas ascending."""
     present = dict.fromkeys(r["recipe"] for r in run.rows)
-    known = [r for r in RECIPES if r in present]
+    known = [r for r in RECIPES.builtin if r in present]
     betas = sorted({r["beta"] for r in run.rows if r["beta"] is not None})
     algorithms = dict.fromkeys(r["algorithm"] for r in run.rows if r["algorithm"] is not None)
     found = Axes(run.varied, Codes([*known, *(r for r in present if r not in known)]), Codes(algorithms), Codes(betas))

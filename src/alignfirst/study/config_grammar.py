@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from alignfirst.plugins import REWARD_FUNCTIONS
 from alignfirst.study import config_parts
 from alignfirst.study.config import Algorithms, Betas, Real, Section, Seeds, StudyConfig, Whole, option
 from alignfirst.study.config_parts import MAX_SAMPLES
@@ -18,9 +19,10 @@ _NAMED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 
 
 def _reward(kind: str) -> str:
-    if kind not in REWARDS and not _NAMED.fullmatch(kind):
-        choices = f"Choose from {', '.join(REWARDS)}, or name a function of yours as module:function."
-        raise broken("{key} must be a reward", kind, did_you_mean(kind, REWARDS, choices))
+    if kind not in REWARDS and not _NAMED.fullmatch(kind) and kind not in REWARD_FUNCTIONS:
+        known = (*REWARDS, *REWARD_FUNCTIONS)
+        choices = f"Choose from {', '.join(known)}, or name a function of yours as module:function."
+        raise broken("{key} must be a reward", kind, did_you_mean(kind, known, choices))
     return kind
 
 

@@ -100,6 +100,16 @@ def _algorithm(name: str) -> Algorithm:
     return ALGORITHMS[name]
 
 
+def _plugin(kind: NodeKind, context: Mapping[str, Json]) -> dict[str, Json]:
+    """A plug-in's version is part of what an alignment by it computes."""
+    if kind != "align":
+        return {}
+    from alignfirst.theory.objectives import ALGORITHMS
+
+    origin = ALGORITHMS.origin(context["algorithm"])
+    return {} if origin is None else {"plugin": origin}
+
+
 class _Planner:
     """Builds nodes for one config at a time. Settings and nodes that were built before are looked up, not rebuilt."""
 
@@ -182,7 +192,7 @@ class _Planner:
         at = (asked, *inputs.items())
         if at not in self._keys:
             if asked not in self._settings:
-                self._settings[asked] = self.world.settings(kind, self.config, **context)
+                self._settings[asked] = self.world.settings(kind, self.config, **context) | _plugin(kind, context)
             node = Node(kind, self._settings[asked], inputs, self.world.versions[kind])
             self.nodes.setdefault(node.key, node)
             self._keys[at] = node.key

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from alignfirst import plugins
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -18,7 +20,7 @@ class Stage:
 
 ALIGN, DISTIL = Stage("align"), Stage("distil")
 
-RECIPES: dict[str, tuple[Stage, ...]] = {
+_BUILTIN: dict[str, tuple[Stage, ...]] = {
     "align-distil": (ALIGN, DISTIL),
     "distil-align": (DISTIL, ALIGN),
     "distil-align-anchored": (DISTIL, Stage("align", reference="sft")),
@@ -27,3 +29,12 @@ RECIPES: dict[str, tuple[Stage, ...]] = {
     "align-only": (ALIGN,),
     "distil-only": (DISTIL,),
 }
+
+
+def _is_recipe(found: object) -> bool:
+    return isinstance(found, tuple) and bool(found) and all(isinstance(stage, Stage) for stage in found)
+
+
+RECIPES: plugins.Registry[tuple[Stage, ...]] = plugins.Registry(
+    plugins.RECIPES, _BUILTIN, "tuple of alignfirst.study.recipe.Stage", _is_recipe
+)

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_expit
 
+from alignfirst import plugins
+
 Array = NDArray[np.floating[Any]]
 
 GRPO_EPSILON = 1e-4  # Shao et al. 2024 divide by the group's sd; implementations add this
@@ -151,7 +153,7 @@ class Algorithm:
         return self.data != "rollouts"
 
 
-ALGORITHMS: dict[str, Algorithm] = {
+_BUILTIN = {
     a.name: a
     for a in (
         Algorithm("reinforce", "rollouts", reinforce, "Williams 1992"),
@@ -165,3 +167,9 @@ ALGORITHMS: dict[str, Algorithm] = {
         Algorithm("sft-preferred", "pairs-offline", sft_preferred, "imitation of winners", uses_beta=False),
     )
 }
+ALGORITHMS: plugins.Registry[Algorithm] = plugins.Registry(
+    plugins.ALGORITHMS,
+    _BUILTIN,
+    "alignfirst.theory.objectives.Algorithm",
+    lambda found: isinstance(found, Algorithm),
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+from alignfirst.plugins import reward_settings
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.worlds.protocol import Artefact, Json, Load, Node, NodeKind, Outcome
 
@@ -102,8 +103,9 @@ def truth(config: Any) -> dict[str, Json]:
 
 def oracle(config: Any) -> dict[str, Json]:
     r = config.reward
-    if ":" in r.kind:
-        return {"kind": r.kind, "timeout": r.timeout}
+    named = reward_settings(r.kind)
+    if ":" in named["kind"]:
+        return {**named, "timeout": r.timeout}
     return {"kind": r.kind} | ({} if r.kind == "posterior" else {"temperature": r.temperature})
 
 
