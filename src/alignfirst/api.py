@@ -12,6 +12,8 @@ from alignfirst.errors import InputError, StoreError
 from alignfirst.records import Row
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from alignfirst.report.load import Run as Content
     from alignfirst.study.config import StudyConfig
     from alignfirst.study.engine import Progress
@@ -71,6 +73,34 @@ class Run:
         from alignfirst.study.config import from_mapping
 
         return from_mapping(yaml_io.loads(self._content.config, str(self.path / "config.yaml")))
+
+    def dataframe(self) -> DataFrame:
+        """The records as a pandas DataFrame, one line per cell and stage. Raises InputError without pandas."""
+        try:
+            import pandas
+        except ImportError:
+            cure = "Install it: pip install pandas. `records` are plain dicts."
+            raise InputError("a DataFrame needs pandas", "no pandas", cure) from None
+        return pandas.DataFrame(self.records)
+
+    def model(self, recipe: str, *, stage: int | None = None, seed: int | None = None, **where: Any) -> Any:
+        """A trained model: a `Mixture`, or a transformers model, ready to be used.
+
+        `stage` counts from 0 (sft), by default the recipe's last; `where` names `algorithm`, `beta` and varied keys
+        where the run has several (a key with a dot: `**{"distil.samples": 100}`). Without `seed` it is the first
+        one's. Raises InputError where no model or several are meant, StoreError where it is not in the run's store.
+        """
+        from alignfirst import records
+        from alignfirst.store import Store
+        from alignfirst.study.worker import load_world
+
+        last = {"final": True} if stage is None else {"stage_index": stage}
+        row = records.pick(self.records, recipe=recipe, seed=seed, **last, **where)
+        if row["status"] != "ok":
+            cure = f"{row['error'] or 'A stage before it failed'}."
+            raise InputError("a model must have been trained", f"one that is {row['status']}", cure)
+        store, world = Store(self.path / "store"), load_world(self.manifest["world"])
+        return world.open(store.get(row["model"]), store.get)
 
     def verdicts(self) -> list[dict[str, Any]]:
         """Per claim: its id, its statement, and in how many settings it holds, is reversed, undecided, insufficient."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alignfirst.errors import StoreError
+from alignfirst.errors import InputError, StoreError
 
 SCHEMA_VERSION = 2
 
@@ -118,3 +118,31 @@ def read(path: Path, sha256: str | None = None) -> list[Row]:
             f"{path} is not what the run wrote (digest differs). Run the same command again to rebuild it."
         )
     return [json.loads(line) for line in data.decode().splitlines()]
+
+
+def pick(rows: Iterable[Row], **where: Any) -> Row:
+    """The one row whose columns have the given values (None: whatever is there). Of several, the first seed's.
+
+    Raises InputError where there is none, or where other columns tell several apart, naming the choices.
+    """
+    left = list(rows)
+    for name, value in where.items():
+        if value is None:
+            continue
+        kept = [row for row in left if row.get(name) == value]
+        if not kept:
+            there = dict.fromkeys(str(row[name]) for row in left if row.get(name) is not None)
+            raise InputError(f"{name} must be one of this run's", value, f"There is {', '.join(there) or 'none'}.")
+        left = kept
+    if where.get("seed") is None:
+        left = [row for row in left if row["seed"] == left[0]["seed"]]
+    if len(left) > 1:
+        told = [name for name in left[0] if name in PICKED or name not in _NAMES]
+        name = next(n for n in told if len({str(row[n]) for row in left}) > 1)
+        choices = ", ".join(dict.fromkeys(str(row[name]) for row in left))
+        raise InputError("one model must be meant", f"{len(left)}, which differ in {name}", f"Choose from {choices}.")
+    return left[0]
+
+
+PICKED = ("recipe", "algorithm", "beta", "stage_index")
+_NAMES = {c.name for c in COLUMNS}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import alignfirst
@@ -97,3 +100,46 @@ def test_compare_without_a_shared_seed_has_no_interval(elsewhere: Path) -> None:
         assert (d["n"], d["low"]) == (0, None)
         assert "no seed in common" in d["note"]
         assert d["difference"] == pytest.approx(d["right"] - d["left"])
+
+
+def test_a_dataframe_where_pandas_is_present(finished: alignfirst.Run) -> None:
+    pytest.importorskip("pandas", reason="DataFrames need pandas")
+    table = finished.dataframe()
+    assert list(table["reward"]) == [row["reward"] for row in finished.records]
+
+
+def test_without_pandas_it_says_so(finished: alignfirst.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(InputError, match="pip install pandas"):
+        finished.dataframe()
+
+
+def test_a_model_is_the_one_that_was_measured(finished: alignfirst.Run) -> None:
+    rows = [r for r in finished.records if r["recipe"] == "align-distil" and r["seed"] == 3 and r["final"]]
+    row = next(r for r in rows if r["algorithm"] == "reinforce")
+    model = finished.model("align-distil", algorithm="reinforce", seed=3)
+    rng, n = np.random.default_rng(0), 20_000
+    k = rng.choice(len(model.weights), n, p=model.weights / model.weights.sum())
+    x = model.means[k] + model.sds[k] * rng.standard_normal((n, 2))
+    reward = np.exp(-((x - 1.0) ** 2).sum(1) / (2 * 0.25**2))
+    assert abs(reward.mean() - row["reward"]) < 5 * reward.std() / n**0.5
+    sft = finished.model("align-distil", algorithm="dpo-offline", seed=3, stage=0)
+    assert len(sft.weights) == 8
+    assert row["model"] != next(r for r in rows if r["algorithm"] == "dpo-offline")["model"]
+
+
+def test_a_model_must_be_one(finished: alignfirst.Run) -> None:
+    with pytest.raises(InputError, match=r"differ in algorithm.*reinforce, dpo-offline"):
+        finished.model("align-distil")
+    with pytest.raises(InputError, match="There is align-distil"):
+        finished.model("align-distill")
+    with pytest.raises(InputError, match="seed must be one of"):
+        finished.model("align-distil", algorithm="reinforce", seed=77)
+
+
+def test_events_tell_what_happened(finished: alignfirst.Run) -> None:
+    lines = (finished.path / "events.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    assert [e["event"] for e in events[:2]] == ["start", "plan"] and events[-1]["event"] == "end"
+    tasks = [e for e in events if e["event"] == "task"]
+    assert sum(t["nodes"] for t in tasks) == finished.manifest["counts"]["nodes"] == tasks[-1]["settled"]

@@ -70,6 +70,9 @@ class ToyWorld:
     def exhibits(self, config: Any, models: Mapping[str, Artefact]) -> dict[str, Json]:
         return {"kind": "toy", "models": {key: a.arrays["x"].tolist() for key, a in models.items()}}
 
+    def open(self, artefact: Artefact, load: Load) -> Any:
+        return artefact.arrays["x"]
+
     def _trouble(self, node: Node) -> Outcome | None:
         if log := os.environ.get("TOY_LOG"):
             print("a world may print")

@@ -23,8 +23,29 @@ def progress(title: str) -> Iterator[Progress]:
         yield plain_lines(title)
 
 
+class Pace:
+    """Steps a second since the start, what was stored before not counted."""
+
+    def __init__(self) -> None:
+        self.begin = time.monotonic()
+        self.first: int | None = None
+        self.settled = 0
+
+    def at(self, settled: int) -> None:
+        self.first = settled if self.first is None else self.first
+        self.settled = settled
+
+    def left(self, total: int) -> str:
+        """Rate and time left in words; nothing while there is nothing to judge by."""
+        done = self.settled - (self.first or 0)
+        seconds = time.monotonic() - self.begin
+        if done < 1 or seconds <= 0 or self.settled >= total:
+            return ""
+        return f", {done / seconds:.2g} a second, about {out.duration((total - self.settled) * seconds / done)} left"
+
+
 def plain_lines(title: str) -> Progress:
-    begin = time.monotonic()
+    begin, pace = time.monotonic(), Pace()
     last = begin - EVERY
 
     def advance(settled: int, total: int, kind: str, busy: int) -> None:
@@ -34,7 +55,8 @@ def plain_lines(title: str) -> Progress:
             return
         last = now
         doing = f", {kind}, {busy} busy" if kind else ""
-        out.note(f"{title}: {settled} of {total} done{doing}, {out.duration(now - begin)}")
+        pace.at(settled)
+        out.note(f"{title}: {settled} of {total} done{doing}, {out.duration(now - begin)}{pace.left(total)}")
 
     return advance
 
@@ -53,10 +75,12 @@ def _bar(title: str) -> Iterator[Progress]:
         TextColumn("{task.fields[doing]}", markup=False),
     )
     with Bar(*columns, console=out.console(stderr=True), transient=True) as bar:
-        task = bar.add_task(out.clean(title), total=None, doing="planning")
+        task, pace = bar.add_task(out.clean(title), total=None, doing="planning"), Pace()
 
         def advance(settled: int, total: int, kind: str, busy: int) -> None:
             doing = f"{kind}, {busy} busy" if kind else "starting (the first run compiles)"
+            pace.at(settled)
+            doing += pace.left(total)
             bar.update(task, completed=settled, total=total, doing=doing)
 
         yield advance

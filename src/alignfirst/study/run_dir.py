@@ -23,6 +23,8 @@ from alignfirst.study.config import StudyConfig
 
 MANIFEST_VERSION = 1
 MANIFEST, CONFIG, TIMINGS, ERRORS = "manifest.json", "config.yaml", "timings.jsonl", "errors.log"
+EVENTS = "events.jsonl"
+TAIL = 4_096  # bytes from the end that hold the last event
 DIGESTED = ("config.yaml", "records.jsonl", "records.csv", "statistics.json", "exhibits.json")
 LOCK, HOLDER = "run.lock", "run.lock.json"
 LIBRARIES = ("numpy", "scipy", "numba", "safetensors")
@@ -82,6 +84,17 @@ class RunDir:
                 if isinstance(value, dict) and _is_timing(value):
                     found.append(value)
         return found
+
+    def last_event(self) -> dict[str, Any] | None:
+        """The last whole line of the event log; None where there is none."""
+        with suppress(OSError), open(self.path / EVENTS, "rb") as f:
+            f.seek(max(0, os.fstat(f.fileno()).st_size - TAIL))
+            for line in reversed(f.read().splitlines()):
+                with suppress(ValueError):
+                    value = json.loads(line)
+                    if isinstance(value, dict):
+                        return value
+        return None
 
     def check(self, config: StudyConfig) -> None:
         """Raises InputError where the directory holds another study, or things that are no study."""

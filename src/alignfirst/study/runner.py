@@ -25,6 +25,7 @@ from alignfirst.study.run_dir import (
     CONFIG,
     DIGESTED,
     ERRORS,
+    EVENTS,
     MANIFEST_VERSION,
     TIMINGS,
     RunDir,
@@ -154,6 +155,7 @@ class _Run:
 
     def go(self, workers: int, progress: Progress | None) -> RunResult:
         self._announce()
+        self._event("start", version=alignfirst.__version__, command=self.command, workers=workers)
         files.sweep(self.store.root)
         notes = tuple(self.store.heal())
         stored = self.store.keys() & self.plan.nodes.keys()
@@ -165,11 +167,13 @@ class _Run:
             computed = len(self.store.keys() & self.plan.nodes.keys()) - len(stored)
             counts = self._counts(schedule, [], len(stored)) | {"computed": computed}
             self._write_manifest("interrupted", counts, self._earlier_digests())
+            self._event("end", status="interrupted", counts=counts)
             raise
         rows = self._write(schedule)
         counts = self._counts(schedule, rows, len(stored))
         status = "partial" if schedule.failures else "complete"
         self._write_manifest(status, counts, {name: self.run_dir.digest(name) for name in DIGESTED})
+        self._event("end", status=status, counts=counts)
         code = ExitCode.OK if status == "complete" else ExitCode.PARTLY_FAILED if counts["rows_ok"] else ExitCode.FAILED
         return RunResult(self.run_dir.path, status, code, counts, time.perf_counter() - self.begin, notes=notes)
 
@@ -185,6 +189,10 @@ class _Run:
     def _earlier_digests(self) -> Mapping[str, str | None]:
         return self.earlier.get("digests") or {CONFIG: self.run_dir.digest(CONFIG)}
 
+    def _event(self, event: str, **what: Any) -> None:
+        """One line for whoever watches from elsewhere."""
+        self.run_dir.append(EVENTS, json.dumps({"time": now(), "event": event, **what}, allow_nan=False) + "\n")
+
     def _schedule(self, stored: set[str]) -> Schedule:
         costs = cost.Costs(self.world, self.run_dir.timings())
         return Schedule(self.plan.nodes, self.plan.nodes.keys() - stored, self.world, costs.seconds)
@@ -194,13 +202,18 @@ class _Run:
 
         def on_report(task: Task, report: Report, worker: int, busy: int) -> None:
             self.run_dir.append(TIMINGS, _timing(task, report, worker))
+            settled = stored + schedule.settled
+            self._event("task", **_timed(task, report, worker), settled=settled, of=total, busy=busy)
+            for key, reason in report.failures.items():
+                self._event("failed", kind=task.kind, label=task.label, key=key, reason=reason)
             if report.traces:
                 self.run_dir.append(ERRORS, "".join(f"{now()} {task.kind} {task.label}\n{t}\n" for t in report.traces))
             if progress is not None:
-                progress(stored + schedule.settled, total, task.kind, busy)
+                progress(settled, total, task.kind, busy)
 
         if progress is not None:
             progress(stored, total, "", 0)
+        self._event("plan", settled=stored, of=total)
         execute(schedule, self.world, self.config.world, self.store, workers, on_report)
         self.store.refresh()
 
@@ -265,7 +278,11 @@ class _Run:
 
 
 def _timing(task: Task, report: Report, worker: int) -> str:
-    line = {
+    return json.dumps(_timed(task, report, worker)) + "\n"
+
+
+def _timed(task: Task, report: Report, worker: int) -> dict[str, Any]:
+    return {
         "kind": task.kind,
         "label": task.label,
         "nodes": len(task.nodes),
@@ -274,4 +291,3 @@ def _timing(task: Task, report: Report, worker: int) -> str:
         "peak_rss_mb": report.peak_rss_mb,
         "worker": worker,
     }
-    return json.dumps(line) + "\n"

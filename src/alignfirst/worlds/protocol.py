@@ -75,6 +75,10 @@ class World(Protocol):
         """Content of exhibits.json: what the report may show of models (mixtures: parameters; text: samples)."""
         ...
 
+    def open(self, artefact: Artefact, load: Load) -> Any:
+        """A model's artefact as what a user works with: a mixture, a transformers model."""
+        ...
+
 
 def as_float(value: float | np.floating[Any] | None) -> float | None:
     """A JSON-safe number: NaN and infinities become null, for JSON has no such numbers."""

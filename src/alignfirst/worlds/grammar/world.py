@@ -93,6 +93,12 @@ class GrammarWorld:
 
         return exhibits.exhibits(truth(config), oracle(config), models)
 
+    def open(self, artefact: Artefact, load: Load) -> Any:
+        """The transformer, in evaluation mode; its tokens are those of `docs/grammar.md`."""
+        from alignfirst.lm.load import TinyLlama, from_arrays  # imports torch
+
+        return from_arrays(TinyLlama(**artefact.meta["config"]), artefact.arrays)
+
 
 def truth(config: Any) -> dict[str, Json]:
     """The language of a study: everything that decides p_star, and nothing else."""

@@ -116,6 +116,9 @@ class MixtureWorld:
             "models": {key: Mixture.of_theta(a.arrays["theta"]).plain() for key, a in models.items()},
         }
 
+    def open(self, artefact: Artefact, load: Load) -> Mixture:
+        return Mixture.of_theta(artefact.arrays["theta"])
+
 
 def _between(low: int, value: float, high: int) -> int:
     return max(low, min(int(value), high))
