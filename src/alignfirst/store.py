@@ -274,7 +274,9 @@ def _parse(header: bytes, name: str, size: int) -> _Shard:
         return _Shard({}, intact=False)
     raw: dict[str, Any] = json.loads(header)  # the digest agrees, so it is what a Store wrote
     if raw["format"] != FORMAT:
-        raise StoreError(f"{name} has format {raw['format']}, this version reads {FORMAT}. Install a newer alignfirst.")
+        newer = raw["format"] > FORMAT
+        cure = "Install a newer alignfirst." if newer else "Choose another --out: an older alignfirst wrote this store."
+        raise StoreError(f"{name} has format {raw['format']}, this version reads {FORMAT}. {cure}")
     start = len(header)
     entries = {key: Entry(name, start + offset, length, sha256) for key, offset, length, sha256 in raw["entries"]}
     end = start + sum(entry.length for entry in entries.values())

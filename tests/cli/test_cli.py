@@ -16,6 +16,7 @@ from alignfirst.api import Run
 from alignfirst.cli import out
 from alignfirst.cli.progress import plain_lines
 from alignfirst.study import presets, yaml_io
+from alignfirst.study.run_dir import seal
 
 Invoke = Callable[..., Result]
 
@@ -129,7 +130,7 @@ def test_status_names_damage(invoke: Invoke, copy: Path) -> None:
 
 def test_status_of_an_unfinished_run(invoke: Invoke, copy: Path) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
-    (copy / "manifest.json").write_text(json.dumps(manifest | {"status": "interrupted"}))
+    (copy / "manifest.json").write_text(json.dumps(seal(manifest | {"status": "interrupted"})))
     stored = as_json(invoke("status", "tiny", "--json"))["stored"]
     assert stored["steps"] == stored["of"] > 0
     assert "run the same command again" in invoke("status", "tiny").stdout
@@ -185,7 +186,7 @@ HOSTILE = "\x1b[31m[bold red]x[/]\r\n\x9b2J\u202e"
 def test_text_of_others_neither_steers_the_terminal_nor_is_markup(invoke: Invoke, copy: Path) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     hostile = {"preset": HOSTILE, "status": HOSTILE, "started": HOSTILE, "counts": {HOSTILE: HOSTILE, "cells": HOSTILE}}
-    (copy / "manifest.json").write_text(json.dumps(manifest | hostile))
+    (copy / "manifest.json").write_text(json.dumps(seal(manifest | hostile)))
     for arguments in (
         ("ls",),
         ("status", "tiny"),

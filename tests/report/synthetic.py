@@ -111,7 +111,7 @@ def _rows(spec: Spec, cell: dict[str, Any], models: dict[str, Model]) -> Iterato
             models[key] = model
         row = dict.fromkeys(records.columns(sorted(spec.vary)))
         row |= {
-            "schema_version": 1, "world": "mog", "preset": spec.preset, "recipe": cell["recipe"],
+            "schema_version": records.SCHEMA_VERSION, "world": "mog", "preset": spec.preset, "recipe": cell["recipe"],
             "algorithm": cell["algorithm"], "beta": cell["beta"], "seed": cell["seed"], **cell["varied"],
             "stage": kind, "stage_index": index, "final": index == len(stages) - 1, "status": status,
             "error": reason if failed and status == "failed" else "a stage before it failed" if broken else None,
@@ -238,7 +238,8 @@ def _manifest(spec: Spec, rows: list[dict[str, Any]], digests: dict[str, str]) -
     blocked = sum(r["status"] == "blocked" for r in rows)
     counts = {"cells": len(rows) // 3, "rows": len(rows), "failed": failed, "blocked": blocked, "nodes": 4100}
     return {
-        "manifest_version": 1, "schema_version": 1, "name": spec.name, "preset": spec.preset, "world": "mog",
+        "manifest_version": 1, "schema_version": records.SCHEMA_VERSION, "name": spec.name,
+        "preset": spec.preset, "world": "mog",
         "version": "0.1.0", "command": spec.command, "plan_digest": "0" * 64, "status": spec.status,
         "counts": counts | {"reused": 0, "computed": 4100}, "varied": sorted(spec.vary),
         "seeds": list(range(spec.seeds)), "digests": digests,

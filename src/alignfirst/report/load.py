@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from alignfirst import records
-from alignfirst.errors import StoreError
+from alignfirst.errors import StoreError, shorten
 from alignfirst.records import Row
 from alignfirst.report.varied import Varied, named
+from alignfirst.study.run_dir import sealed
 
 VERIFIED = ("config.yaml", "records.jsonl", "statistics.json", "exhibits.json")
 CURE = "Run the same command again to rebuild it: what is stored is reused."
@@ -50,6 +51,9 @@ def load(run_dir: Path) -> Run:
     """Read a run directory. Raises StoreError where a file is missing, damaged or not the one that the run wrote."""
     manifest_bytes = _bytes(run_dir / "manifest.json")
     manifest = _object(manifest_bytes, run_dir / "manifest.json")
+    if not sealed(manifest):
+        raise StoreError(f"{run_dir / 'manifest.json'} is not what the run wrote (its own digest differs). {CURE}")
+    _refuse_other_schema(run_dir, manifest)
     digests = manifest.get("digests")
     if not isinstance(digests, dict):
         raise StoreError(f"{run_dir / 'manifest.json'} names no digests. {CURE}")
@@ -67,6 +71,16 @@ def load(run_dir: Path) -> Run:
         timings=_lines(timings),
         identity=hashlib.sha256(b"".join(hashlib.sha256(b).digest() for b in every)).hexdigest(),
     )
+
+
+def _refuse_other_schema(run_dir: Path, manifest: Mapping[str, Any]) -> None:
+    """Columns mean what their version says: those of another one are not shown as if they were these."""
+    found, ours = manifest.get("schema_version"), records.SCHEMA_VERSION
+    if found == ours:
+        return
+    writer = f"{run_dir} was written by alignfirst {shorten(str(manifest.get('version')), 20)}"
+    cure = f"Read it with that version, or with this one: {CURE[0].lower()}{CURE[1:]}"
+    raise StoreError(f"{writer} with version {shorten(str(found), 20)} of the records, this one reads {ours}. {cure}")
 
 
 def _bytes(path: Path) -> bytes:
@@ -88,7 +102,7 @@ def _verified(path: Path, sha256: str | None) -> bytes:
 def _object(data: bytes, path: Path) -> dict[str, Any]:
     try:
         value = json.loads(data)
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise StoreError(f"{path} is not valid JSON ({e}). {CURE}") from e
     if not isinstance(value, dict):
         raise StoreError(f"{path} does not hold a JSON object. {CURE}")

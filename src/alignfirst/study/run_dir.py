@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -17,16 +18,17 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from alignfirst import files
-from alignfirst.errors import InputError, RunLockedError
+from alignfirst.errors import AlignfirstError, InputError, RunLockedError
 from alignfirst.study import yaml_io
 from alignfirst.study.config import StudyConfig
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2  # 1 had no digest of its own
 MANIFEST, CONFIG, TIMINGS, ERRORS = "manifest.json", "config.yaml", "timings.jsonl", "errors.log"
 EVENTS = "events.jsonl"
 TAIL = 4_096  # bytes from the end that hold the last event
 DIGESTED = ("config.yaml", "records.jsonl", "records.csv", "statistics.json", "exhibits.json")
 LOCK, HOLDER = "run.lock", "run.lock.json"
+HOLDER_WAIT, HOLDER_LOOKS = 1.0, 20  # seconds for which a holder's name is looked for, and how often
 LIBRARIES = ("numpy", "scipy", "numba", "safetensors")
 
 
@@ -38,6 +40,20 @@ def now() -> str:
 def config_text(config: StudyConfig) -> str:
     """What `config.yaml` holds: every key, resolved."""
     return yaml_io.dumps(config.resolved())
+
+
+def sealed(manifest: Mapping[str, Any]) -> bool:
+    """Whether a manifest is the one that was written: it ends with a digest of all that it says."""
+    if manifest.get("manifest_version") == 1 and "digest" not in manifest:
+        return True
+    return manifest == seal(manifest)
+
+
+def seal(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest with its digest as the last entry."""
+    said = {name: value for name, value in manifest.items() if name != "digest"}
+    text = json.dumps(said, sort_keys=True, separators=(",", ":"))
+    return said | {"digest": hashlib.sha256(text.encode()).hexdigest()}
 
 
 class RunDir:
@@ -53,12 +69,12 @@ class RunDir:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def manifest(self) -> dict[str, Any] | None:
-        """The manifest, or None where there is none that can be read."""
+        """The manifest, or None where there is none that can be read and is as it was written."""
         try:
             found = json.loads((self.path / MANIFEST).read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
-        return found if isinstance(found, dict) else None
+        return found if isinstance(found, dict) and sealed(found) else None
 
     def changed(self, manifest: Mapping[str, Any]) -> list[str]:
         """Names of digested files that are missing or not what the manifest says."""
@@ -109,10 +125,16 @@ class RunDir:
                     raise InputError("a new run needs an empty directory", given, "Choose another --out.")
             return
         with files.reading(stored):
-            same = stored.read_text(errors="replace") == config_text(config)
-        if not same:
+            text = stored.read_bytes()
+        if not (text == config_text(config).encode() or self._was_of(config) or _reads_as(config, text)):
             cure = f"Choose another --out, or remove {self.path} to start anew."
             raise InputError("a run directory holds one study", f"{self.path}, which holds another", cure)
+
+    def _was_of(self, config: StudyConfig) -> bool:
+        """Whether the config that was written here was this one, whatever stands in the file now."""
+        digests = (self.manifest() or {}).get("digests")
+        ours = hashlib.sha256(config_text(config).encode()).hexdigest()
+        return isinstance(digests, dict) and digests.get(CONFIG) == ours
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -125,7 +147,8 @@ class RunDir:
         self.write(name, json.dumps(value, allow_nan=False, separators=(",", ":")) + "\n")
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        self.write(MANIFEST, json.dumps(manifest, allow_nan=False, indent=2) + "\n")
+        said = json.loads(json.dumps(manifest, allow_nan=False))  # as a reader will see it
+        self.write(MANIFEST, json.dumps(seal(said), indent=2) + "\n")
 
     def append(self, name: str, text: str) -> None:
         """Add whole lines to a log; a line that a crash cut short is ended first."""
@@ -174,11 +197,19 @@ class RunDir:
         try:
             lock.acquire()
         except Timeout:
-            return _holder(self.path)
+            return _named_holder(self.path)
         except OSError:  # a read-only copy
             return None
         lock.release()
         return None
+
+
+def _reads_as(config: StudyConfig, text: bytes) -> bool:
+    """Whether a stored config says the same in other words, as that of an earlier version does: it lacks new keys."""
+    try:
+        return type(config).model_validate(yaml_io.loads(text)).resolved() == config.resolved()
+    except (AlignfirstError, ValueError):
+        return False
 
 
 def _is_timing(value: Mapping[str, Any]) -> bool:
@@ -200,8 +231,32 @@ def _holder(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _named_holder(path: Path) -> dict[str, Any]:
+    """As `_holder`, once it has had the time to write its name: until then there is none, or that of a killed one."""
+    for _ in range(HOLDER_LOOKS):
+        who = _holder(path)
+        if who and not _is_dead(who):
+            return who
+        time.sleep(HOLDER_WAIT / HOLDER_LOOKS)
+    return {}
+
+
+def _is_dead(who: Mapping[str, Any]) -> bool:
+    """Whether a holder was a process of this machine that is no more."""
+    pid = who.get("pid")
+    if who.get("host") != socket.gethostname() or type(pid) is not int or pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:  # another user's
+        return False
+    return False
+
+
 def _holder_text(path: Path) -> str:
-    who = _holder(path)
+    who = _named_holder(path)
     if not who:
         return "another process"
     return f"process {who.get('pid')} on {who.get('host')} since {who.get('started')}"

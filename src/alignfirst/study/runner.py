@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 import sys
@@ -182,8 +183,9 @@ class _Run:
 
         Records of an earlier run that ended partly failed stay readable until new ones take their place.
         """
-        if not (self.run_dir.path / CONFIG).exists():
-            self.run_dir.write(CONFIG, config_text(self.config))
+        text = config_text(self.config)
+        if self.run_dir.digest(CONFIG) != hashlib.sha256(text.encode()).hexdigest():  # none yet, or it was damaged
+            self.run_dir.write(CONFIG, text)
         self._write_manifest("interrupted", self.earlier.get("counts") or {}, self._earlier_digests(), finished=False)
 
     def _earlier_digests(self) -> Mapping[str, str | None]:
