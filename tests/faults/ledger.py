@@ -1,0 +1,44 @@
+"""What a campaign tried and what survived, by promise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass
+class Count:
+    """Trials of one promise. `figures` holds what was measured on the way: the largest value of each name."""
+
+    promise: str
+    tried: int = 0
+    survived: int = 0
+    figures: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """One attempt: it survived if the block does not raise."""
+        self.tried += 1
+        yield
+        self.survived += 1
+
+    def most(self, **figures: float) -> None:
+        """Note figures, such as seconds taken; the largest of each stays."""
+        for name, value in figures.items():
+            self.figures[name] = max(round(value, 3), self.figures.get(name, -math.inf))
+
+
+class Ledger:
+    """Counts by name. A fast and a slow run of one test add up."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, Count] = {}
+
+    def of(self, name: str, promise: str) -> Count:
+        return self.counts.setdefault(name, Count(promise))
+
+    def plain(self) -> dict[str, Any]:
+        return {name: asdict(count) for name, count in sorted(self.counts.items())}
