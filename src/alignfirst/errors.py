@@ -44,6 +44,13 @@ class RunLockedError(AlignfirstError):
     """Another process works on the same run directory."""
 
 
+class Terminated(SystemExit):
+    """SIGTERM, raised where something is to be given back or written down before the process leaves."""
+
+    def __init__(self) -> None:
+        super().__init__(int(ExitCode.TERMINATED))
+
+
 class StageFailure(AlignfirstError):
     """One cell could not be computed (a NaN, a diverging run); its siblings go on."""
 

@@ -19,10 +19,11 @@ from alignfirst.lm.batch import Batch, Prompts, join
 from alignfirst.lm.forward import response_logp, token_logps
 from alignfirst.lm.optim import OptimSettings
 from alignfirst.lm.pairs import PairWork
-from alignfirst.lm.responses import Session, draw_pairs, in_pairs, rollouts
+from alignfirst.lm.responses import Session, draw_pairs, in_pairs
 from alignfirst.lm.rollout import Rollouts, RolloutWork, draw
 from alignfirst.lm.team import ALONE
 from alignfirst.lm.tiny import TinyLlama, build
+from alignfirst.lm.updates import FromPolicy
 from alignfirst.theory.objectives import ALGORITHMS, CLIP
 
 V, NEW = 10, 5
@@ -197,7 +198,7 @@ def session(name: str = "rloo", prompts: Prompts = SEVERAL, **changed) -> Sessio
 
 
 def test_groups_share_a_prompt_and_prompts_take_turns():
-    source, seen = rollouts(session(samples=24)), []
+    source, seen = FromPolicy(session(samples=24)), []
     for _ in range(3):
         (work,) = next(source).work
         asked = [tuple(work.batch.text_ids(row)[0]) for row in range(24)]

@@ -12,13 +12,15 @@ import numpy as np
 import torch
 
 from alignfirst.errors import InputError
+from alignfirst.lm.checkpoint import Checkpoints
 from alignfirst.lm.forward import response_logp
-from alignfirst.lm.optim import Optimiser
+from alignfirst.lm.loop import Loop
 from alignfirst.lm.pairs import Labels, Pairs
-from alignfirst.lm.responses import Session, Update, Work, probe, source_of
-from alignfirst.lm.tally import Book, Log
+from alignfirst.lm.responses import Session, probe
+from alignfirst.lm.tally import Log
 from alignfirst.lm.task import AlignResult, AlignSettings, Task
 from alignfirst.lm.team import ALONE, Team
+from alignfirst.lm.updates import Progress, Update, Work, source_of
 
 __all__ = ["AlignResult", "AlignSettings", "Labels", "Pairs", "Task", "align"]
 
@@ -31,31 +33,30 @@ def align(
     seed: int,
     log: Log | None = None,
     team: Team = ALONE,
+    checkpoints: Checkpoints | None = None,
 ) -> AlignResult:
     """Train `policy` in place, regularised against `reference`, a model of its own (None: an algorithm without one).
 
-    With one thread, the same arguments give the same weights, bit for bit. Raises StageFailure when the reward fails
+    With one thread, the same arguments give the same weights, bit for bit, also where a training goes on from the last
+    of its `checkpoints`. Raises StageFailure when the reward fails
     (naming the row) or the gradient is not finite, InputError for what can be known beforehand.
     """
     check(policy, reference, task, settings)
     policy.eval()  # no dropout: responses are drawn from the distribution that is differentiated
-    s = Session(policy, reference, task, settings, seed, team)
-    optimiser = Optimiser(policy.parameters(), settings.optim, settings.updates, team)
-    source, reuse = source_of(s), settings.epochs if settings.used.reuses_batches else 1
-    book, update = Book(log), Update(())
-    for step in range(settings.updates):
-        seen: dict[str, float | None] = {}
-        if step % reuse == 0:
-            update = next(source)
-            seen |= update.seen
-        if probes(settings, step):
-            seen |= probe(s, step)
-        seen |= backward(s, update)
-        seen["grad_norm"] = optimiser.step()
-        book.add(seen)
+    s = Session(policy, reference, task, settings, seed, team, checkpoints)
+    source = source_of(s)
+    progress, identity = Progress(s, source), ("align", settings, seed)
+    with Loop(policy, settings.optim, settings.updates, identity, s.tally, log, checkpoints, team) as loop:
+        for step in loop.steps(progress):
+            seen: dict[str, float | None] = {}
+            if progress.begins(step):
+                seen |= next(source).seen
+            if probes(settings, step):
+                seen |= probe(s, step)
+            loop.step(seen | backward(s, source.update))
     hits = None if task.is_target is None or not s.samples else s.hits
     tally = s.tally.over(team)
-    return AlignResult(settings.updates, s.samples, hits, tally.tokens(), tally.flops, book.curves)
+    return AlignResult(settings.updates, s.samples, hits, tally.tokens(), tally.flops, loop.book.curves)
 
 
 def backward(s: Session, update: Update) -> dict[str, float | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -17,13 +17,16 @@ from torch import Tensor
 
 from alignfirst.errors import InputError
 from alignfirst.lm.batch import Batch, Ints, Prompts, join
+from alignfirst.lm.checkpoint import Checkpoints, State
 from alignfirst.lm.fit import FitResult, likelihood_step
 from alignfirst.lm.forward import next_token_logp
-from alignfirst.lm.optim import Optimiser, OptimSettings
+from alignfirst.lm.loop import Loop
+from alignfirst.lm.optim import OptimSettings
 from alignfirst.lm.rollout import draw
-from alignfirst.lm.streams import permutations, stream, torch_stream
-from alignfirst.lm.tally import Book, Log, Tally
+from alignfirst.lm.streams import permutations, skip, stream, torch_stream
+from alignfirst.lm.tally import Log, Tally
 from alignfirst.lm.teacher import Outputs, forward_kl, outputs_of, remember, reverse_kl
+from alignfirst.lm.team import ALONE
 
 Method = Literal["sequence", "forward-kl", "reverse-kl"]
 DRAWN_TOGETHER = 512  # teacher samples in one call; part of what the numbers are
@@ -62,21 +65,22 @@ def distil(
     seed: int,
     rehearsal: Batch | None = None,
     log: Log | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> FitResult:
     """Train `student` in place. `rehearsal` examples take the places of as many of the `samples`, fitted by likelihood.
 
     Curves: `loss` in nats per response token, the terms it is the sum of under their names, `grad_norm`. Raises
     StageFailure when the gradient is not finite.
     """
-    d = Distillation(teacher.eval(), student.eval(), prompts, settings, seed, rehearsal)  # no dropout
-    method = METHODS[settings.method](d)
-    optimiser, book = Optimiser(student.parameters(), settings.optim, settings.updates), Book(log)
-    picks = permutations(stream(seed, "batches", settings.occurrence), settings.samples, settings.batch)
-    for update in range(settings.updates):
-        terms = step(d, method, update, next(picks))
-        book.add({"loss": sum(terms.values()), **terms, "grad_norm": optimiser.step()})
+    d = Distillation(teacher.eval(), student.eval(), prompts, settings, seed, rehearsal, checkpoints)  # no dropout
+    method, order = METHODS[settings.method](d), Order(d)
+    identity = ("distil", settings, seed)
+    with Loop(student, settings.optim, settings.updates, identity, d.tally, log, checkpoints) as loop:
+        for update in loop.steps(order):
+            terms = step(d, method, update, next(order.picks))
+            loop.step({"loss": sum(terms.values()), **terms})
     n = settings.updates * settings.batch
-    return FitResult(settings.updates, n, d.tally.tokens(), d.tally.flops, book.curves)
+    return FitResult(settings.updates, n, d.tally.tokens(), d.tally.flops, loop.book.curves)
 
 
 @dataclass
@@ -89,6 +93,7 @@ class Distillation:
     settings: DistilSettings
     seed: int
     rehearsal: Batch | None
+    checkpoints: Checkpoints | None = None
     tally: Tally = field(default_factory=Tally)
 
     def __post_init__(self) -> None:
@@ -106,10 +111,36 @@ class Distillation:
 
     def teacher_text(self) -> Batch:
         """The teacher's samples, the same for every method that uses them."""
+        if self.checkpoints is None:
+            return self._draw_text()
+
+        def make() -> State:
+            text = self._draw_text()
+            return State({"tally": asdict(self.tally)}, {"tokens": text.tokens, "start": text.start, "mask": text.mask})
+
+        kept = self.checkpoints.kept(ALONE, "teacher", make)
+        self.tally.set(kept.numbers["tally"])
+        return Batch(kept.tensors["tokens"], kept.tensors["start"], kept.tensors["mask"]).to(self.teacher.device)
+
+    def _draw_text(self) -> Batch:
         starts = range(0, self.own, DRAWN_TOGETHER)
         sizes = [min(DRAWN_TOGETHER, self.own - a) for a in starts]
         tau = self.settings.temperature
         return join([self.draw(self.teacher, "teacher", a, n, tau) for a, n in zip(starts, sizes, strict=True)])
+
+
+class Order:
+    """In which order examples are seen: found again by going through it."""
+
+    def __init__(self, d: Distillation) -> None:
+        s = d.settings
+        self.picks = permutations(stream(d.seed, "batches", s.occurrence), s.samples, s.batch)
+
+    def state(self, done: int) -> State:
+        return State()
+
+    def restore(self, done: int, state: State) -> None:
+        skip(self.picks, done)
 
 
 def step(d: Distillation, method: MethodSteps, update: int, picks: Ints) -> dict[str, float]:

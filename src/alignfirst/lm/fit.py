@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from alignfirst.errors import InputError
 from alignfirst.lm.batch import Batch
+from alignfirst.lm.checkpoint import Checkpoints, State
 from alignfirst.lm.forward import response_logp
-from alignfirst.lm.optim import Optimiser, OptimSettings
-from alignfirst.lm.tally import Book, Curves, Log, Tally
+from alignfirst.lm.loop import Loop
+from alignfirst.lm.optim import OptimSettings
+from alignfirst.lm.tally import Curves, Log, Tally
 
 
 @dataclass(frozen=True)
@@ -31,22 +33,45 @@ def fit(
     optim: OptimSettings,
     log: Log | None = None,
     chunk: int | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> FitResult:
     """Minimise the mean negative log-likelihood per response token over `updates` batches.
 
-    Raises StageFailure when the gradient is not finite, InputError when the batches run out.
+    `batches` must come in the same order whenever they are asked for anew: a training that is resumed goes through
+    those it has seen, without training on them. Raises StageFailure when the gradient is not finite, InputError when
+    the batches run out.
     """
     model.eval()  # no dropout
-    optimiser, book, tally, samples = Optimiser(model.parameters(), optim, updates), Book(log), Tally(), 0
-    source = iter(batches)
-    for step in range(updates):
-        batch = next(source, None)
+    source, tally = InOrder(iter(batches), updates), Tally()
+    with Loop(model, optim, updates, ("fit", chunk), tally, log, checkpoints) as loop:
+        for _ in loop.steps(source):
+            batch = next(source)
+            loss = likelihood_step(model, batch, int(batch.mask.sum()), tally, chunk)
+            loop.step({"loss": loss})
+    return FitResult(updates, source.samples, tally.tokens(), tally.flops, loop.book.curves)
+
+
+class InOrder:
+    """Batches as they come, and how many rows were in them."""
+
+    def __init__(self, batches: Iterator[Batch], updates: int) -> None:
+        self.batches, self.updates, self.taken, self.samples = batches, updates, 0, 0
+
+    def __next__(self) -> Batch:
+        batch = next(self.batches, None)
         if batch is None:
-            raise InputError(f"fitting needs {updates} batches", step, "Repeat the data, or ask for fewer updates.")
-        loss = likelihood_step(model, batch, int(batch.mask.sum()), tally, chunk)
-        book.add({"loss": loss, "grad_norm": optimiser.step()})
-        samples += len(batch)
-    return FitResult(updates, samples, tally.tokens(), tally.flops, book.curves)
+            cure = "Repeat the data, or ask for fewer updates."
+            raise InputError(f"fitting needs {self.updates} batches", self.taken, cure)
+        self.taken += 1
+        self.samples += len(batch)
+        return batch
+
+    def state(self, done: int) -> State:
+        return State()
+
+    def restore(self, done: int, state: State) -> None:
+        for _ in range(done):
+            next(self)
 
 
 def likelihood_step(model: Any, batch: Batch, tokens: int, tally: Tally, chunk: int | None = None) -> float:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from alignfirst.errors import StageFailure, shorten
+from alignfirst.errors import StageFailure, Terminated, shorten
 from alignfirst.lm.batch import Batch
 
 Reward = Callable[[Batch], Any]  # rewards [B]: an array, a tensor or a list of numbers
@@ -24,7 +24,7 @@ class Timeout(BaseException):
     """A call took too long. Not an Exception, so that the `except Exception` of what hangs does not swallow it."""
 
 
-FAILURES = (Timeout, Exception, SystemExit)  # an interrupt from the keyboard is none
+FAILURES = (Timeout, Exception, SystemExit)  # an interrupt from the keyboard is none, nor is `Terminated`
 
 
 def rewards_of(reward: Reward, batch: Batch, where: str, timeout: float | None = None) -> NDArray[np.float64]:
@@ -35,6 +35,8 @@ def rewards_of(reward: Reward, batch: Batch, where: str, timeout: float | None =
     """
     try:
         answer = within(timeout, partial(reward, batch))
+    except Terminated:
+        raise
     except FAILURES as e:
         _blame(reward, batch, where, timeout, e)
     return checked(answer, len(batch), name_of(reward), where, lambda row: show(batch, row))
@@ -110,6 +112,8 @@ def _blame(reward: Reward, batch: Batch, where: str, timeout: float | None, erro
         one = batch.rows(slice(row, row + 1))
         try:
             within(timeout, partial(reward, one))
+        except Terminated:
+            raise
         except FAILURES as e:
             raise StageFailure(
                 f"reward {name} {_words(e, timeout)} for row {row} at {where}{show(batch, row)}"

@@ -7,6 +7,7 @@ whole (no bootstrapping, lambda = 1): responses are short, and a wrong critic th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,17 @@ class Critic:
         penalty = self.settings.ridge * np.trace(self.gram[:-1, :-1]) / features
         shrink = np.append(np.full(features, penalty), 0.0)  # the constant is free
         self.weights = np.linalg.lstsq(self.gram + np.diag(shrink), self.moment, rcond=None)[0]
+
+    def state(self) -> dict[str, Any]:
+        """As tensors; nothing as long as nothing has been learned."""
+        if self.gram is None or self.moment is None or self.weights is None:
+            return {}
+        return {name: torch.from_numpy(getattr(self, name)) for name in ("gram", "moment", "weights")}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Know what `state` said."""
+        for name in ("gram", "moment", "weights"):
+            setattr(self, name, state[name].numpy() if name in state else None)
 
 
 def sums(states: Floats, returns: Floats) -> tuple[Floats, Floats]:

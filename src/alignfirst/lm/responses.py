@@ -1,26 +1,26 @@
-"""Where responses come from: the policy now, the policy now in pairs, or pairs drawn once.
+"""Responses: drawn, rewarded, scored, and what is made of them once or in every update (`lm.updates`).
 
-Every source is an endless iterator of updates. A process does its own chunks of one and shares numbers with the others.
+A process does its own chunks of a draw and shares numbers with the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
-from itertools import count
-from typing import Any, Protocol, TypeVar
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from alignfirst.errors import InputError, StageFailure
 from alignfirst.lm.batch import Batch, Bools, Floats, Ints, join
+from alignfirst.lm.checkpoint import Checkpoints, State
 from alignfirst.lm.forward import token_logps
 from alignfirst.lm.guard import rewards_of
-from alignfirst.lm.pairs import Pairs, PairWork
+from alignfirst.lm.pairs import Pairs
 from alignfirst.lm.ppo import Critic, explained, states_of, sums
-from alignfirst.lm.rollout import Rollouts, RolloutWork, draw
+from alignfirst.lm.rollout import Rollouts, draw
 from alignfirst.lm.streams import permutations, stream, torch_stream
 from alignfirst.lm.tally import Tally
 from alignfirst.lm.task import AlignSettings, Task
@@ -30,25 +30,6 @@ T = TypeVar("T")
 DRAWN_TOGETHER = (
     512  # responses in one call when pairs are drawn once and no chunk is set; part of what the numbers are
 )
-
-
-class Work(Protocol):
-    """A chunk of an update."""
-
-    @property
-    def batch(self) -> Batch: ...
-
-    def coefficients(self, logp: Floats) -> tuple[Floats, dict[str, Floats]]:
-        """log pi of tokens [B, L] -> coefficients of grad log pi [B, L or 1], and numbers to log."""
-        ...
-
-
-@dataclass(frozen=True)
-class Update:
-    """What the loop does next, and what was seen of it when it was drawn."""
-
-    work: Sequence[Work]
-    seen: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass
@@ -61,12 +42,20 @@ class Session:
     settings: AlignSettings
     seed: int
     team: Team
+    checkpoints: Checkpoints | None = None
     tally: Tally = field(default_factory=Tally)
     samples: int = 0
     hits: int = 0
 
     def rng(self, purpose: str, *place: int) -> np.random.Generator:
         return stream(self.seed, purpose, self.settings.occurrence, *place)
+
+    def counts(self) -> dict[str, int]:
+        """Of all processes together."""
+        return {"samples": self.samples, "hits": self.hits}
+
+    def count(self, counts: Mapping[str, int]) -> None:
+        self.samples, self.hits = counts["samples"], counts["hits"]
 
 
 @dataclass(frozen=True)
@@ -77,65 +66,6 @@ class Drawn:
     rows: list[slice]
     rollouts: Rollouts
     hits: Bools | None
-
-
-def source_of(s: Session) -> Iterator[Update]:
-    return {"rollouts": rollouts, "pairs-online": online_pairs, "pairs-offline": offline_pairs}[s.settings.used.data](s)
-
-
-# -- the three sources ----------------------------------------------------------------------------------------------
-
-
-def rollouts(s: Session) -> Iterator[Update]:
-    """Groups of responses of the policy as it is now, with their rewards."""
-    settings, group = s.settings, s.settings.group_size
-    in_reward = settings.strength if settings.kl_in == "reward" else 0.0
-    in_loss = settings.strength if settings.kl_in == "loss" else 0.0
-    prompts = permutations(s.rng("prompts"), len(s.task.prompts), settings.samples // group)
-    baseline = Baseline(s) if settings.algorithm == "ppo" else None
-    for update in count():
-        which = np.repeat(next(prompts), group)
-        drawn = draw_rewarded(s, s.policy, "rollouts", update, which, settings.chunk or settings.samples)
-        shaped = drawn.rollouts.returns(in_reward, settings.level)
-        if baseline is not None:
-            shaped = shaped - baseline(drawn, shaped)
-        yield Update(
-            [
-                RolloutWork(settings.used, group, settings.level, in_loss, drawn.rollouts, shaped, batch, rows)
-                for batch, rows in zip(drawn.batches, drawn.rows, strict=True)
-            ],
-            seen(s, drawn) | ({} if baseline is None else {"value_explains": baseline.explains}),
-        )
-
-
-def online_pairs(s: Session) -> Iterator[Update]:
-    """Pairs of the policy as it is now, labelled on the spot."""
-    settings = s.settings
-    size = settings.chunk or settings.samples
-    prompts = permutations(s.rng("prompts"), len(s.task.prompts), settings.samples // 2)
-    labels = s.rng("labels")
-    for update in count():
-        which, first, second = in_pairs(next(prompts), size)
-        drawn = draw_rewarded(s, s.policy, "rollouts", update, which, size)
-        wins = labels.random(len(first)) < settings.labels.probability(*_of(drawn.rollouts.reward, first, second))
-        yield Update([_online(s, drawn, i, first, second, wins) for i in range(len(drawn.rows))], seen(s, drawn))
-
-
-def offline_pairs(s: Session) -> Iterator[Update]:
-    """Minibatches of pairs that were drawn and labelled once, before training."""
-    settings = s.settings
-    pairs = s.task.pairs if s.task.pairs is not None else draw_pairs(s)
-    if settings.used.uses_beta and pairs.logp_ref is None:
-        pairs = with_reference(s, pairs)
-    n = min(settings.samples // 2, len(pairs))
-    size = (settings.chunk or settings.samples) // 2
-    for picks in permutations(s.rng("batches"), len(pairs), n):
-        parts = [picks[a : a + size] for a in range(0, n, size)]
-        own = [parts[i] for i in s.team.share(len(parts))]
-        yield Update([PairWork.of(settings.used, settings.b, n, pairs, p) for p in own])
-
-
-# -- their parts ----------------------------------------------------------------------------------------------------
 
 
 def draw_rewarded(
@@ -174,9 +104,30 @@ def draw_pairs(s: Session) -> Pairs:
     which, first, second = in_pairs(prompts, size)
     drawn = draw_rewarded(s, source, "pairs", 0, which, size)
     r = drawn.rollouts
-    wins = s.rng("labels").random(len(first)) < settings.labels.probability(*_of(r.reward, first, second))
+    wins = s.rng("labels").random(len(first)) < settings.labels.probability(*of(r.reward, first, second))
     ref = None if r.logp_ref is None else r.logp_ref.sum(1)
     return Pairs(_pool(s.team, drawn.batches), first, second, wins, logp_ref=ref)
+
+
+def drawn_once(s: Session) -> Pairs:
+    """The same, with what it cost; not drawn again where a training is resumed."""
+    if s.checkpoints is None:
+        return draw_pairs(s)
+
+    def make() -> State:
+        pairs = draw_pairs(s)
+        tally = s.tally.over(s.team)
+        arrays = {"first": pairs.first, "second": pairs.second, "wins": pairs.first_wins, "logp_ref": pairs.logp_ref}
+        pool = {"tokens": pairs.pool.tokens, "start": pairs.pool.start, "mask": pairs.pool.mask}
+        return State(s.counts() | {"tally": asdict(tally)}, pool | tensors_of(arrays))
+
+    kept = s.checkpoints.kept(s.team, "pairs", make)
+    s.count({name: kept.numbers[name] for name in ("samples", "hits")})
+    s.tally.set(kept.numbers["tally"] if s.team.rank == 0 else asdict(Tally()))
+    t = kept.tensors
+    ref = t["logp_ref"].numpy() if "logp_ref" in t else None
+    pool = Batch(t["tokens"], t["start"], t["mask"]).to(s.policy.device)
+    return Pairs(pool, t["first"].numpy(), t["second"].numpy(), t["wins"].numpy(), logp_ref=ref)
 
 
 def in_pairs(prompts: Ints, size: int) -> tuple[Ints, Ints, Ints]:
@@ -191,18 +142,6 @@ def in_pairs(prompts: Ints, size: int) -> tuple[Ints, Ints, Ints]:
         first.append(2 * a + np.arange(len(asked)))
         second.append(2 * a + len(asked) + np.arange(len(asked)))
     return np.concatenate(which), np.concatenate(first), np.concatenate(second)
-
-
-def _online(s: Session, drawn: Drawn, chunk: int, first: Ints, second: Ints, wins: Bools) -> PairWork:
-    """The pairs of one of this process's chunks."""
-    rows, settings = drawn.rows[chunk], s.settings
-    here = (first >= rows.start) & (first < rows.stop)
-    ref = drawn.rollouts.logp_ref
-    logp_ref = None if ref is None else ref[rows].sum(1)
-    pairs = Pairs(
-        drawn.batches[chunk], first[here] - rows.start, second[here] - rows.start, wins[here], logp_ref=logp_ref
-    )
-    return PairWork.of(settings.used, settings.b, len(first), pairs, np.arange(len(pairs)))
 
 
 def with_reference(s: Session, pairs: Pairs) -> Pairs:
@@ -251,6 +190,10 @@ class Baseline:
         return known
 
 
+def tensors_of(arrays: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items() if a is not None}
+
+
 def together(team: Team, work: Callable[[], T]) -> T:
     """What every process does of its own; a failure of one is a failure of all."""
     result, failure = None, None
@@ -276,7 +219,7 @@ def _reference_logps(s: Session, batch: Batch) -> Floats | None:
     return token_logps(s.reference, batch)
 
 
-def _of(values: Floats, *rows: Ints) -> tuple[Floats, ...]:
+def of(values: Floats, *rows: Ints) -> tuple[Floats, ...]:
     return tuple(values[r] for r in rows)
 
 

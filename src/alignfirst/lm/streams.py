@@ -6,7 +6,10 @@ update, not to a process: two processes that share an update draw what one would
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,3 +38,8 @@ def permutations(rng: Generator, n: int, size: int) -> Iterator[NDArray[np.int64
             left = np.concatenate([left, rng.permutation(n)])
         yield left[:size]
         left = left[size:]
+
+
+def skip(iterator: Iterator[Any], n: int) -> None:
+    """Go past n items, as if they had been used."""
+    deque(islice(iterator, n), maxlen=0)

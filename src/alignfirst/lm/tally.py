@@ -36,6 +36,11 @@ class Tally:
         self.trained += tokens
         self.flops += 6.0 * multiplying(model) * tokens
 
+    def set(self, counts: Mapping[str, float]) -> None:
+        """Take over what `asdict` gave."""
+        for name, value in counts.items():
+            setattr(self, name, value)
+
     def over(self, team: Team) -> Tally:
         """The sum over all processes."""
         own = np.array([[self.sampled, self.scored, self.trained, self.flops]], dtype=np.float64)

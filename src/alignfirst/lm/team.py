@@ -29,6 +29,10 @@ class Team:
         """All processes' values under each other, in the order of ranks: [n, ...] -> [size n, ...]."""
         return values
 
+    def tell(self, value: Any) -> Any:
+        """What the first process says, on all."""
+        return value
+
     def sum_gradients(self, parameters: Sequence[Any]) -> None:
         """Replace every process's gradients by their sum."""
 
@@ -52,6 +56,11 @@ class Accelerated(Team):
     def gather(self, values: NDArray[Any]) -> NDArray[Any]:
         local = torch.from_numpy(np.ascontiguousarray(values)).to(self.accelerator.device)
         return np.asarray(self.accelerator.gather(local).cpu().numpy())
+
+    def tell(self, value: Any) -> Any:
+        from accelerate.utils import broadcast_object_list
+
+        return broadcast_object_list([value])[0]
 
     def sum_gradients(self, parameters: Sequence[Any]) -> None:
         for p in parameters:

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from alignfirst import files
-from alignfirst.errors import AlignfirstError, StoreError
+from alignfirst.errors import AlignfirstError, StoreError, Terminated
 from alignfirst.store import Store
 from alignfirst.study.schedule import Schedule
 from alignfirst.study.worker import Report, Task, run_task
@@ -47,13 +47,13 @@ def available_cores() -> int:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM end the block as SystemExit(143), so that what it holds is given back. Main thread only."""
+    """Let SIGTERM end the block as `Terminated`, so that what it holds is given back. Main thread only."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
 
     def leave(_: int, __: FrameType | None) -> None:
-        raise SystemExit(128 + signal.SIGTERM)
+        raise Terminated
 
     signal.signal(signal.SIGTERM, leave)
     try:
