@@ -68,13 +68,13 @@ def encode(artefact: Artefact) -> bytes:
     return save(arrays, {"meta": meta})
 
 
-def decode(payload: bytes) -> Artefact:
-    """Inverse of `encode`."""
+def decode(payload: bytes, arrays: bool = True) -> Artefact:
+    """Inverse of `encode`; of the metadata alone, if so asked."""
     from safetensors.numpy import load
 
     end = 8 + int.from_bytes(payload[:8], "little")
     header = json.loads(payload[8:end])
-    return Artefact(load(payload), json.loads(header["__metadata__"]["meta"]))
+    return Artefact(load(payload) if arrays else {}, json.loads(header["__metadata__"]["meta"]))
 
 
 class Store:
@@ -127,8 +127,9 @@ class Store:
         """The artefact of a key. Raises CorruptError when its bytes are damaged, MissingError when it is not there."""
         return self.get_many([key])[key]
 
-    def get_many(self, keys: Iterable[str]) -> dict[str, Artefact]:
-        """Artefacts by key, each file opened once. Raises as `get` does."""
+    def get_many(self, keys: Iterable[str], arrays: bool = True) -> dict[str, Artefact]:
+        """Artefacts by key, each file opened once. Raises as `get` does. Without arrays, memory holds one file at a
+        time; every byte is verified all the same."""
         wanted = list(dict.fromkeys(keys))
         if any(key not in self._entries() for key in wanted):
             self.refresh()
@@ -138,10 +139,10 @@ class Store:
             payloads, bad = self._read(name, group)
             if bad and not (self.root / name).exists():  # another process put it into quarantine
                 self.refresh()
-                return self.get_many(wanted)
+                return self.get_many(wanted, arrays)
             if bad:
                 raise CorruptError(self._quarantine(name))
-            found.update((key, decode(payload)) for key, payload in payloads.items())
+            found.update((key, decode(payload, arrays)) for key, payload in payloads.items())
         return {key: found[key] for key in wanted}
 
     def heal(self) -> list[str]:

@@ -15,7 +15,9 @@ from alignfirst.study.recipe import RECIPES
 EXPECTED = {
     "mog", "mog-uniform", "mog-two-rare", "mog-noisy", "mog-boundary", "mog-budget", "mog-mitigations", "mog-quick",
     "grammar", "grammar-rare", "grammar-common", "grammar-prompts", "grammar-budget", "grammar-distil", "grammar-quick",
+    "smollm2", "smollm2-cpu", "smollm2-tiny",
 }  # fmt: skip
+ONE_SEED = {"smollm2-cpu", "smollm2-tiny"}  # half an hour a seed, and a first look: their pages say what that shows
 
 
 def test_every_preset_is_a_described_study_under_its_own_name() -> None:
@@ -24,7 +26,7 @@ def test_every_preset_is_a_described_study_under_its_own_name() -> None:
         config = presets.load(name)
         assert (config.name, config.preset) == (name, name)
         assert config.description
-        assert len(config.seed_list) >= 5, "fewer seeds have no interval"
+        assert len(config.seed_list) >= 5 or name in ONE_SEED, "fewer seeds have no interval"
 
 
 def test_presets_ask_what_they_are_for() -> None:

@@ -146,14 +146,6 @@ def test_what_is_not_finite_becomes_null(lang: Language) -> None:
     json.dumps(found, allow_nan=False)
 
 
-def test_distinct_and_repeated_n_grams_by_hand() -> None:
-    x = np.array([[1, 2, 1, 2, 3], [1, 2, 3, 4, 5]])
-    assert measure.distinct(x, 1) == 5 / 10
-    assert measure.distinct(x, 2) == 5 / 8  # 12 21 23 | 34 45
-    assert measure.repetition(x, 2) == pytest.approx((1 / 4 + 0) / 2)  # 12 comes again in the first
-    assert measure.repetition(np.full((3, 5), 7), 2) == pytest.approx(3 / 4)
-
-
 # --- exhibits
 
 

@@ -124,6 +124,7 @@ def print_claims(verdicts: list[dict[str, Any]]) -> None:
 
 
 def _dry_run(config: StudyConfig, where: Path, workers: int | None, json: bool) -> None:
+    from alignfirst.cli import bill
     from alignfirst.study import runner
 
     plan = runner.dry_run(config, where, workers)
@@ -145,10 +146,13 @@ def _dry_run(config: StudyConfig, where: Path, workers: int | None, json: bool) 
             "rows": plan.rows,
             "workers": plan.workers,
         }
-        out.as_json(value | {"stages": stages, "seconds": round(plan.seconds, 3)})
+        owed = {} if plan.bill is None else {"bill": bill.as_data(plan.bill)}
+        out.as_json(value | {"stages": stages, "seconds": round(plan.seconds, 3)} | owed)
         return
     out.line(f"{config.name} in {where}: {plan.cells} cells, {plan.rows} records")
     header = ("stage", "steps", "stored", "to run", "core time")
     rows = [(s.kind, s.total, s.cached, s.to_run, out.duration(s.seconds)) for s in plan.stages]
     out.table(header, rows, right=header[1:])
     out.line(f"about {out.duration(plan.seconds)} on {plan.workers} worker(s), compiling and report not counted")
+    if plan.bill is not None:
+        bill.show(plan.bill)

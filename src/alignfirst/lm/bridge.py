@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,12 @@ from numpy.typing import NDArray
 from alignfirst.lm.batch import Batch, Prompts
 from alignfirst.lm.forward import token_logps
 from alignfirst.lm.rollout import draw
+from alignfirst.lm.team import ALONE, Accelerated, Team
 
 Tokens = NDArray[np.int64]
 Floats = NDArray[np.float64]
 TOGETHER = 512  # sequences in one call; part of what a draw gives
+RANK = "LOCAL_RANK"
 
 
 def one_thread() -> None:
@@ -23,9 +27,9 @@ def one_thread() -> None:
         torch.set_num_threads(1)
 
 
-def prompts_of(rows: Tokens, new_tokens: int) -> Prompts:
-    """Prompts of one length, rows[P, M]; every answer has `new_tokens` tokens."""
-    return Prompts(torch.from_numpy(np.ascontiguousarray(rows)), new_tokens)
+def prompts_of(rows: Tokens, new_tokens: int, eos: int | None = None) -> Prompts:
+    """Prompts of one length, rows[P, M]; every answer has `new_tokens` tokens unless `eos` ends it."""
+    return Prompts(torch.from_numpy(np.ascontiguousarray(rows)), new_tokens, eos)
 
 
 def batch_of(prompts: Tokens, responses: Tokens) -> Batch:
@@ -58,3 +62,50 @@ def drawn(model: Any, prompts: Prompts, which: Tokens, seed: int) -> tuple[Token
 def logp_of(model: Any, batch: Batch) -> Floats:
     """log-probability of every response, [B]."""
     return np.asarray(token_logps(model, batch, TOGETHER).sum(1))
+
+
+# -- texts that may end early -----------------------------------------------------------------------------------------
+
+
+def masked_batch(prompt: Tokens, tokens: NDArray[Any], lengths: NDArray[Any]) -> Batch:
+    """Texts [B, L] of which the first `lengths[B]` tokens are their own, after one prompt [P]."""
+    rows = torch.from_numpy(tokens.astype(np.int64))
+    mask = torch.arange(rows.shape[1]) < torch.from_numpy(lengths.astype(np.int64))[:, None]
+    return Batch.of(torch.from_numpy(prompt).repeat(len(rows), 1), rows, mask)
+
+
+@torch.no_grad()
+def texts_of(
+    model: Any, prompts: Prompts, n: int, seed: int, temperature: float, together: int = TOGETHER
+) -> tuple[Tokens, Tokens, Floats]:
+    """n texts to the first of the prompts: tokens [n, L], own tokens [n], log-probability at the temperature [n]."""
+    found: list[tuple[Any, ...]] = []
+    rng = torch.Generator().manual_seed(seed)
+    for a in range(0, n, together):
+        batch, logp = draw(model, prompts, np.zeros(min(together, n - a), np.int64), rng, temperature)
+        found.append((responses_of(batch), batch.lengths.cpu().numpy(), logp.sum(1)))
+    tokens, lengths, logps = (np.concatenate(part) for part in zip(*found, strict=True))
+    return tokens, lengths, logps
+
+
+def dtype(name: str) -> Any:
+    """A floating type of torch by its name."""
+    return getattr(torch, name)
+
+
+def device() -> str:
+    """Where models are trained here: a GPU where there is one; several workers of one machine take turns."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    torch.set_float32_matmul_precision("high")  # TF32: weights stay in float32
+    return f"cuda:{int(os.environ.get(RANK, 0)) % torch.cuda.device_count()}"
+
+
+@cache
+def team() -> Team:
+    """The processes that this one was started with by `accelerate launch` or torchrun, or itself alone."""
+    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys() or int(os.environ["WORLD_SIZE"]) < 2:
+        return ALONE
+    from accelerate import Accelerator
+
+    return Accelerated(Accelerator(cpu=not torch.cuda.is_available()))

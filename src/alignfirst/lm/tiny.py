@@ -63,6 +63,20 @@ class TinyLlama:
         )
 
 
+@dataclass(frozen=True)
+class SmolLlama(TinyLlama):
+    """The same with SmolLM2's rotations and norms: its architecture at any size."""
+
+    theta: float = 100_000.0
+    epsilon: float = 1e-5
+
+    def to_config(self) -> LlamaConfig:
+        config = super().to_config()
+        config.rope_parameters = {"rope_type": "default", "rope_theta": self.theta}
+        config.rms_norm_eps = self.epsilon
+        return config
+
+
 def build(config: TinyLlama | PreTrainedConfig, seed: int) -> LlamaForCausalLM:
     """A model with fresh weights that depend on config and seed only, in float32 and eval mode.
 

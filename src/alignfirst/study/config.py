@@ -35,6 +35,7 @@ Config = TypeVar("Config", bound="StudyConfig")
 WORLDS: dict[str, str] = {
     "mog": "alignfirst.study.config_mog:MogConfig",
     "grammar": "alignfirst.study.config_grammar:GrammarConfig",
+    "chain": "alignfirst.study.config_chain:ChainConfig",
 }
 
 MAX_CELLS = 1_000_000

@@ -9,7 +9,7 @@ from typing import Any
 
 from alignfirst.records import Row
 from alignfirst.study.worker import label
-from alignfirst.worlds.protocol import Node, World
+from alignfirst.worlds.protocol import Node, Priced, World
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,16 @@ class StageEstimate:
 
 
 class Costs:
-    """Seconds per node. Tasks that were timed in this directory count first, then what the world says of itself."""
+    """Seconds per node. Tasks that were timed in this directory count first, then what the world says of itself.
 
-    def __init__(self, world: World, timings: Iterable[Mapping[str, Any]] = ()) -> None:
-        self.world = world
+    A world that prices its nodes (`nodes` of the plan, by key) says how many operations it does a second on one core.
+    """
+
+    def __init__(
+        self, world: World, timings: Iterable[Mapping[str, Any]] = (), nodes: Mapping[str, Node] | None = None
+    ) -> None:
+        self.world, self.nodes = world, nodes or {}
+        self.priced = world if isinstance(world, Priced) else None
         stated: Mapping[str, float] = getattr(world, "seconds_per_node", {})
         self._stated = dict(stated)
         seen: dict[tuple[str, str], list[float]] = {}
@@ -46,6 +52,8 @@ class Costs:
         for key in ((node.kind, label(node)), (node.kind, "")):
             if key in self._measured:
                 return self._measured[key]
+        if self.priced is not None:
+            return 1.0 + self.priced.price(node, self.nodes).flops / self.priced.operations_a_second
         return self._stated.get(node.kind) or 1.0 / max(1, self.world.batch_size(node))
 
 

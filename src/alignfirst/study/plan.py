@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from alignfirst import records
 from alignfirst.study.config import StudyConfig
 from alignfirst.study.recipe import RECIPES, Stage
-from alignfirst.worlds.protocol import Json, Node, NodeKind, World
+from alignfirst.worlds.protocol import Json, Node, NodeKind, Supplied, World
 
 if TYPE_CHECKING:
     from alignfirst.theory.objectives import Algorithm
@@ -38,6 +38,12 @@ class Cell:
     seed: int
     stages: tuple[CellStage, ...]
     predict: str | None
+
+    @property
+    def keys(self) -> list[str]:
+        """The nodes that its rows are made of."""
+        found = [key for stage in self.stages for key in (stage.model, stage.measure)]
+        return found if self.predict is None else [*found, self.predict]
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,7 @@ class _Planner:
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.supplied = world if isinstance(world, Supplied) else None
         self.nodes: dict[str, Node] = {}
 
     def use(self, config: StudyConfig) -> None:
@@ -193,7 +200,12 @@ class _Planner:
         if at not in self._keys:
             if asked not in self._settings:
                 self._settings[asked] = self.world.settings(kind, self.config, **context) | _plugin(kind, context)
-            node = Node(kind, self._settings[asked], inputs, self.world.versions[kind])
-            self.nodes.setdefault(node.key, node)
-            self._keys[at] = node.key
+            if self.supplied is not None:
+                inputs = {**inputs, **self.supplied.supplies(kind, self.config, inputs, self._need, **context)}
+            self._keys[at] = self._need(kind, self._settings[asked], inputs)
         return self._keys[at]
+
+    def _need(self, kind: NodeKind, settings: Mapping[str, Json], inputs: Mapping[str, str]) -> str:
+        node = Node(kind, settings, inputs, self.world.versions[kind])
+        self.nodes.setdefault(node.key, node)
+        return node.key

@@ -12,6 +12,7 @@ from alignfirst.worlds.protocol import Artefact
 # Columns that the stage itself tells; every other number comes from measuring its model.
 OF_STAGE = ("target_draws", "updates", "samples", "flops")
 PREDICTED = ("predicted_reward", "predicted_target_mass")
+SHOWN = "shown"  # what a measurement keeps for the exhibits of its model: no column
 
 
 class Rows:
@@ -60,7 +61,7 @@ class Rows:
             meta = self.artefacts[stage.model].meta
             numbers |= {name: meta[name] for name in OF_STAGE if name in meta}
         if stage.measure in self.artefacts:
-            meta = self.artefacts[stage.measure].meta
+            meta = {name: value for name, value in self.artefacts[stage.measure].meta.items() if name != SHOWN}
             if unknown := meta.keys() - self._measured:
                 raise ValueError(f"world {self.plan.world} measured {', '.join(sorted(unknown))}: no such columns")
             numbers |= meta

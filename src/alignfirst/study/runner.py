@@ -18,10 +18,11 @@ from alignfirst.errors import ExitCode, InputError
 from alignfirst.records import Row
 from alignfirst.store import Store
 from alignfirst.study import cost
+from alignfirst.study.bill import Bill, bill
 from alignfirst.study.config import StudyConfig
 from alignfirst.study.engine import Progress, available_cores, execute, terminable
 from alignfirst.study.plan import Plan, plan_study
-from alignfirst.study.rows import Rows
+from alignfirst.study.rows import SHOWN, Rows
 from alignfirst.study.run_dir import (
     CONFIG,
     DIGESTED,
@@ -36,7 +37,7 @@ from alignfirst.study.run_dir import (
 )
 from alignfirst.study.schedule import Schedule
 from alignfirst.study.worker import Report, Task, load_world
-from alignfirst.worlds.protocol import World
+from alignfirst.worlds.protocol import Artefact, World
 
 EXHIBITED_SEEDS = 5
 
@@ -62,6 +63,7 @@ class DryRun:
     rows: int
     stages: tuple[cost.StageEstimate, ...]
     workers: int
+    bill: Bill | None = None  # of what is left to do, by formula; None where the world cannot tell
 
     @property
     def nodes(self) -> int:
@@ -113,10 +115,12 @@ def dry_run(config: StudyConfig, out: Path | str, workers: int | None = None) ->
     world = load_world(config.world)
     plan, run_dir = plan_study(config, world), RunDir(out)
     run_dir.check(config)
-    costs = cost.Costs(world, run_dir.timings())
-    stages = cost.estimate(plan.nodes, Store(run_dir.store).keys(), costs)
+    costs = cost.Costs(world, run_dir.timings(), plan.nodes)
+    stored = Store(run_dir.store).keys()
+    stages = cost.estimate(plan.nodes, stored, costs)
     rows = sum(len(cell.stages) for cell in plan.cells)
-    return DryRun(len(plan.cells), rows, tuple(stages), max(1, _workers(workers)))
+    owed = bill(world, config, plan.nodes, [key for key in plan.nodes if key not in stored])
+    return DryRun(len(plan.cells), rows, tuple(stages), max(1, _workers(workers)), owed)
 
 
 def _workers(workers: int | None) -> int:
@@ -196,7 +200,7 @@ class _Run:
         self.run_dir.append(EVENTS, json.dumps({"time": now(), "event": event, **what}, allow_nan=False) + "\n")
 
     def _schedule(self, stored: set[str]) -> Schedule:
-        costs = cost.Costs(self.world, self.run_dir.timings())
+        costs = cost.Costs(self.world, self.run_dir.timings(), self.plan.nodes)
         return Schedule(self.plan.nodes, self.plan.nodes.keys() - stored, self.world, costs.seconds)
 
     def _execute(self, schedule: Schedule, workers: int, stored: int, progress: Progress | None) -> None:
@@ -222,7 +226,8 @@ class _Run:
     def _write(self, schedule: Schedule) -> list[Row]:
         from alignfirst import stats  # imports SciPy
 
-        artefacts = self.store.get_many(self.plan.nodes.keys() & self.store.keys())
+        wanted = {key for cell in self.plan.cells for key in cell.keys} & self.store.keys()
+        artefacts = self.store.get_many(wanted, arrays=False)
         preset = self.config.preset
         rows = Rows(self.plan, preset, artefacts, schedule.failures, schedule.blocked).build()
         text = records.to_jsonl(rows)
@@ -230,15 +235,23 @@ class _Run:
         self.run_dir.write("records.csv", records.to_csv(rows, records.columns(self.plan.varied)))
         plain = [json.loads(line) for line in text.splitlines()]  # as a reader of the file will see them
         self.run_dir.write_json("statistics.json", stats.summarise(plain, self.plan.varied))
-        shown = {
-            stage.model: artefacts[stage.model]
+        self.run_dir.write_json("exhibits.json", self.world.exhibits(self.config, self._shown(artefacts)))
+        return rows
+
+    def _shown(self, artefacts: Mapping[str, Artefact]) -> dict[str, Artefact]:
+        """Models of the first seeds: with arrays, or with what their measurements keep to be shown."""
+        stages = {
+            stage.model: stage.measure
             for cell in self.plan.cells
             if cell.seed in self.plan.seeds[:EXHIBITED_SEEDS]
             for stage in cell.stages
             if stage.model in artefacts
         }
-        self.run_dir.write_json("exhibits.json", self.world.exhibits(self.config, shown))
-        return rows
+        if getattr(self.world, "exhibits_arrays", True):
+            return self.store.get_many(stages)
+        nothing = Artefact()
+        kept = {key: artefacts.get(measure, nothing).meta.get(SHOWN, {}) for key, measure in stages.items()}
+        return {key: Artefact(meta={**artefacts[key].meta, SHOWN: kept[key]}) for key in stages}
 
     def _counts(self, schedule: Schedule, rows: list[Row], reused: int) -> dict[str, int]:
         """nodes = reused + computed + failed + blocked."""

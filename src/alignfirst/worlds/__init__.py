@@ -8,7 +8,11 @@ from typing import cast
 from alignfirst.errors import InputError
 from alignfirst.worlds.protocol import World
 
-WORLDS = {"mog": "alignfirst.worlds.mog:WORLD", "grammar": "alignfirst.worlds.grammar:WORLD"}
+WORLDS = {
+    "mog": "alignfirst.worlds.mog:WORLD",
+    "grammar": "alignfirst.worlds.grammar:WORLD",
+    "chain": "alignfirst.worlds.hf.chain:WORLD",
+}
 
 
 def get(name: str) -> World:

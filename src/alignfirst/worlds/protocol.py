@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-NodeKind = Literal["sft", "distil", "align", "measure", "predict"]
+# sft, distil, align are stages of recipes; source, draw and target are what the stages of some worlds learn from
+NodeKind = Literal["sft", "distil", "align", "measure", "predict", "source", "draw", "target"]
 Json = Any  # what json.dumps takes: settings and metadata are plain data
 
 
@@ -77,6 +78,60 @@ class World(Protocol):
 
     def open(self, artefact: Artefact, load: Load) -> Any:
         """A model's artefact as what a user works with: a mixture, a transformers model."""
+        ...
+
+
+Need = Callable[[NodeKind, Mapping[str, Json], Mapping[str, str]], str]  # kind, settings, inputs -> key of that node
+
+
+@runtime_checkable
+class Supplied(Protocol):
+    """A world whose nodes learn from more than the models of their recipe: texts drawn in shards, a model on disk.
+
+    `supplies` names further inputs of a node (role -> key) and asks for them by `need`, which plans each once. Shards
+    are nodes, so that they are drawn by all workers at once, stored one by one, and not drawn again.
+    """
+
+    def supplies(
+        self, kind: NodeKind, config: Any, inputs: Mapping[str, str], need: Need, **context: Json
+    ) -> Mapping[str, str]: ...
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a node costs by formula: tokens through models, floating-point operations, bytes it leaves in the store.
+
+    The three kinds are told apart because machines do them at different speeds: sampling goes token by token.
+    """
+
+    sampled: int = 0
+    scored: int = 0
+    trained: int = 0
+    sampling: float = 0.0  # operations
+    scoring: float = 0.0
+    training: float = 0.0
+    stored: int = 0  # bytes
+
+    def __add__(self, other: Price) -> Price:
+        return Price(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def flops(self) -> float:
+        return self.sampling + self.scoring + self.training
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """A world that can tell what a node costs before it is computed, from settings alone."""
+
+    operations_a_second: float  # of one core, roughly
+
+    def price(self, node: Node, nodes: Mapping[str, Node]) -> Price:
+        """`nodes` holds the node's inputs, and theirs, by key."""
+        ...
+
+    def scaled_down(self, config: Any) -> list[str]:
+        """What a smaller scale of this study would show, and what not: sentences for a dry run."""
         ...
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from alignfirst.curves import thinned
 from alignfirst.worlds.grammar import oracle
 from alignfirst.worlds.grammar.language import Language, language
 from alignfirst.worlds.protocol import Artefact, Json, as_float
 
-POINTS = 36  # of a curve: each is the mean over a block of updates
 CURVES = ("reward", "kl", "entropy", "target_share", "loss", "grad_norm")
 DIGITS = 4
 
@@ -58,20 +58,9 @@ def shown(lang: Language, score: oracle.Reward | None, texts: Sequence[Sequence[
 
 
 def curves(meta: Mapping[str, Any]) -> dict[str, list[float | None]]:
-    """Curves over updates, each point the mean of a block; `update` is where the block ends, counted from 1.
-
-    `target_share` is the share of an update's draws that are the target's (posterior above one half).
-    """
+    """Curves over updates. `target_share`: the share of an update's draws whose posterior of the target is over 1/2."""
     found: dict[str, list[float | None]] = dict(meta["curves"])
     if "target_draws" in found:
         drawn = meta["drawn_an_update"]
         found["target_share"] = [None if v is None else v / drawn for v in found["target_draws"]]
-    updates = int(meta["updates"])
-    blocks = np.array_split(np.arange(updates), min(POINTS, updates))
-    kept = {name: [_mean([found[name][u] for u in block]) for block in blocks] for name in CURVES if name in found}
-    return {"update": [float(block[-1] + 1) for block in blocks], **kept}
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    there = [v for v in values if v is not None]
-    return None if not there else float(f"{np.mean(there):.{DIGITS}g}")
+    return thinned(found, CURVES, int(meta["updates"]))

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from alignfirst.theory.coverage import COVERAGE_N, coverage_profile, kl_from_samples
+from alignfirst.theory.diversity import distinct, repetition
 from alignfirst.worlds.grammar.language import F64, Language, Tokens
 from alignfirst.worlds.protocol import as_float
 
@@ -81,23 +81,3 @@ def by_prompt(
         }
         found[str(p + 1)] = {name: as_float(float(v.mean())) for name, v in values.items()}
     return found
-
-
-def distinct(tokens: NDArray[np.integer[Any]], n: int) -> float:
-    """Distinct n-grams over all n-grams of a set of sequences [N, L] (Li et al. 2016, arXiv 1510.03055)."""
-    grams = ngrams(tokens, n).reshape(-1, n)
-    return len(np.unique(grams, axis=0)) / len(grams)
-
-
-def repetition(tokens: NDArray[np.integer[Any]], n: int) -> float:
-    """Mean over sequences [N, L] of the share of n-grams seen before in it (seq-rep-n, Welleck et al. 2020)."""
-    grams = ngrams(tokens, n)  # [N, M, n]
-    _, code = np.unique(grams.reshape(-1, n), axis=0, return_inverse=True)
-    ordered = np.sort(code.reshape(grams.shape[:2]), axis=1)
-    new = 1 + (ordered[:, 1:] != ordered[:, :-1]).sum(1)
-    return float((1 - new / ordered.shape[1]).mean())
-
-
-def ngrams(tokens: NDArray[np.integer[Any]], n: int) -> NDArray[np.integer[Any]]:
-    """[N, L] -> [N, L - n + 1, n]"""
-    return np.lib.stride_tricks.sliding_window_view(tokens, n, axis=1)

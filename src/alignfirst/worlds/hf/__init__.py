@@ -1,0 +1,1 @@
+"""Worlds of real language models, over the modules of `lm/`."""

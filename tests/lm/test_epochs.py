@@ -1,0 +1,132 @@
+"""Epochs over fixed texts: the best check's weights are kept, patience ends, chunks and processes change nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="needs alignfirst[lm]")
+pytest.importorskip("transformers", reason="needs alignfirst[lm]")
+
+import torch
+
+from alignfirst.errors import InputError
+from alignfirst.lm.batch import Batch
+from alignfirst.lm.bridge import masked_batch
+from alignfirst.lm.epochs import Corpus, EpochSettings, fit_epochs
+from alignfirst.lm.fit import fit
+from alignfirst.lm.forward import token_logps
+from alignfirst.lm.optim import OptimSettings
+from alignfirst.lm.prune import most_used, pruned
+from alignfirst.lm.streams import permutations, stream
+from alignfirst.lm.tiny import SmolLlama, build
+
+SIZES = SmolLlama(12, 16, 2, 2, 1, 24, 8)
+PROMPT = np.array([3])
+
+
+def corpus(n: int, seed: int) -> Corpus:
+    """Texts of up to 5 tokens that repeat their first one."""
+    rng = np.random.default_rng(seed)
+    tokens = np.repeat(rng.integers(0, 12, (n, 1)), 5, 1).astype(np.uint16)
+    lengths = rng.integers(1, 6, n)
+    return Corpus(n, lambda rows: masked_batch(PROMPT, tokens[rows], lengths[rows]))
+
+
+def settings(**more: Any) -> EpochSettings:
+    return EpochSettings(**{"optim": OptimSettings(0.01), "updates": 12, "batch": 8, "checks": 4} | more)
+
+
+def weights(model: Any) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def held_out_loss(model: Any, texts: Corpus) -> float:
+    batch = texts.rows(np.arange(texts.size))
+    return float(-token_logps(model, batch).sum() / batch.mask.sum())
+
+
+def test_without_a_choice_to_make_it_is_plain_fitting() -> None:
+    """One check, at the end: the last weights, as `fit` has them on the same batches."""
+    texts, held = corpus(40, 0), corpus(16, 1)
+    a, b = build(SIZES, 0), build(SIZES, 0)
+    found = fit_epochs(a, texts, held, settings(checks=1), 7)
+    picks = permutations(stream(7, "batches", 0), 40, 8)
+
+    def batches() -> Any:
+        while True:
+            yield texts.rows(next(picks))
+
+    plain = fit(b, batches(), 12, OptimSettings(0.01))
+    assert torch.equal(weights(a), weights(b))
+    assert found.curves["loss"] == plain.curves["loss"] and found.kept == 12
+    assert found.held_out == pytest.approx(held_out_loss(a, held), abs=1e-6)
+
+
+def test_the_best_check_is_kept_and_patience_ends_the_training() -> None:
+    """Far too large steps: held-out text gets worse, and the weights go back to where it was best."""
+    texts, held = corpus(8, 0), corpus(64, 1)
+    model = build(SIZES, 0)
+    found = fit_epochs(model, texts, held, settings(optim=OptimSettings(0.1), updates=200, checks=50, patience=3), 0)
+    looks = [(u + 1, v) for u, v in enumerate(found.curves["held_out"]) if v is not None]
+    assert found.held_out == min(v for _, v in looks)
+    assert found.kept == min(looks, key=lambda x: x[1])[0] < found.updates < 200
+    assert [u for u, _ in looks].index(found.kept) == len(looks) - 4
+    assert held_out_loss(model, held) == pytest.approx(found.held_out, abs=1e-6)
+
+
+def test_chunks_add_up_to_the_whole_batch() -> None:
+    texts, held = corpus(40, 0), corpus(16, 1)
+    a, b = build(SIZES, 0), build(SIZES, 0)
+    whole = fit_epochs(a, texts, held, settings(), 7)
+    parts = fit_epochs(b, texts, held, settings(chunk=2), 7)
+    np.testing.assert_allclose(weights(a), weights(b), atol=1e-4)  # Adam divides by tiny second moments
+    np.testing.assert_allclose(whole.curves["loss"], parts.curves["loss"], rtol=1e-4)
+    assert whole.tokens == parts.tokens and whole.flops == parts.flops
+
+
+@pytest.mark.parametrize("updates, checks", [(12, 4), (7, 3), (5, 20), (1, 1)])
+def test_checks_are_spread_evenly_and_the_last_is_at_the_end(updates: int, checks: int) -> None:
+    s = settings(updates=updates, checks=checks)
+    at = [u for u in range(updates) if s.is_check(u)]
+    assert len(at) == min(updates, checks) and at[-1] == updates - 1
+    assert max(np.diff([-1, *at])) - min(np.diff([-1, *at])) <= 1
+
+
+def test_chunks_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(InputError, match="chunk must divide batch"):
+        settings(chunk=3)
+
+
+# --- part of a vocabulary
+
+
+def test_most_used_tokens_by_hand() -> None:
+    tokens = np.array([[5, 5, 5, 1], [1, 2, 9, 9], [7, 7, 7, 7]])
+    assert most_used(tokens, 3, always=[2], never=[7]).tolist() == [1, 2, 5]  # 1 and 9 tie: the smaller number
+    assert most_used(tokens, 4, always=[0], never=[]).tolist() == [0, 1, 5, 7]
+    with pytest.raises(InputError, match="a vocabulary of 9 needs"):
+        most_used(tokens, 9, always=[], never=[])
+
+
+def test_a_pruned_model_is_the_old_one_renormalised() -> None:
+    model, kept = build(SmolLlama(30, 16, 2, 2, 1, 24, 16), 0), np.array([1, 4, 9, 16, 25])
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.ndim > 1:
+                p.mul_(8)
+    small = pruned(model, kept)
+    rows = torch.from_numpy(np.random.default_rng(0).integers(0, 5, (6, 8)))
+    with torch.no_grad():
+        expected = model(torch.from_numpy(kept)[rows]).logits[..., torch.from_numpy(kept)].log_softmax(-1)
+        found = small(rows).logits.log_softmax(-1)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert small.num_parameters() == model.num_parameters() - 25 * 16
+
+
+def test_a_batch_of_texts_ends_where_they_end() -> None:
+    batch: Batch = masked_batch(np.array([1, 2]), np.array([[3, 4, 5], [6, 0, 0]], np.uint16), np.array([3, 1]))
+    assert batch.tokens.tolist() == [[1, 2, 3, 4, 5], [1, 2, 6, 0, 0]]
+    assert batch.mask.tolist() == [[True] * 3, [True, False, False]]
