@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignfirst.audit.pairs import Message, Pair, Pairs, read_pairs
+from alignfirst.audit.tokenise import pieces
 from alignfirst.errors import InputError
 
 GOOD = {"prompt": "Name a colour.", "chosen": "Red.", "rejected": "Seven."}
@@ -198,3 +200,22 @@ def test_any_bytes_are_rows_and_reasons_that_add_up(lines: list[bytes]) -> None:
         for pair in found.rows:
             assert isinstance(pair, Pair) and pair.chosen != pair.rejected
             assert len({type(part) for part in pair[1:4]}) == 1
+
+
+# -- tokens in their places -------------------------------------------------------------------------------------------
+
+
+@given(st.binary(max_size=40))
+def test_pieces_of_any_bytes_are_the_whole_text(ids: bytes) -> None:
+    """Bytes are the smallest tokens there are: several make one character, and some make none."""
+
+    def decode(some: Sequence[int]) -> str:
+        return bytes(some).decode(errors="replace")
+
+    found = pieces(ids, decode)
+    assert len(found) == len(ids) and "".join(found) == decode(ids)
+
+
+def test_a_character_of_several_tokens_stands_with_the_last() -> None:
+    ids = "aé".encode() + "漢".encode()
+    assert pieces(ids, lambda some: bytes(some).decode(errors="replace")) == ["a", "", "é", "", "", "漢"]

@@ -74,11 +74,37 @@ def test_json_has_everything_and_out_keeps_it(invoke: Any, tmp_path: Path) -> No
         invoke("audit", "--log-probs", file, "--beta", 0.1, *PLAN, "--json", "--out", tmp_path / "o").stdout
     )
     assert told == json.loads((tmp_path / "o" / "audit.json").read_text())
+    assert told["headline"].partition(": ")[2].split(":")[0] in (tmp_path / "o" / "audit.html").read_text()
     assert (tmp_path / "o" / "audit.txt").read_text().startswith(told["headline"])
     [plan] = told["plans"]
     assert plan["verdict"] == "go" and plan["target_mass"]["low"] > 0.5
     assert told["reference"]["target_mass"]["value"] == pytest.approx(0.05, abs=0.02)
     assert 0 < told["windows"]["reinforce"]["upper_beta"]["value"] < 1
+
+
+def test_the_page_is_built_beside_the_findings_and_again_from_them(invoke: Any, tmp_path: Path) -> None:
+    file, folder = scores(tmp_path / "rows.jsonl", 0.05), tmp_path / "o"
+    told = invoke("audit", "--log-probs", file, "--beta", 0.1, *PLAN, "--out", folder).output.splitlines()
+    assert told[-2:] == [f"written: {folder / 'audit.json'}", f"page: {folder / 'audit.html'}"]
+    page = (folder / "audit.html").read_bytes()
+    (folder / "audit.html").unlink()
+    again = invoke("report", folder)
+    assert again.exit_code == 0 and again.output == f"{folder / 'audit.html'}\n"
+    assert (folder / "audit.html").read_bytes() == page
+    assert json.loads(invoke("report", folder, "--json").stdout) == {"report": str(folder / "audit.html")}
+    (folder / "audit.json").write_text('{"audit_version": 0}')
+    damaged = invoke("report", folder)
+    assert damaged.exit_code == ExitCode.FAILED and "Run the same audit again" in damaged.stderr
+    assert (folder / "audit.html").read_bytes() == page
+
+
+def test_the_page_shows_the_answers_of_the_file_that_was_audited(invoke: Any, tmp_path: Path) -> None:
+    rows = [
+        {"kind": kind, "pair_id": 1, "logp_reference": -2, "text": f"{kind} words"} for kind in ("chosen", "rejected")
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    invoke("audit", "--log-probs", tmp_path / "rows.jsonl", "--out", tmp_path / "o")
+    assert '"text":"chosen words"' in (tmp_path / "o" / "audit.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -210,3 +236,26 @@ def test_a_hundred_thousand_rows_take_seconds_and_no_torch(shell: Any, tmp_path:
     done = shell("audit", "--log-probs", tmp_path / "rows.jsonl", "--rollouts", 100_000)
     assert done.returncode == 0, done.stderr
     assert time.perf_counter() - begin < 10
+
+
+@pytest.mark.slow
+def test_fifty_thousand_pairs_take_seconds_with_their_page(shell: Any, tmp_path: Path) -> None:
+    """Nothing is quadratic: 3 s of computing when this was written; the bar leaves room for others at work."""
+    rows = (
+        {
+            "kind": kind,
+            "pair_id": i,
+            "prompt_id": i,
+            "tokens": 20,
+            "logp_reference": -20.0 - i % 7,
+            "logp_teacher": -19.0,
+        }
+        for i in range(50_000)
+        for kind in ("chosen", "rejected")
+    )
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    begin = time.perf_counter()
+    done = shell("audit", "--log-probs", tmp_path / "rows.jsonl", "--out", tmp_path / "o")
+    assert done.returncode == 0, done.stderr
+    assert time.perf_counter() - begin < 20
+    assert (tmp_path / "o" / "audit.html").stat().st_size <= 8_000_000

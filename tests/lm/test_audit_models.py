@@ -80,8 +80,13 @@ def test_pairs_alone_tell_what_distilling_cost(folder: Path) -> None:
     first = next(row for row in found["pairs"]["every"] if row["line"] == 1)
     assert first["logp_chosen"] == pytest.approx(logq.sum(), abs=1e-5)
     assert first["cost_chosen"] == pytest.approx((logq - logp).sum(), abs=1e-5)
-    worst = found["pairs"]["worst"][0]["costliest_tokens"]
-    assert {token["text"] for token in worst} <= {"c", "d", "<end>"} and len(worst) == 3
+    worst = found["pairs"]["worst"][0]
+    costliest = worst["costliest_tokens"]
+    assert {token["text"].strip() for token in costliest} <= {"c", "d", "<end>"} and len(costliest) == 3
+    assert worst["prompt"] in ("a b", "e b", "f b") and "".join(worst["tokens"]["text"]) == "c d <end>"
+    assert sum(worst["tokens"]["logp_reference"]) == pytest.approx(worst["logp_chosen"], abs=1e-5)
+    gaps = np.subtract(worst["tokens"]["logp_reference"], worst["tokens"]["logp_teacher"])
+    assert [token["at"] for token in costliest] == list(np.argsort(gaps, kind="stable"))
     assert found["about"]["pairs"]["kept"] == 6 and "'<end>'" in found["about"]["tokenising"]["end token"]
 
 
@@ -94,6 +99,19 @@ def test_a_reward_gives_a_verdict_and_the_rows_to_repeat_it_without_torch(folder
     assert first["reference"]["prompts"] == 2
     again = told("--log-probs", "result/log_probs.jsonl", *common)
     assert again["plans"] == first["plans"] and again["reference"] == first["reference"]
+
+
+def test_the_page_of_models_shows_prompts_answers_and_tokens(folder: Path) -> None:
+    told("--reference", "student", "--teacher", "teacher", "--pairs", "pairs.jsonl", "--out", "result")
+    page = (folder / "result" / "audit.html").read_text()
+    assert '"prompt":"a b"' in page and '"text":"c d"' in page and '"tokens":[["c"," d"," \\u003cend\\u003e"]' in page
+    (folder / "result" / "log_probs.jsonl").unlink()
+    assert audit_report(folder / "result").exit_code == 0
+    assert '"text":"c d"' not in (folder / "result" / "audit.html").read_text()
+
+
+def audit_report(folder: Path) -> Result:
+    return CliRunner().invoke(app, ["report", str(folder)])
 
 
 def test_a_second_audit_at_another_beta_asks_the_models_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

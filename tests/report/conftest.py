@@ -10,21 +10,29 @@ import pytest
 from alignfirst.report import build
 
 
-def _synthetic() -> ModuleType:
-    """The helper beside this file; tests are not a package, so it is loaded by its path."""
-    name = "report_synthetic"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "report" / "synthetic.py")
+def beside(name: str) -> ModuleType:
+    """A helper in tests/report; tests are not a package, so it is loaded by its path."""
+    known = f"report_{name}"
+    if known not in sys.modules:
+        path = Path(__file__).parents[1] / "report" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(known, path)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
+        sys.modules[known] = module
         spec.loader.exec_module(module)
-    return sys.modules[name]
+    return sys.modules[known]
 
 
 @pytest.fixture(scope="session")
 def synthetic() -> ModuleType:
-    return _synthetic()
+    """Runs made up for the report's tests."""
+    return beside("synthetic")
+
+
+@pytest.fixture(scope="session")
+def audits() -> ModuleType:
+    """Audits made up for the tests of their page."""
+    return beside("audit_pages")
 
 
 @pytest.fixture(scope="session")

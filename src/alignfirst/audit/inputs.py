@@ -152,10 +152,10 @@ def pair_rows(table: Table) -> PairRows | None:
             line = table.line[rows][table.pair[rows] == codes[counts.argmax()]][1]
             cure = "Give every pair its own pair_id."
             raise InputError(f"a pair has one {name} response", f"a second one in line {line}", cure)
-    alone = [i for i in w if int(table.pair[i]) not in partner] + [
-        i for i in lost if int(table.pair[i]) not in set(ids)
-    ]
-    if alone:
+    alone = np.concatenate(
+        [w[~np.isin(table.pair[w], table.pair[lost])], lost[~np.isin(table.pair[lost], table.pair[w])]]
+    )
+    if len(alone):
         cure = "Give both rows of a pair the same pair_id."
         raise InputError("chosen and rejected come in pairs", f"line {table.line[alone[0]]} alone", cure)
     matched = np.array([partner[i] for i in ids], np.int64)

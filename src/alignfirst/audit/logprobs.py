@@ -22,16 +22,17 @@ def read(path: Path, targets: Path | None = None) -> Table:
 
     Raises InputError for what they say, StoreError where one cannot be read.
     """
-    rows, lines = _rows(path)
+    rows, lines = rows_of(path)
     if targets is not None:
-        more, more_lines = _rows(targets)
+        more, more_lines = rows_of(targets)
         rows += [row | {"kind": "target"} for row in more]
         lines += more_lines
     names = dict.fromkeys(name for row in rows for name in row)
     return build({name: [row.get(name) for row in rows] for name in names}, lines)
 
 
-def _rows(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
+def rows_of(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
+    """Rows as they stand in a file, unchecked, and their lines."""
     if not path.is_file():
         raise InputError("log-probabilities must be in a file", str(path), "JSON lines or Parquet, see docs/audit.md.")
     return _parquet(path) if path.suffix == ".parquet" else _objects(path)

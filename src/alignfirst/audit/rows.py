@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -104,33 +105,32 @@ def worst(rows: PairRows, most: int = WORST) -> list[dict[str, Any]]:
     for other in (w.cost, w.per_token(w.logp_reference), w.logp_reference):
         score = score if not np.isnan(score).all() else other
     order = np.argsort(np.where(np.isnan(score), np.inf, score), kind="stable")[:most]
-    return [_row(rows, int(i)) for i in order if not np.isnan(score[i])]
-
-
-def _row(rows: PairRows, i: int) -> dict[str, Any]:
-    w, lost = rows.chosen, rows.rejected
-    return {
-        "line": int(rows.line[i]),
-        "logp_chosen": _plain(w.logp_reference[i]),
-        "logp_rejected": _plain(lost.logp_reference[i]),
-        "margin": _plain(w.logp_reference[i] - lost.logp_reference[i]),
-        "cost_chosen": _plain(w.cost[i]),
-        "cost_rejected": _plain(lost.cost[i]),
-        "cost_per_token_chosen": _plain(w.per_token(w.cost)[i]),
-        "cost_per_token_rejected": _plain(lost.per_token(lost.cost)[i]),
-        "typicality": _plain(typicality(rows)[i]),
-        "rarest_step": _plain(w.rarest[i]),
-        "rarest_at": int(w.rarest_at[i]) if w.rarest_at[i] >= 0 else None,
-    }
+    return _plain_rows(rows, order[~np.isnan(score[order])])
 
 
 def every_row(rows: PairRows) -> list[dict[str, Any]]:
     """All rows, in the order of the file."""
-    return [_row(rows, i) for i in range(len(rows))]
+    return _plain_rows(rows, np.arange(len(rows)))
 
 
-def _plain(x: float) -> float | None:
-    return float(x) if np.isfinite(x) else None
+def _plain_rows(rows: PairRows, which: Ints) -> list[dict[str, Any]]:
+    """The numbers of some rows, None where one is unknown."""
+    w, lost = rows.chosen, rows.rejected
+    numbers = {
+        "logp_chosen": w.logp_reference,
+        "logp_rejected": lost.logp_reference,
+        "margin": w.logp_reference - lost.logp_reference,
+        "cost_chosen": w.cost,
+        "cost_rejected": lost.cost,
+        "cost_per_token_chosen": w.per_token(w.cost),
+        "cost_per_token_rejected": lost.per_token(lost.cost),
+        "typicality": typicality(rows),
+        "rarest_step": w.rarest,
+    }
+    columns: dict[str, list[Any]] = {"line": rows.line[which].tolist()}
+    columns |= {name: [x if isfinite(x) else None for x in v[which].tolist()] for name, v in numbers.items()}
+    columns["rarest_at"] = [at if at >= 0 else None for at in w.rarest_at[which].tolist()]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def coverage(logp_teacher: Floats, logp_reference: Floats, prompt: Ints, what: str) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ that an audit scores what will be trained, and every row whose boundary moved is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -82,6 +82,23 @@ class Tokeniser:
             messages, tokenize=True, add_generation_prompt=generation, return_dict=True
         )
         return list(found["input_ids"])
+
+
+def pieces(ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> list[str]:
+    """The text of every token in its place; together they are the whole text.
+
+    Tokens are decoded with all that stands before them, for alone they may lose a space. A character of several tokens
+    stands with the last of them, the others are empty.
+    """
+    found, so_far = [], ""
+    for n in range(1, len(ids) + 1):
+        text = decode(ids[:n])
+        if text.endswith("\ufffd") and n < len(ids):  # not yet a character
+            found.append("")
+        else:
+            found.append(text[len(so_far) :])
+            so_far = text
+    return found
 
 
 def _joined(prompt: Text, answer: Text) -> Text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json as jsonlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from alignfirst import files
 from alignfirst.cli import out
 from alignfirst.errors import ExitCode, InputError
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from alignfirst.audit.predict import Plan
 
 BETA = 0.1
+DIGEST = "log_probs_sha256"  # of the file that the texts of rows are in
 RESULT, SUMMARY = "audit.json", "audit.txt"
 
 
@@ -66,7 +69,7 @@ def audit(
     rows: Annotated[int | None, typer.Option("--rows", help="Use the first so many rows of the file.")] = None,
     gate: Annotated[bool, typer.Option("--gate", help="Exit with code 4 if any plan is no-go.")] = False,
     require_go: Annotated[bool, typer.Option("--require-go", help="Exit with code 4 unless every plan is go.")] = False,
-    out_: Annotated[Path | None, typer.Option("--out", help="Folder for audit.json and audit.txt.")] = None,
+    out_: Annotated[Path | None, typer.Option("--out", help="Folder for audit.json, audit.txt and audit.html.")] = None,
     json: out.Json = False,
 ) -> None:
     """Say whether a reference can be aligned.
@@ -116,7 +119,14 @@ def _log_probs(path: Path, target_file: Path | None, target: Target | None, plan
     from alignfirst.audit.logprobs import read
 
     table = read(path) if target_file is None else read(path, target_file)
-    return run(inputs_of(table, target), plans, title=str(path), about={"log_probs": str(path), "rows": len(table)})
+    about = {"log_probs": str(path), DIGEST: sha256_of(path), "rows": len(table)}
+    return run(inputs_of(table, target), plans, title=str(path), about=about)
+
+
+def sha256_of(path: Path) -> str:
+    """By it the page knows that a file of rows is still the one that was audited."""
+    with files.reading(path), open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def _models(reference: str, given: dict[str, Any], target: Target | None) -> Audit:
@@ -149,16 +159,23 @@ def exit_code(result: Audit, gate: bool, require_go: bool) -> ExitCode:
     return ExitCode.GATE if gate and "no-go" in calls else ExitCode.OK
 
 
-def _deliver(result: Audit, folder: Path | None, json: bool) -> None:
-    from alignfirst import files
-    from alignfirst.audit.text import lines
+def _by_key(plain: dict[str, Any]) -> str:
+    """JSON with one key a line: as fast as without line breaks, where indenting 100,000 rows takes seconds."""
+    parts = (f"{jsonlib.dumps(key)}: {jsonlib.dumps(value, allow_nan=False)}" for key, value in plain.items())
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
-    plain, text = result.plain(), lines(result)
+
+def _deliver(result: Audit, folder: Path | None, json: bool) -> None:
+    from alignfirst.audit.text import lines
+    from alignfirst.report import build_audit
+
+    page, plain, text = None, result.plain(), lines(result)
     if folder is not None:
         with files.writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        files.write_atomic(folder / RESULT, [jsonlib.dumps(plain, allow_nan=False, indent=2).encode(), b"\n"])
+        files.write_atomic(folder / RESULT, [_by_key(plain).encode()])
         files.write_atomic(folder / SUMMARY, ["".join(f"{out.clean(line)}\n" for line in text).encode()])
+        page = build_audit(folder)
     if json:
         out.as_json(plain)
         return
@@ -166,3 +183,4 @@ def _deliver(result: Audit, folder: Path | None, json: bool) -> None:
         out.line(line)
     if folder is not None:
         out.line("written:", folder / RESULT)
+        out.line("page:", page)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alignfirst.cli import out
+from alignfirst.cli.audit import DIGEST
 from alignfirst.errors import InputError, StageFailure
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ def audit_models(given: Mapping[str, Any], plans: Sequence[Plan], target: Target
     reward = None if given["reward"] is None else _reward(given["reward"], tokenizer)
     found = collect(request, reference, teacher, reward, _decoder(tokenizer), Store(_cache()), _progress())
     if given["out_"] is not None:
-        write_rows(found, given["out_"])
+        about |= {DIGEST: write_rows(found, given["out_"])}
     inputs = inputs_of(found.table, target)
     kept = [] if request.pairs is None else [request.pairs.summary()]
     inputs = replace(inputs, notes=(*inputs.notes, *kept, *found.notes))
@@ -198,8 +200,8 @@ def _reward(spec: str, tokenizer: Any) -> Callable[[list[str], list[str]], Any]:
     return rewards
 
 
-def write_rows(found: Collected, folder: Path) -> None:
-    """The table as JSON lines that --log-probs reads."""
+def write_rows(found: Collected, folder: Path) -> str:
+    """The table as JSON lines that --log-probs reads; their SHA-256."""
     from alignfirst import files
     from alignfirst.audit.table import KINDS, SOURCES
 
@@ -218,22 +220,25 @@ def write_rows(found: Collected, folder: Path) -> None:
         row |= {"rarest_at": int(t.rarest_at[i]), "text": t.text[i]}
         lines.append(json.dumps(row, allow_nan=False).encode() + b"\n")
     files.write_atomic(folder / ROWS, lines)
+    return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
 def _tokens(found: Collected, line: int, tokenizer: Any) -> dict[str, Any]:
-    """The costliest tokens of a chosen response: furthest behind the teacher, or least likely."""
+    """Prompt and tokens of a chosen response, and the costliest: furthest behind the teacher, or least likely."""
+    from alignfirst.audit.tokenise import pieces
+
     at = next(i for i, item in enumerate(found.items) if item.line == line and item.kind == "chosen")
     q, p = found.token_logp[at]
-    cost = q if p is None else q - p
-    ids = found.items[at].response
-    order = np.argsort(cost, kind="stable")[:WORST_TOKENS]
-    shown = [
-        {
-            "at": int(n),
-            "text": tokenizer.decode([ids[n]]),
-            "logp_reference": float(q[n]),
-            "logp_teacher": None if p is None else float(p[n]),
-        }
-        for n in order
+    item, cost = found.items[at], q if p is None else q - p
+
+    def decode(ids: Sequence[int]) -> str:
+        return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+
+    texts = pieces(item.response, decode)
+    teacher = None if p is None else [float(x) for x in p]
+    costliest = [
+        {"at": int(n), "text": texts[n], "logp_reference": float(q[n]), "logp_teacher": teacher and teacher[n]}
+        for n in np.argsort(cost, kind="stable")[:WORST_TOKENS]
     ]
-    return {"costliest_tokens": shown}
+    tokens = {"text": texts, "logp_reference": [float(x) for x in q], "logp_teacher": teacher}
+    return {"prompt": decode(item.prompt), "tokens": tokens, "costliest_tokens": costliest}

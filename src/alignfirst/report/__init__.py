@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["build"]
+__all__ = ["build", "build_audit"]
 
 
 def build(run_dir: Path) -> Path:
@@ -25,4 +25,19 @@ def build(run_dir: Path) -> Path:
     write_atomic(run.path / "summary.md", [summary(run, words, figures).encode()])
     path = run.path / "report.html"
     write_atomic(path, [page(run, words).encode()])
+    return path
+
+
+def build_audit(folder: Path) -> Path:
+    """Write audit.html beside the audit.json of `alignfirst audit --out`; return its path.
+
+    Raises StoreError where audit.json is missing, damaged or of another version. Texts of rows come from the file that
+    was audited, as long as it is where it was and what it was.
+    """
+    from alignfirst.files import write_atomic
+    from alignfirst.report.audit_load import load
+    from alignfirst.report.audit_page import page
+
+    path = Path(folder) / "audit.html"
+    write_atomic(path, [page(load(Path(folder))).encode()])
     return path

@@ -34,6 +34,15 @@ def shown(value: Any) -> Any:
     return value
 
 
+def tight(value: Any) -> Any:
+    """Strings of a JSON-like value with `5 %` and `no-go` held together: neither is to be broken between lines."""
+    if isinstance(value, str):
+        return value.replace(" %", "\u00a0%").replace("no-go", "no\u2011go").replace("NO-GO", "NO\u2011GO")
+    if isinstance(value, dict):
+        return {k: tight(v) for k, v in value.items()}
+    return [tight(v) for v in value] if isinstance(value, list | tuple) else value
+
+
 def rounded(value: Any, digits: int = 4) -> Any:
     """A float with `digits` significant digits; anything else as it is; NaN and infinities become null."""
     if not isinstance(value, float):
@@ -79,8 +88,13 @@ def interval(low: float | None, high: float | None, places: int = 3) -> str:
     return f"[{signed(low, places)}, {signed(high, places)}]"
 
 
+def grouped(n: int) -> str:
+    """A count, its thousands apart."""
+    return f"{n:,}".replace(",", "\u202f").replace("-", "−")
+
+
 def count(n: int, noun: str, plural: str | None = None) -> str:
-    return f"{n:,} {noun if n == 1 else plural or noun + 's'}".replace(",", "\u202f")
+    return f"{grouped(n)} {noun if n == 1 else plural or noun + 's'}"
 
 
 def listed(items: Iterable[str], last: str = "and") -> str:

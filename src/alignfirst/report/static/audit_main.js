@@ -1,0 +1,4 @@
+// Start of an audit's page.
+
+setupRows();
+startPage();
