@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from alignfirst import worlds
 from alignfirst.audit.draws import Sample, gather
 from alignfirst.audit.predict import Evidence, Plan, Prediction, examine, predict
 from alignfirst.audit.verdict import judge
-from alignfirst.cli.audit_store import Drawing, Found
+from alignfirst.study.audits import sample
+from alignfirst.worlds.mog.draws import Drawing
 from audit_cells import Cells, Outcome, Reference, rollouts
 
 
@@ -35,9 +37,10 @@ def audit_all(cells: Cells, draws: int) -> dict[Reference, Audited]:
     for t, config in cells.configs.items():
         own = Reference(t, None)
         random = np.random.default_rng([1, t])
+        settings = worlds.get("mog").settings("audit", config, seed=t)
         for reference, theta in ((r, m) for r, m in cells.models.items() if r.teacher == t):
-            drawing = Drawing(Found(config, theta, cells.models[own], t, ""), theta, cells.models[own])
-            q, p = drawing.sample(theta, draws, random), drawing.sample(cells.models[own], draws, random)
+            drawing = Drawing(settings, theta, cells.models[own])
+            q, p = (sample(drawing.sample(model, draws, random)) for model in (theta, cells.models[own]))
             preferred = drawing.preferred(draws, random)
             teacher = replace(p, logp_reference=p.logp_teacher)
             pooled = gather(q, None if reference == own else p, preferred)

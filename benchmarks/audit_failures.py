@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from alignfirst import worlds
 from alignfirst.audit.draws import gather
 from alignfirst.audit.predict import Plan, examine, predict
 from alignfirst.audit.verdict import judge
-from alignfirst.cli.audit_store import Drawing, Found
+from alignfirst.study.audits import sample
+from alignfirst.worlds.mog.draws import Drawing
 from audit_cases import Audited, Row, held_out, rows_of, value
 from audit_cells import ALGORITHMS, UNDERTRAINED, WIDE, Cells, Reference, config_of, rollouts
 from audit_stats import spearman
@@ -89,9 +91,9 @@ def wide(cells: Cells) -> dict[str, Any]:
         if not held_out(r.teacher):
             continue
         config, own = config_of(r.teacher, width=WIDE), cells.models[Reference(r.teacher, None)]
-        drawing = Drawing(Found(config, cells.models[r], own, r.teacher, ""), cells.models[r], own)
+        drawing = Drawing(worlds.get("mog").settings("audit", config, seed=r.teacher), cells.models[r], own)
         random = np.random.default_rng([2, r.teacher])
-        q, p = drawing.sample(cells.models[r], 4096, random), drawing.sample(own, 4096, random)
+        q, p = (sample(drawing.sample(model, 4096, random)) for model in (cells.models[r], own))
         evidence = examine(gather(q, p, drawing.preferred(4096, random)))
         prediction = predict(evidence, Plan(a, beta, rollouts(config, a)))
         audited = Audited(evidence, evidence, p, evidence, 0.0)

@@ -13,7 +13,7 @@ from typing import Any
 
 from alignfirst.errors import InputError, StoreError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Row = dict[str, Any]
 
@@ -68,6 +68,10 @@ COLUMNS: tuple[Column, ...] = (
     Column("beta_c", "float", "align: beta below which the exact optimum of its reference has target mass above 1/2"),
     Column("predicted_reward", "float", "mean reward that theory predicts for this stage of the recipe, no training"),
     Column("predicted_target_mass", "float", "target mass that theory predicts for this stage, no training"),
+    Column("audit_reward", "float", "align: mean reward that the audit predicted before training, from draws alone"),
+    Column("audit_mass", "float", "align: target mass that the audit predicted before training, from draws alone"),
+    Column("audit_verdict", "str", "align: go, no-go, insufficient data, or refused (the audit does not predict it)"),
+    Column("audit_reason", "str", "align: the audit's reason for its verdict, in words"),
     Column("trap", "str", "align: anchor, sampling or exploration where target mass stayed at or below 1/2"),
     Column("updates", "int", "gradient updates (align) or EM iterations (sft, distil) of the stage"),
     Column("samples", "int", "samples the stage drew"),
@@ -108,7 +112,10 @@ def _csv_field(value: Any) -> Any:
 
 
 def read(path: Path, sha256: str | None = None) -> list[Row]:
-    """Rows of a `records.jsonl`. With a digest, raises StoreError unless the bytes are those that were written."""
+    """Rows of a `records.jsonl`. With a digest, raises StoreError unless the bytes are those that were written.
+
+    Columns that an older version of the schema did not have are null.
+    """
     try:
         data = path.read_bytes()
     except OSError as e:
@@ -117,7 +124,8 @@ def read(path: Path, sha256: str | None = None) -> list[Row]:
         raise StoreError(
             f"{path} is not what the run wrote (digest differs). Run the same command again to rebuild it."
         )
-    return [json.loads(line) for line in data.decode().splitlines()]
+    rows: list[Row] = [json.loads(line) for line in data.decode().splitlines()]
+    return [row | {c.name: None for c in COLUMNS if c.name not in row} for row in rows]
 
 
 def pick(rows: Iterable[Row], **where: Any) -> Row:

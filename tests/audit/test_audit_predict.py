@@ -71,6 +71,24 @@ def test_hard_labels_do_not_concern_algorithms_that_see_the_reward() -> None:
     assert Plan("ppo", 0.1, 100, labels="hard").refusal is None
 
 
+@pytest.mark.parametrize(("flip", "scale"), [(0.0, 1.0), (0.2, 1.0), (0.3, 5.0)])
+def test_flipped_labels_have_the_optimum_of_their_own_log_odds(flip: float, scale: float) -> None:
+    """DPO's margin on two behaviours, science.md: logit(f + (1 - 2 f) sigmoid(k D)) / (k beta)."""
+    m0, beta = 0.05, 0.2
+    p = flip + (1 - 2 * flip) / (1 + math.exp(-scale))
+    odds = m0 / (1 - m0) * math.exp(math.log(p / (1 - p)) / (scale * beta))
+    found = predict(behaviours(m0), Plan("dpo-online", beta, 10_000, flip=flip, scale=scale))
+    assert found.optimum is not None
+    assert found.optimum.mass.value == pytest.approx(odds / (1 + odds), rel=1e-4)
+    plain = predict(behaviours(m0), Plan("ppo", beta, 10_000))
+    assert predict(behaviours(m0), Plan("ppo", beta, 10_000, flip=flip, scale=scale)).mass == plain.mass
+
+
+def test_labels_that_say_nothing_are_refused() -> None:
+    with pytest.raises(InputError, match="flip must be at least 0 and below"):
+        Plan("dpo-online", 0.1, 100, flip=0.5)
+
+
 def test_the_prediction_does_not_depend_on_the_unit_of_reward() -> None:
     for algorithm in constants.GATES:
         a = predict(behaviours(0.02), Plan(algorithm, 0.1, 5_000))

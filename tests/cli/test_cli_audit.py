@@ -192,8 +192,28 @@ def test_models_of_a_run_come_from_its_store(finished: Run, invoke: Any) -> None
         if (row["recipe"], row["stage"], row["seed"], row["algorithm"]) == ("align-distil", "align", 1, "reinforce")
     ]
     mass = told["reference"]["target_mass"]
-    assert mass["low"] <= measured["target_mass"] <= mass["high"]
+    five_errors = (mass["high"] - mass["low"]) / 2 * 5 / 1.96
+    assert measured["target_mass"] == pytest.approx(mass["value"], abs=five_errors)
     assert told["plans"][0]["rollouts"] == 20 * 256
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_study_says_what_the_audit_of_its_references_says(seed: int, finished: Run, invoke: Any) -> None:
+    """The same numbers to the last bit: one drawing and one judge serve both."""
+    for recipe, stage in (("align-distil", "sft"), ("distil-align", "distil")):
+        reference = f"{finished.path}:{recipe}/{stage}@seed={seed}"
+        told = {
+            p["algorithm"]: p for p in json.loads(invoke("audit", "--reference", reference, "--json").stdout)["plans"]
+        }
+        rows = [
+            row for row in finished.records if (row["recipe"], row["stage"], row["seed"]) == (recipe, "align", seed)
+        ]
+        assert {row["algorithm"] for row in rows} == told.keys() == {"reinforce", "dpo-offline"}
+        for row in rows:
+            plan = told[row["algorithm"]]
+            assert (row["audit_verdict"], row["audit_reason"]) == (plan["verdict"], plan["because"])
+            assert row["audit_reward"] == plan["reward"]["value"]
+            assert row["audit_mass"] == plan["target_mass"]["value"]
 
 
 def test_the_same_audit_twice_says_the_same(invoke: Any) -> None:

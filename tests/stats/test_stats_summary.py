@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats as reference
 
 from alignfirst.errors import InputError
-from alignfirst.stats import METRICS, cells, claims, pairs, recipes, summarise, windows
+from alignfirst.stats import METRICS, audited, cells, claims, pairs, recipes, summarise, windows
 from alignfirst.stats.cells import MEANS
 
 Row = dict[str, Any]
@@ -333,3 +333,35 @@ def test_values_at_the_edge_of_floating_point_become_null(study: Any) -> None:
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     (w,) = windows(study(lambda row: {"beta_c": 1e308 if row["recipe"] == "distil-align" else 1.5e308}))
     assert (w["predicted"]["low"], w["predicted"]["n"]) == (None, 6)
+
+
+# --- audited
+
+
+def test_verdicts_are_counted_once_an_alignment_against_what_was_reached() -> None:
+    def row(model: str, verdict: str | None, mass: float | None, **others: Any) -> Row:
+        known = {"algorithm": "rloo", "model": model, "status": "ok", "reward": 0.5, "audit_reward": None}
+        return known | {"audit_verdict": verdict, "audit_mass": None, "target_mass": mass, **others}
+
+    rows = [
+        row("a", "go", 0.9, audit_reward=0.6, audit_mass=0.8),
+        row("a", "go", 0.9, audit_reward=0.6, audit_mass=0.8),  # shared by a second recipe
+        row("b", "go", 0.5, audit_reward=0.4, audit_mass=0.8),  # one half is not more than half
+        row("c", "no-go", 0.7, audit_reward=0.2, audit_mass=0.1),
+        row("d", "insufficient data", None, status="failed", audit_reward=0.2, audit_mass=0.1),
+        row("e", None, 0.2),  # not audited
+        row("f", "refused", 0.2, algorithm="ipo"),
+    ]
+    rloo, ipo = audited(rows)
+    assert rloo["verdicts"] == {
+        "go": {"n": 2, "reached": 1},
+        "no-go": {"n": 1, "reached": 1},
+        "insufficient data": {"n": 0, "reached": 0},
+        "refused": {"n": 0, "reached": 0},
+    }
+    assert (rloo["algorithm"], rloo["predicted"], rloo["failed"]) == ("rloo", 3, 1)
+    assert rloo["reward_error"] == pytest.approx((0.1 + 0.1 + 0.3) / 3)
+    assert rloo["mass_error"] == pytest.approx((0.1 + 0.3 + 0.6) / 3)
+    assert ipo["verdicts"]["refused"] == {"n": 1, "reached": 0}
+    assert ipo["reward_error"] is None and ipo["mass_error"] is None
+    assert audited([row("e", None, 0.2)]) == []

@@ -31,12 +31,17 @@ from alignfirst.theory.objectives import ALGORITHMS
 
 @dataclass(frozen=True)
 class Plan:
-    """One alignment that is to be launched. `rollouts`: responses it will draw in all (offline pairs: both of each)."""
+    """One alignment that is to be launched. `rollouts`: responses it will draw in all (offline pairs: both of each).
+
+    `flip`: probability that a pair's label is turned round; `scale`: P(winner) = sigmoid(scale x reward gap).
+    """
 
     algorithm: str
     beta: float
     rollouts: int | None = None
     labels: str = "bradley-terry"
+    flip: float = 0.0
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
@@ -48,18 +53,43 @@ class Plan:
             raise InputError("rollouts must be at least 1", self.rollouts, "Updates x responses an update.")
         if self.labels not in ("bradley-terry", "hard"):
             raise InputError("labels must be bradley-terry or hard", self.labels, "Sampled or argmax preferences?")
+        if not 0 <= self.flip < 0.5:
+            raise InputError("flip must be at least 0 and below 0.5", self.flip, "At 0.5 labels say nothing.")
 
     @property
     def refusal(self) -> str | None:
         """Why no number is predicted for this plan; None where one is."""
-        if self.labels == "hard" and ALGORITHMS[self.algorithm].on_pairs:
-            return REFUSED.get(self.algorithm, HARD_LABELS)
-        return REFUSED.get(self.algorithm, None if self.algorithm in GATES else UNPREDICTED)
+        return refusal(self.algorithm, self.labels)
+
+
+def acting_beta(plan: Plan, gap: float | None) -> float:
+    """The beta at which clean labels would have this plan's optimum, for a reward gap.
+
+    Pairs whose labels are flipped say less of the reward: their log-odds are logit(f + (1 - 2 f) sigmoid(k gap))
+    instead of k gap, which tends to (1 - 2 f) k gap for small gaps.
+    """
+    if not plan.flip or not ALGORITHMS[plan.algorithm].on_pairs:
+        return plan.beta
+    clean = plan.scale * (gap or 0.0)
+    keeps = 1 - 2 * plan.flip
+    said = keeps if clean < SMALL else float(logit(plan.flip + keeps * expit(clean))) / clean
+    return plan.beta / said
+
+
+def refusal(algorithm: str, labels: str) -> str | None:
+    """Why no number is predicted for an algorithm on such labels; None where one is."""
+    if labels == "hard" and ALGORITHMS[algorithm].on_pairs:
+        return REFUSED.get(algorithm, HARD_LABELS)
+    return REFUSED.get(algorithm, None if algorithm in GATES else UNPREDICTED)
 
 
 @dataclass
 class Evidence:
-    """What the draws say of a reference, whatever is planned with it."""
+    """What the draws say of a reference, whatever is planned with it.
+
+    Where the model that draws is not the reference (an anchored alignment), this is the drawing model's evidence:
+    `anchor` is the reference's, whose optimum is sought, and `start` that of the model that training starts from.
+    """
 
     draws: Draws
     mass: Number  # m0
@@ -69,6 +99,8 @@ class Evidence:
     preferred: Number  # mean reward of preferred examples
     quality: Number  # s
     tilts: dict[float, Tilt] = field(default_factory=dict)
+    anchor: Evidence | None = None
+    start: Evidence | None = None
 
     @property
     def gap(self) -> float | None:
@@ -80,7 +112,8 @@ class Evidence:
 
     def tilt(self, beta: float) -> Tilt:
         if beta not in self.tilts:
-            self.tilts[beta] = tilt(self.draws, beta, self.mass)
+            anchor = self.anchor
+            self.tilts[beta] = tilt(self.draws, beta, self.mass) if anchor is None else anchor.tilt(beta)
         return self.tilts[beta]
 
 
@@ -145,6 +178,7 @@ def _quality(draws: Draws, outside: Number, preferred: Number) -> Number:
     return Number.of([float(np.clip(x, 0, 1)) for x in (s, s - Z * se, s + Z * se)])
 
 
+SMALL = 1e-6  # a gap, in log-odds of a label, at which the limit is taken
 UNKNOWN = Number(None, why="not computed")
 
 
@@ -178,13 +212,15 @@ def predict(evidence: Evidence, plan: Plan) -> Prediction:
         none = Number(None, why=plan.refusal)
         return Prediction(plan, plan.refusal, none, none)
     gate, gap = GATES[plan.algorithm], evidence.gap
-    beta = plan.beta if gap is None else max(plan.beta, gate.floor * gap)
+    acting = acting_beta(plan, gap)
+    beta = acting if gap is None else max(acting, gate.floor * gap)
     best = evidence.tilt(beta)
-    dense = evidence.outside_sd is not None and evidence.outside_sd / plan.beta > DENSE
+    dense = evidence.outside_sd is not None and evidence.outside_sd / acting > DENSE
     hits, g = _gate(evidence, plan, gate, dense)
-    mass = _mass(evidence.mass, best.mass, g)
-    needed = None if gap is None else needed_hits(gate, plan.beta, gap)
-    reward = _reward(evidence, best, mass, g)
+    begin = evidence.start or evidence
+    mass = _mass(begin.mass, best.mass, g)
+    needed = None if gap is None else needed_hits(gate, acting, gap)
+    reward = _reward(begin, evidence.gap, best, mass, g)
     return Prediction(plan, None, reward, mass, best, beta, g, hits, needed, dense)
 
 
@@ -207,7 +243,7 @@ def _gate(evidence: Evidence, plan: Plan, gate: Gate, dense: bool) -> tuple[Numb
         return effective, Number(1.0, why="the reward is dense: a ladder leads to the target, hits are not waited for")
     if gap is None:
         return effective, Number(None, why="what a hit is worth is unknown: no hit and no preferred example was seen")
-    h = needed_hits(gate, plan.beta, gap)
+    h = needed_hits(gate, acting_beta(plan, gap), gap)
     return effective, Number.of([None if x is None else -math.expm1(-x / h) for x in hits], effective.why)
 
 
@@ -238,21 +274,21 @@ def _mass(m0: Number, best: Number, g: Number) -> Number:
     return Number(value, max(min(low, value) - MASS_SLACK, 0.0), min(max(high, value) + MASS_SLACK, 1.0))
 
 
-def _reward(evidence: Evidence, best: Tilt, mass: Number, g: Number) -> Number:
+def _reward(begin: Evidence, gap: float | None, best: Tilt, mass: Number, g: Number) -> Number:
     """R_hat = R0 + g (R* - R0); the ends of m_hat's interval carry over in proportion, plus R*'s own error."""
-    r0, top = evidence.reward, best.reward
+    r0, top = begin.reward, best.reward
     if r0.value is None or top.value is None:
         return Number(None, why=r0.why or top.why)
     share = 1.0 if g.value is None else g.value
     value = r0.value + share * (top.value - r0.value)
     if top.low is None or top.high is None:
         return Number(value, why=top.why)
-    slack = share * (top.high - top.low) / 2 + REWARD_SLACK * (evidence.gap or 0.0)
-    if mass.low is None or mass.high is None or evidence.mass.value is None or best.mass.value is None:
+    slack = share * (top.high - top.low) / 2 + REWARD_SLACK * (gap or 0.0)
+    if mass.low is None or mass.high is None or begin.mass.value is None or best.mass.value is None:
         return Number(value, why=mass.why)
-    way = best.mass.value - evidence.mass.value
+    way = best.mass.value - begin.mass.value
     slope = (top.value - r0.value) / way if abs(way) > 1e-6 else 0.0
-    ends = sorted(r0.value + (m - evidence.mass.value) * slope for m in (mass.low, mass.high))
+    ends = sorted(r0.value + (m - begin.mass.value) * slope for m in (mass.low, mass.high))
     return Number(value, min(ends[0], value) - slack, max(ends[1], value) + slack)
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from scipy.special import expit, logit
 
 from alignfirst.audit.constants import GATES, MIN_ESS, MIN_HITS, SUCCESS
+from alignfirst.audit.draws import Draws
 from alignfirst.audit.intervals import Number, clopper_pearson
-from alignfirst.audit.predict import Evidence, Prediction, predict
+from alignfirst.audit.predict import Evidence, Prediction, acting_beta, predict
 from alignfirst.theory.coverage import EXPECTED_DRAWS
 
 Call = Literal["go", "no-go", "insufficient data"]
@@ -102,7 +103,7 @@ def _ways_out(evidence: Evidence, p: Prediction) -> list[str]:
     elif p.gate.value is not None and p.gate.value < 0.9:
         todo.append("Take another reference, or align before distilling: this one hardly ever draws the target.")
         todo.append("More rollouts may do: see rollouts needed.")
-    if p.tilted_at is not None and p.tilted_at > p.plan.beta:
+    if p.tilted_at is not None and p.tilted_at > acting_beta(p.plan, evidence.gap):
         todo.append("Align on-policy: pairs drawn once cannot carry a policy this far from its reference.")
     if evidence.quality.value is not None and evidence.quality.value < GATES[p.plan.algorithm].least_quality:
         todo.append("Mix target examples into the distillation set: the reference's hits are diffuse.")
@@ -119,14 +120,12 @@ def _go(evidence: Evidence, p: Prediction) -> Verdict | None:
 
 def _doubts(evidence: Evidence, p: Prediction) -> list[tuple[str, str]]:
     """What forbids `go` whatever the prediction: (reason, cure)."""
-    draws, s, least = evidence.draws, evidence.quality, GATES[p.plan.algorithm].least_quality
+    s, least = evidence.quality, GATES[p.plan.algorithm].least_quality
     found = []
     if p.plan.rollouts is None:
         found.append(("the number of rollouts was not given", "Give --rollouts: responses drawn in all of training."))
-    if not draws.pooled and draws.hits < MIN_HITS:
-        seen = f"{draws.hits} of {draws.reference_draws:,} draws hit the target"
-        cure = "Give a teacher whose draws find the target (--teacher), or draw until there are 10 hits."
-        found.append((f"{seen}, fewer than {MIN_HITS}", cure))
+    for own in (evidence,) if evidence.anchor is None else (evidence, evidence.anchor):
+        found += _thin(own.draws)
     if p.plan.rollouts is not None and (expected := p.plan.rollouts * (evidence.mass.value or 0.0)) < EXPECTED_DRAWS:
         cure = "Plan more rollouts, or take a reference that draws the target more often."
         found.append((f"only {expected:.2g} hits are expected in {p.plan.rollouts:,} rollouts", cure))
@@ -136,6 +135,16 @@ def _doubts(evidence: Evidence, p: Prediction) -> list[tuple[str, str]]:
     elif s.value < least:
         cure = "Mix target examples into the distillation set, or align before distilling."
         found.append((f"the hits are diffuse: they earn {percent(s.value)} of what preferred examples do", cure))
+    return found
+
+
+def _thin(draws: Draws) -> list[tuple[str, str]]:
+    """What forbids `go` in the draws of one model: too few hits, or weights that do not add up."""
+    found = []
+    if not draws.pooled and draws.hits < MIN_HITS:
+        seen = f"{draws.hits} of {draws.reference_draws:,} draws hit the target"
+        cure = "Give a teacher whose draws find the target (--teacher), or draw until there are 10 hits."
+        found.append((f"{seen}, fewer than {MIN_HITS}", cure))
     if draws.pooled and _off_balance(draws.raw_total):
         cure = "Draw at temperature 1 without top-p or top-k, and score with the same tokens and template."
         found.append((f"weights sum to {draws.raw_total.value:.2f}, not 1: draws and log-probabilities disagree", cure))

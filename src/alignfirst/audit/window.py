@@ -11,7 +11,7 @@ import numpy as np
 
 from alignfirst.audit.constants import GATES, MIN_ESS, SEEN, SUCCESS
 from alignfirst.audit.intervals import Number
-from alignfirst.audit.predict import Evidence, Plan, Prediction, needed_hits, predict
+from alignfirst.audit.predict import Evidence, Plan, Prediction, acting_beta, needed_hits, predict
 from alignfirst.theory.coverage import draws_needed
 
 POINTS = 49
@@ -143,7 +143,7 @@ def _rollouts(evidence: Evidence, p: Prediction) -> Number:
     if best.value is None or gap is None:
         return Number(None, why=best.why or "no hit and no preferred example was seen")
     gate = GATES[p.plan.algorithm]
-    h = needed_hits(gate, p.plan.beta, gap)
+    h = needed_hits(gate, acting_beta(p.plan, gap), gap)
     quality = [1.0 if q is None else q for q in (s.value, s.high, s.low)]
     masses = [(m0.value, best.value), (m0.high, best.high), (m0.low, best.low)]
     found = [_rollouts_for(m, top, q**gate.quality, h) for (m, top), q in zip(masses, quality, strict=True)]

@@ -12,6 +12,7 @@ import numpy as np
 
 from alignfirst.cli.places import MANIFEST, RUNS
 from alignfirst.errors import InputError
+from alignfirst.study.audits import plan_of, planned
 
 if TYPE_CHECKING:
     from alignfirst.audit.draws import Sample
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from alignfirst.cli.audit_grammar import GrammarDrawing
     from alignfirst.study.config import StudyConfig
     from alignfirst.study.plan import Cell, Plan
-    from alignfirst.worlds.protocol import Artefact
+    from alignfirst.worlds.mog.draws import Drawing
+    from alignfirst.worlds.protocol import Artefact, Drawn
 
 SAMPLES = 4_096  # a mixture's draws cost nothing
 AUDITED = ("mog", "grammar")
@@ -148,55 +150,6 @@ class _Compute:
         return made  # type: ignore[no-any-return]
 
 
-class Drawing:
-    """Draws of mixtures of one study, with rewards, membership in T and log-densities under both models."""
-
-    def __init__(self, found: Found, reference: Any, teacher: Any) -> None:
-        from alignfirst.worlds import get
-        from alignfirst.worlds.mog.mixture import p_target, target_radius
-        from alignfirst.worlds.mog.reward import Oracle
-
-        settings: Any = get("mog").settings("measure", found.config, beta=None, algorithm=None)
-        self.oracle = Oracle.of(settings["oracle"])
-        self.centres = np.array(settings["p_star"]["targets"], np.float64)
-        self.radius = target_radius(settings["p_star"])
-        self.p_target = p_target(settings["p_star"]).theta()
-        self.reference, self.teacher = reference, teacher
-        self.target = f"within {self.radius:.3f} of a target mode"
-        self.random: np.random.Generator | None = None
-
-    def noise(self, seed: int, source: str) -> np.random.Generator:
-        """One stream for all sources, in the order in which they are drawn from."""
-        if self.random is None:
-            self.random = np.random.default_rng([7, seed])
-        return self.random
-
-    def sample(self, theta: Any, n: int, random: np.random.Generator) -> Sample:
-        from alignfirst.audit.draws import Sample
-        from alignfirst.worlds.mog.align import log_density
-
-        x = points(theta, n, random)
-        distance = np.min([np.hypot(*(x[0] - centre[:, None])) for centre in self.centres], axis=0)
-        logp = [log_density(model[None], x)[0].astype(np.float64) for model in (self.reference, self.teacher)]
-        reward = self.oracle(x)[0].astype(np.float64)
-        return Sample.of(reward, distance <= self.radius, logp_reference=logp[0], logp_teacher=logp[1])
-
-    def preferred(self, n: int, random: np.random.Generator) -> Any:
-        """Rewards of draws of p_target."""
-        return self.oracle(points(self.p_target, n, random))[0].astype(np.float64)
-
-
-def points(theta: Any, n: int, random: np.random.Generator) -> Any:
-    """[1, 2, n] of a mixture."""
-    from alignfirst.worlds.mog import kernel
-
-    x = np.empty((1, 2, n), np.float32)
-    u = random.random((1, n), dtype=np.float32)
-    z = random.standard_normal((1, 2, n), dtype=np.float32)
-    kernel.sample(theta[None], u, z, np.zeros(1, np.int64), x)
-    return x
-
-
 def audit_store(
     reference: str,
     teacher: str | None,
@@ -219,7 +172,7 @@ def audit_store(
     drawing = drawing_of(found, p)
     n, seed = samples or SAMPLES, found.seed
     q_draws, p_draws = (
-        drawing.sample(model, n, drawing.noise(seed, source))
+        _sample(drawing.sample(model, n, drawing.noise(seed, source)))
         for model, source in ((found.model, "reference"), (p, "teacher"))
     )
     preferred = drawing.preferred(n, drawing.noise(seed, "preferred"))
@@ -228,9 +181,8 @@ def audit_store(
     assert hits is not None and p_draws.logp_teacher is not None and p_draws.logp_reference is not None
     covered = (p_draws.logp_teacher[hits], p_draws.logp_reference[hits], np.arange(int(hits.sum())))
     inputs = Inputs(draws, p_draws, None, covered, "the teacher's draws in the target", drawing.target, ())
-    labels = found.config.value("preferences.labels")
     plans = [
-        Plan(algorithm, beta, rollouts or planned(found.config, algorithm), labels)
+        Plan(**plan_of(found.config, algorithm, beta, rollouts or planned(found.config, algorithm)))
         for algorithm in algorithms or _with_beta(found.config)
         for beta in betas or found.config.beta
     ]
@@ -255,29 +207,27 @@ def _teacher(text: str, found: Found) -> Any:
 def drawing_of(found: Found, teacher: Any) -> Drawing | GrammarDrawing:
     """What draws from the found model and from a teacher, and scores under both."""
     if found.config.world == "mog":
-        return Drawing(found, found.model, teacher)
+        from alignfirst.worlds import get
+        from alignfirst.worlds.mog.draws import Drawing
+
+        settings = get("mog").settings("audit", found.config, seed=found.seed)
+        return Drawing(settings, found.model, teacher)
     from alignfirst.cli.audit_grammar import GrammarDrawing
 
     return GrammarDrawing(found, found.model, teacher)
+
+
+def _sample(drawn: Drawn | Sample) -> Sample:
+    from alignfirst.study.audits import sample
+    from alignfirst.worlds.protocol import Drawn
+
+    return sample(drawn) if isinstance(drawn, Drawn) else drawn
 
 
 def _with_beta(config: StudyConfig) -> list[str]:
     from alignfirst.theory.objectives import ALGORITHMS
 
     return [name for name in config.algorithms if ALGORITHMS[name].uses_beta]
-
-
-def planned(config: StudyConfig, algorithm: str) -> int:
-    """Responses that an alignment of this study draws."""
-    from alignfirst.theory.objectives import ALGORITHMS
-
-    method = ALGORITHMS[algorithm]
-    if method.data == "pairs-offline":
-        return 2 * int(config.value("preferences.pairs"))
-    updates = int(config.value("align.updates"))
-    if method.reuses_batches:
-        updates = -(-updates // int(config.value("align.ppo_epochs")))
-    return updates * int(config.value("align.samples"))
 
 
 def _with_order(result: Audit, found: Found, p_draws: Sample, preferred: Any, plans: Sequence[Any]) -> Audit:

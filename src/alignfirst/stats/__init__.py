@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from alignfirst.records import Row
+from alignfirst.stats.audited import audited
 from alignfirst.stats.cells import cells
 from alignfirst.stats.claims import CLAIMS, Claim, claims
 from alignfirst.stats.matched import matched_spread
@@ -23,6 +24,7 @@ __all__ = [
     "METRICS",
     "STATISTICS_VERSION",
     "Claim",
+    "audited",
     "cells",
     "claims",
     "matched_spread",
@@ -43,4 +45,5 @@ def summarise(rows: Sequence[Row], varied: Sequence[str] = ()) -> dict[str, Any]
         "claims": claims(rows, varied),
         "windows": windows(rows, varied),
         "matched_spread": matched_spread(rows, varied),
+        "audited": audited(rows),
     }

@@ -15,6 +15,8 @@ MEANS = (
     "exact_kl",
     "predicted_reward",
     "predicted_target_mass",
+    "audit_reward",
+    "audit_mass",
     "beta_c",
     "kl_to_reference",
     "kl_to_sft",

@@ -7,12 +7,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from alignfirst import records
+from alignfirst.study import audits
 from alignfirst.study.config import StudyConfig
 from alignfirst.study.recipe import RECIPES, Stage
-from alignfirst.worlds.protocol import Json, Node, NodeKind, Supplied, World
+from alignfirst.worlds.protocol import AuditedWorld, Json, Node, NodeKind, Supplied, World
 
 if TYPE_CHECKING:
     from alignfirst.theory.objectives import Algorithm
@@ -20,11 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CellStage:
-    """One stage of one cell: keys of its model and of the measurement of it."""
+    """One stage of one cell: keys of its model and of the measurement of it.
+
+    `audit`: key of the verdict on an alignment before it is trained; `unaudited` says why the audit refuses one.
+    """
 
     kind: NodeKind
     model: str
     measure: str
+    audit: str | None = None
+    unaudited: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,8 @@ class Cell:
     @property
     def keys(self) -> list[str]:
         """The nodes that its rows are made of."""
-        found = [key for stage in self.stages for key in (stage.model, stage.measure)]
-        return found if self.predict is None else [*found, self.predict]
+        found = [key for stage in self.stages for key in (stage.model, stage.measure, stage.audit)]
+        return [key for key in (*found, self.predict) if key is not None]
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ class Plan:
         """Changes exactly when the content of the records could change (given the same name and preset)."""
         cells = []
         for c in self.cells:
-            stages = [[s.kind, s.model, s.measure] for s in c.stages]
+            stages = [[s.kind, s.model, s.measure, s.audit] for s in c.stages]
             cells.append([c.varied, c.recipe, c.algorithm, c.beta, c.seed, stages, c.predict])
         identity = [records.SCHEMA_VERSION, self.world, self.varied, cells]
         text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -127,6 +133,7 @@ class _Planner:
     def use(self, config: StudyConfig) -> None:
         self.config = config
         self.reference, self.source = config.value("align.reference"), config.value("preferences.source")
+        self._refusals: dict[str, str | None] = {}
         self._keys: dict[tuple[Any, ...], str] = {}
         self._settings: dict[tuple[Any, ...], dict[str, Json]] = {}
         self._predicted: dict[str, list[dict[str, Json]]] = {
@@ -172,7 +179,21 @@ class _Planner:
             updates=stage.updates,
             occurrence=occurrence,
         )
-        return CellStage("align", model, self._measure(model, sft, reference, algorithm, beta))
+        measure = self._measure(model, sft, reference, algorithm, beta)
+        return CellStage("align", model, measure, *self._audit(stage, algorithm, beta, seed, inputs, sft))
+
+    def _audit(
+        self, stage: Stage, algorithm: str, beta: float | None, seed: int, models: Mapping[str, str], sft: str
+    ) -> tuple[str | None, str | None]:
+        """Key of the audit of this alignment, and why there is none; both null in a world that is not audited."""
+        if "audit" not in self.world.versions:
+            return None, None
+        if algorithm not in self._refusals:
+            self._refusals[algorithm] = audits.refusal(self.config, algorithm)
+        if why := self._refusals[algorithm]:
+            return None, why
+        context = {"seed": seed, "algorithm": algorithm, "beta": beta, "share": stage.updates}
+        return self._node("audit", {"sft": sft, **models}, **context), None
 
     def _reference(self, stage: Stage) -> str:
         return "sft" if "sft" in (stage.reference, self.reference) else "start"
@@ -199,7 +220,7 @@ class _Planner:
         at = (asked, *inputs.items())
         if at not in self._keys:
             if asked not in self._settings:
-                self._settings[asked] = self.world.settings(kind, self.config, **context) | _plugin(kind, context)
+                self._settings[asked] = self._settings_of(kind, context)
             if self.supplied is not None:
                 inputs = {**inputs, **self.supplied.supplies(kind, self.config, inputs, self._need, **context)}
             self._keys[at] = self._need(kind, self._settings[asked], inputs)
@@ -209,3 +230,8 @@ class _Planner:
         node = Node(kind, settings, inputs, self.world.versions[kind])
         self.nodes.setdefault(node.key, node)
         return node.key
+
+    def _settings_of(self, kind: NodeKind, context: Mapping[str, Any]) -> dict[str, Json]:
+        if kind == "audit":
+            return audits.settings(cast(AuditedWorld, self.world), self.config, **context)
+        return self.world.settings(kind, self.config, **context) | _plugin(kind, context)

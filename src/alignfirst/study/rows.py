@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from alignfirst import records
 from alignfirst.records import SCHEMA_VERSION, Row
+from alignfirst.study import audits
 from alignfirst.study.plan import Cell, CellStage, Plan
 from alignfirst.worlds.protocol import Artefact
 
@@ -29,7 +30,7 @@ class Rows:
         self.plan, self.preset = plan, preset
         self.artefacts, self.failures, self.blocked = artefacts, failures, blocked
         self.columns = records.columns(plan.varied)
-        self._measured = {c.name for c in records.COLUMNS} - {*OF_STAGE, *PREDICTED}
+        self._measured = {c.name for c in records.COLUMNS} - {*OF_STAGE, *PREDICTED, *audits.COLUMNS}
 
     def build(self) -> list[Row]:
         return [row for cell in self.plan.cells for row in self._cell(cell)]
@@ -50,6 +51,7 @@ class Rows:
             common
             | {"stage": stage.kind, "stage_index": i, "final": i == len(cell.stages) - 1, "model": stage.model}
             | self._numbers(stage)
+            | self._audited(stage)
             | self._status(cell, stage)
             | predicted[i]
             for i, stage in enumerate(cell.stages)
@@ -67,10 +69,16 @@ class Rows:
             numbers |= meta
         return numbers
 
+    def _audited(self, stage: CellStage) -> Row:
+        if stage.unaudited is not None:
+            return {"audit_verdict": audits.REFUSED, "audit_reason": stage.unaudited}
+        artefact = self.artefacts.get(stage.audit or "")
+        return {} if artefact is None else dict(artefact.meta)
+
     def _status(self, cell: Cell, stage: CellStage) -> Row:
         """`failed` where this stage or its measurement failed, `blocked` where a stage before it did.
 
-        A prediction that failed is told in `error`, but takes nothing from what was measured.
+        A prediction or an audit that failed is told in `error`, but takes nothing from what was measured.
         """
         if stage.model in self.blocked:
             return {"status": "blocked", "error": self.blocked[stage.model]}
@@ -79,8 +87,9 @@ class Rows:
         for reasons in (self.failures, self.blocked):
             if stage.measure in reasons:
                 return {"status": "failed", "error": f"measurement: {reasons[stage.measure]}"}
-        if cell.predict is not None and cell.predict in self.failures:
-            return {"status": "ok", "error": f"prediction: {self.failures[cell.predict]}"}
+        for what, key in (("prediction", cell.predict), ("audit", stage.audit)):
+            if key is not None and key in self.failures:
+                return {"status": "ok", "error": f"{what}: {self.failures[key]}"}
         return {"status": "ok", "error": None}
 
     def _predicted(self, cell: Cell) -> list[Row]:

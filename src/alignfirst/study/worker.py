@@ -24,7 +24,8 @@ from typing import IO, Any, cast
 from alignfirst import worlds
 from alignfirst.errors import AlignfirstError, StageFailure, StoreError, shorten
 from alignfirst.store import CorruptError, MissingError, Store, encode
-from alignfirst.worlds.protocol import Artefact, Failure, Load, Node, Outcome, World
+from alignfirst.study import audits
+from alignfirst.worlds.protocol import Artefact, AuditedWorld, Failure, Load, Node, Outcome, World
 
 REASON_LIMIT = 300
 PR_SET_PDEATHSIG = 1
@@ -105,7 +106,8 @@ def _loader(store: Store, nodes: Sequence[Node]) -> Load:
 def _compute(world: World, nodes: Sequence[Node], load: Load, traces: list[str]) -> list[Outcome]:
     """Outcomes in the order of nodes. After an exception the halves run apart, so that one bad node fails alone."""
     try:
-        outcomes = world.run(nodes, load)
+        audit = nodes[0].kind == "audit"
+        outcomes = audits.compute(cast(AuditedWorld, world), nodes, load) if audit else world.run(nodes, load)
         if len(outcomes) != len(nodes):
             raise RuntimeError(f"world {world.name} returned {len(outcomes)} outcomes for {len(nodes)} nodes")
         return outcomes

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # sft, distil, align are stages of recipes; source, draw and target are what the stages of some worlds learn from
-NodeKind = Literal["sft", "distil", "align", "measure", "predict", "source", "draw", "target"]
+NodeKind = Literal["sft", "distil", "align", "measure", "predict", "audit", "source", "draw", "target"]
 Json = Any  # what json.dumps takes: settings and metadata are plain data
 
 
@@ -50,6 +50,30 @@ class Failure:
 
 Outcome = Artefact | Failure
 Load = Callable[[str], Artefact]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """N responses of one model, as an audit takes them. Arrays [N]; log-probabilities in nats, of whole responses.
+
+    `reference` is the model that is audited, `teacher` a model of higher recall. `prompt` tells prompts apart; None
+    where there is one.
+    """
+
+    reward: NDArray[np.float64]
+    in_target: NDArray[np.bool_]
+    logp_reference: NDArray[np.float64]
+    logp_teacher: NDArray[np.float64]
+    prompt: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class AuditDraws:
+    """What an audit of one model rests on. `teacher` is None where the model is its own teacher."""
+
+    reference: Drawn
+    teacher: Drawn | None
+    preferred: NDArray[np.float64]  # rewards of examples of what is wanted
 
 
 class World(Protocol):
@@ -132,6 +156,17 @@ class Priced(Protocol):
 
     def scaled_down(self, config: Any) -> list[str]:
         """What a smaller scale of this study would show, and what not: sentences for a dry run."""
+        ...
+
+
+class AuditedWorld(World, Protocol):
+    """A world that also draws for audits: it has a version of the kind `audit`, and studies then audit in it.
+
+    `settings("audit", config, seed=...)` is what decides the draws; the study adds what is planned.
+    """
+
+    def draw(self, settings: Mapping[str, Json], model: str, teacher: str, load: Load) -> AuditDraws:
+        """Draws of a model and of its teacher, by key. The same settings and models give the same draws."""
         ...
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.worlds.mog.mixture import Mixture, p_star, target_radius
-from alignfirst.worlds.protocol import Artefact, Json, Load, Node, NodeKind, Outcome
+from alignfirst.worlds.protocol import Artefact, AuditDraws, Json, Load, Node, NodeKind, Outcome
 
+AUDIT_SAMPLES = 4_096  # of every model; a mixture's draws cost nothing
 FIT_KEYS = ("components", "samples", "restarts", "iterations", "tolerance", "floor")
 
 
@@ -16,13 +17,14 @@ class MixtureWorld:
     """World protocol for mixtures of Gaussians."""
 
     name = "mog"
-    versions: Mapping[NodeKind, int] = {"sft": 1, "distil": 1, "align": 1, "measure": 1, "predict": 1}
+    versions: Mapping[NodeKind, int] = {"sft": 1, "distil": 1, "align": 1, "measure": 1, "predict": 1, "audit": 1}
     seconds_per_node: Mapping[NodeKind, float] = {
         "sft": 0.01,
         "distil": 0.003,
         "align": 0.005,
         "measure": 0.005,
         "predict": 0.02,
+        "audit": 0.001,
     }
 
     def settings(self, kind: NodeKind, config: Any, **context: Json) -> dict[str, Json]:
@@ -83,10 +85,16 @@ class MixtureWorld:
             "distil": {k: getattr(d, k) for k in ("selectivity", "components", "rehearsal", "floor")},
         }
 
+    def _audit_settings(self, config: Any, *, seed: int) -> dict[str, Json]:
+        truth = _truth(config, targets=True)
+        return {"seed": seed, "p_star": truth, "oracle": _oracle(config), "samples": AUDIT_SAMPLES}
+
     def group(self, node: Node) -> Hashable:
         """Nodes that one call of `run` can take together: all but seed, beta and inputs agree."""
         if node.kind == "measure":
             return node.kind, node.inputs["sft"], repr(node.settings["p_star"]), repr(node.settings["oracle"])
+        if node.kind == "audit":
+            return node.kind
         return node.kind, repr({k: v for k, v in sorted(node.settings.items()) if k not in ("seed", "beta")})
 
     def batch_size(self, node: Node) -> int:
@@ -96,13 +104,20 @@ class MixtureWorld:
             return _between(1, 70 * 600 / s["updates"] * 256 / s["samples"], 70)
         if node.kind in ("sft", "distil"):
             return _between(1, 70 * 4000 / s["fit"]["samples"], 70)
-        return 160 if node.kind == "measure" else 20
+        return {"measure": 160, "audit": 420}.get(node.kind, 20)
 
     def run(self, nodes: Sequence[Node], load: Load) -> list[Outcome]:
         """Compute nodes of one kind and group. A run that ends in NaN fails alone."""
         from alignfirst.worlds.mog.work import RUN
 
         return RUN[nodes[0].kind](nodes, load)
+
+    def draw(self, settings: Mapping[str, Json], model: str, teacher: str, load: Load) -> AuditDraws:
+        """Draws of a model and, unless it is its own teacher, of its teacher."""
+        from alignfirst.worlds.mog.draws import draw
+
+        theta = load(model).arrays["theta"]
+        return draw(settings, theta, None if teacher == model else load(teacher).arrays["theta"])
 
     def exhibits(self, config: Any, models: Mapping[str, Artefact]) -> dict[str, Json]:
         """Parameters of p_star and of the given models: the page draws the densities itself."""

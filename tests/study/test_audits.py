@@ -1,0 +1,192 @@
+"""Audits in a study: which alignments get one, whose draws they rest on, and what becomes of them in the records."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
+
+import numpy as np
+import pytest
+from toy_world import WORLD, ToyAlign, ToyConfig, ToyPreferences, ToyWorld
+
+from alignfirst import records
+from alignfirst.audit.constants import GATES, PULL_AT
+from alignfirst.store import Store
+from alignfirst.study import audits
+from alignfirst.study.plan import Plan, plan_study
+from alignfirst.study.rows import Rows
+from alignfirst.worlds.protocol import Artefact, AuditDraws, Drawn, Json, Load, Node
+
+N = 4_000
+MASS = {"sft": 0.2, "student": 0.05, "other": 0.4}  # of the target, by model
+
+
+class Audited(ToyWorld):
+    """The toy world with models that hit a target worth 1 with a known probability; misses are worth 0."""
+
+    versions: Mapping[Any, int] = {**WORLD.versions, "audit": 1}
+
+    def settings(self, kind: Any, config: Any, **context: Json) -> dict[str, Json]:
+        return {"n": N, **context} if kind == "audit" else super().settings(kind, config, **context)
+
+    def draw(self, settings: Mapping[str, Json], model: str, teacher: str, load: Load) -> AuditDraws:
+        hit = np.arange(settings["n"]) < round(MASS[model] * settings["n"])
+        even = np.zeros(settings["n"])
+        return AuditDraws(Drawn(hit.astype(float), hit, even, even), None, np.ones(10))
+
+
+class Preferences(ToyPreferences):
+    labels: str = "bradley-terry"
+    flip: float = 0.0
+    scale: float = 1.0
+    pairs: int = 500
+
+
+class Align(ToyAlign):
+    samples: int = 100
+    ppo_epochs: int = 4
+
+
+class Config(ToyConfig):
+    align: Align = Align()
+    preferences: Preferences = Preferences()
+
+
+def planned(**settings: Any) -> Plan:
+    defaults = {"seeds": 2, "algorithms": ("reinforce",), "beta": (0.1,), "recipes": ("align-distil", "distil-align")}
+    return plan_study(Config(**(defaults | settings)), Audited())
+
+
+def test_every_planned_alignment_is_audited_and_no_training_depends_on_it() -> None:
+    recipes = ("align-distil", "distil-align-anchored", "align-distil-align", "distil-only")
+    plan = planned(recipes=recipes, algorithms=("reinforce", "dpo-offline"))
+    for cell in plan.cells:
+        for stage in cell.stages:
+            assert (stage.audit is not None) == (stage.kind == "align")
+            if stage.audit is not None:
+                model, audit = plan.nodes[stage.model], plan.nodes[stage.audit]
+                assert audit.inputs == {**model.inputs, "sft": cell.stages[0].model}
+                assert audit.settings["plan"]["beta"] == cell.beta
+    plain = plan_study(Config(seeds=2, recipes=recipes, algorithms=("reinforce", "dpo-offline"), beta=(0.1,)), WORLD)
+    assert plain.nodes.keys() == {key for key, node in plan.nodes.items() if node.kind != "audit"}
+    assert {stage.audit for cell in plain.cells for stage in cell.stages} == {None}
+
+
+def test_alignments_that_the_audit_does_not_predict_draw_nothing_and_say_why() -> None:
+    plan = planned(algorithms=("ipo", "best-of-n", "sft-preferred"))
+    assert "audit" not in {node.kind for node in plan.nodes.values()}
+    reasons = {c.algorithm: s.unaudited for c in plan.cells for s in c.stages if s.kind == "align"}
+    assert "margin" in reasons["ipo"] and "no reference" in reasons["best-of-n"]
+    hard = planned(algorithms=("reinforce", "dpo-online"), preferences=Preferences(labels="hard"))
+    reasons = {c.algorithm: s.unaudited for c in hard.cells for s in c.stages if s.kind == "align"}
+    assert reasons["reinforce"] is None and "hard labels" in reasons["dpo-online"]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "share", "expected"),
+    [("reinforce", 1.0, 800), ("reinforce", 0.25, 200), ("ppo", 1.0, 200), ("dpo-offline", 1.0, 1000)],
+)
+def test_rollouts_are_the_responses_that_the_stage_will_draw(algorithm: str, share: float, expected: int) -> None:
+    assert audits.planned(Config(), algorithm, share) == expected
+
+
+def verdict(algorithm: str = "reinforce", beta: float = 0.3, rollouts: int = 100, **inputs: str) -> Mapping[str, Any]:
+    plan = {"algorithm": algorithm, "beta": beta, "rollouts": rollouts, "labels": "bradley-terry"}
+    node = Node("audit", {"n": N, "plan": plan, "rules": ""}, {"sft": "sft", **inputs})
+    [found] = audits.compute(Audited(), [node], lambda key: Artefact())
+    assert isinstance(found, Artefact)
+    return found.meta
+
+
+def formula(start: float, drawn: float, reference: float, algorithm: str, beta: float, rollouts: int) -> float:
+    """m0 of the start, plus the gate on hits of the drawing model, times the way to the reference's optimum."""
+    gate = GATES[algorithm]
+    odds = reference / (1 - reference) * math.exp(1 / max(beta, gate.floor))
+    g = 1 - math.exp(-rollouts * drawn / (gate.hits * (beta / PULL_AT) ** gate.pull))
+    return start + g * (odds / (1 + odds) - start)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "roles"),
+    [
+        ("reinforce", {"initial": "student", "reference": "student"}),
+        ("reinforce", {"initial": "student", "reference": "sft"}),
+        ("dpo-offline", {"initial": "student", "reference": "student", "pairs": "sft"}),
+        ("dpo-offline", {"initial": "student", "reference": "sft", "pairs": "sft"}),
+        ("dpo-offline", {"initial": "student", "reference": "sft", "pairs": "other"}),
+    ],
+)
+def test_hits_are_of_the_model_that_draws_and_the_optimum_is_the_reference_s(
+    algorithm: str, roles: dict[str, str]
+) -> None:
+    start, reference = MASS[roles["initial"]], MASS[roles["reference"]]
+    drawn = MASS[roles.get("pairs", roles["initial"])]
+    found = verdict(algorithm, 0.3, 100, **roles)
+    assert found["audit_mass"] == pytest.approx(formula(start, drawn, reference, algorithm, 0.3, 100), rel=1e-9)
+    assert found["audit_reward"] == pytest.approx(found["audit_mass"])  # hits are worth 1
+
+
+def test_a_reference_that_would_do_does_not_help_a_start_that_never_hits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anchored: audited by its reference alone, this would be a go."""
+    monkeypatch.setitem(MASS, "student", 0.0)
+    assert verdict(beta=0.1, rollouts=10_000, initial="sft", reference="sft")["audit_verdict"] == "go"
+    found = verdict(beta=0.1, rollouts=10_000, initial="student", reference="sft")
+    assert found["audit_verdict"] != "go" and found["audit_mass"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_verdict_does_not_depend_on_what_is_judged_beside_it() -> None:
+    inputs = {"sft": "sft", "initial": "student", "reference": "student"}
+    plans = [
+        {"algorithm": a, "beta": b, "rollouts": 1_000, "labels": "bradley-terry"}
+        for a in ("grpo", "dpo-offline")
+        for b in (0.1, 0.5)
+    ]
+    nodes = [Node("audit", {"n": N, "plan": plan, "rules": ""}, inputs) for plan in plans]
+    together = audits.compute(Audited(), nodes, lambda key: Artefact())
+    assert together == [audits.compute(Audited(), [node], lambda key: Artefact())[0] for node in nodes]
+
+
+def test_a_changed_constant_asks_for_new_verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    from alignfirst.audit import constants
+
+    before = planned()
+    monkeypatch.setitem(constants.GATES, "reinforce", replace(constants.GATES["reinforce"], hits=4))
+    audits.rules.cache_clear()
+    after = planned()
+    audits.rules.cache_clear()
+    assert {n.kind for k, n in before.nodes.items() if k not in after.nodes} == {"audit"}
+    assert before.digest != after.digest
+
+
+def test_an_audit_that_fails_takes_nothing_from_what_was_measured() -> None:
+    plan = planned(seeds=1)
+    artefacts = {key: Artefact(meta={"reward": 1.0} if node.kind == "measure" else {"updates": 1})
+                 for key, node in plan.nodes.items() if node.kind not in ("audit", "predict")}  # fmt: skip
+    failed = {key: "asked to" for key, node in plan.nodes.items() if node.kind == "audit"}
+    for row in Rows(plan, "toy", artefacts, failed, {}).build():
+        assert row["status"] == "ok" and row["reward"] == 1.0 and row["audit_verdict"] is None
+        assert row["error"] == ("audit: asked to" if row["stage"] == "align" else None)
+
+
+def test_runs_of_an_older_schema_are_read_with_nulls(tmp_path: Path) -> None:
+    old = {"schema_version": 2, "recipe": "align-only", "stage": "align", "reward": 0.5}
+    (tmp_path / "records.jsonl").write_text(json.dumps(old) + "\n")
+    [row] = records.read(tmp_path / "records.jsonl")
+    assert old.items() <= row.items() and set(row) == set(records.columns())
+    assert {row[name] for name in audits.COLUMNS} == {None}
+
+
+def test_the_store_of_a_run_without_audits_serves_one_with_them(tmp_path: Path) -> None:
+    """What a run of an older version trained is trained no second time."""
+    store = Store(tmp_path)
+    before = plan_study(Config(seeds=1, beta=(0.1,), algorithms=("reinforce",)), WORLD)
+    store.put_many([(key, Artefact(meta={})) for key in before.nodes])
+    missing = [node.kind for key, node in planned(seeds=1).nodes.items() if not store.has(key)]
+    assert set(missing) == {"audit"}
