@@ -53,27 +53,33 @@ def align(
                 seen |= next(source).seen
             if probes(settings, step):
                 seen |= probe(s, step)
-            loop.step(seen | backward(s, source.update))
+            loop.step(seen | backward(s, source.update, drawn_now=progress.begins(step)))
     hits = None if task.is_target is None or not s.samples else s.hits
     tally = s.tally.over(team)
     return AlignResult(settings.updates, s.samples, hits, tally.tokens(), tally.flops, loop.book.curves)
 
 
-def backward(s: Session, update: Update) -> dict[str, float | None]:
+def backward(s: Session, update: Update, drawn_now: bool = False) -> dict[str, float | None]:
     """Add up the gradients of -sum_n c_n log pi(x_n) over this process's chunks; means of what there is to log."""
-    notes = [ascend(s.policy, work) for work in update.work]
+    notes = [ascend(s.policy, work, drawn_now) for work in update.work]
     for work in update.work:
         s.tally.train(s.policy, work.batch.n_tokens)
     return {name: float(s.team.gather(np.concatenate([n[name] for n in notes])).mean()) for name in notes[0]}
 
 
-def ascend(policy: Any, work: Work) -> dict[str, Any]:
-    """One chunk: log pi of its tokens, the coefficients that the algorithm gives them, the gradient."""
-    batch = work.batch
-    logp = response_logp(policy, batch)  # [B, L]
+def ascend(policy: Any, work: Work, drawn_now: bool = False) -> dict[str, Any]:
+    """One chunk: log pi of its tokens, the coefficients that the algorithm gives them, the gradient.
+
+    `drawn_now`: the weights are still those that drew it, so that its forward pass may have been kept.
+    """
+    batch, trace = work.batch, work.trace if drawn_now else None
+    logp = response_logp(policy, batch) if trace is None else torch.where(batch.mask, trace.logp, 0.0)  # [B, L]
     c, notes = work.coefficients(logp.detach().double().cpu().numpy())
-    loss = -(torch.as_tensor(c, dtype=logp.dtype, device=logp.device) * logp).sum()
-    loss.backward()
+    weights = -torch.as_tensor(c, dtype=logp.dtype, device=logp.device) * batch.mask
+    if trace is None:
+        (weights * logp).sum().backward()
+    else:
+        trace.add_gradient(weights)
     return notes
 
 

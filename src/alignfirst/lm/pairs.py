@@ -10,6 +10,7 @@ import numpy as np
 
 from alignfirst.errors import InputError
 from alignfirst.lm.batch import Batch, Bools, Floats, Ints
+from alignfirst.lm.trace import Trace
 from alignfirst.theory.objectives import (
     Algorithm,
     dpo,
@@ -101,6 +102,7 @@ class PairWork:
     loser: Ints
     weight: Floats  # [p]
     logp_ref: Floats  # [rows of the batch]
+    trace: Trace | None = None  # from when they were drawn, where they are the whole of that draw
 
     @classmethod
     def of(cls, algorithm: Algorithm, b: float, total: int, pairs: Pairs, picks: Ints) -> PairWork:

@@ -20,11 +20,12 @@ from alignfirst.lm.forward import token_logps
 from alignfirst.lm.guard import rewards_of
 from alignfirst.lm.pairs import Pairs
 from alignfirst.lm.ppo import Critic, explained, states_of, sums
-from alignfirst.lm.rollout import Rollouts, draw
+from alignfirst.lm.rollout import Rollouts, draw_kept
 from alignfirst.lm.streams import permutations, stream, torch_stream
 from alignfirst.lm.tally import Tally
 from alignfirst.lm.task import AlignSettings, Task
 from alignfirst.lm.team import Team
+from alignfirst.lm.trace import Trace
 
 T = TypeVar("T")
 DRAWN_TOGETHER = (
@@ -66,6 +67,7 @@ class Drawn:
     rows: list[slice]
     rollouts: Rollouts
     hits: Bools | None
+    traces: list[Trace | None]
 
 
 def draw_rewarded(
@@ -76,21 +78,22 @@ def draw_rewarded(
     own = [(i, rows[i]) for i in s.team.share(len(rows))]
     where = f"update {place}" if purpose == "rollouts" else f"drawing {purpose}"
 
-    def part(i: int, r: slice) -> tuple[Batch, Rollouts, Bools | None]:
+    def part(i: int, r: slice) -> tuple[Batch, Rollouts, Bools | None, Trace | None]:
         rng = torch_stream(s.seed, purpose, s.settings.occurrence, place, i)
-        batch, logp = draw(model, s.task.prompts, which[r], rng)
+        batch, logp, trace = draw_kept(model, s.task.prompts, which[r], rng, keep=purpose == "rollouts")
         s.tally.sample(model, batch.n_tokens)
         reward = _rewards(s, batch, where)
         ref = logp if model is s.reference else _reference_logps(s, batch)
         hits = None if s.task.is_target is None else np.asarray(s.task.is_target(batch), bool)
-        return batch, Rollouts(reward, logp, ref, batch.mask.cpu().numpy()), hits
+        return batch, Rollouts(reward, logp, ref, batch.mask.cpu().numpy()), hits, trace
 
     parts = together(s.team, lambda: [part(i, r) for i, r in own])
-    hits = _gathered(s.team, [h for _, _, h in parts])
+    hits = _gathered(s.team, [h for _, _, h, _ in parts])
     if counted:
         s.samples += len(which)
         s.hits += 0 if hits is None else int(hits.sum())
-    return Drawn([b for b, _, _ in parts], [r for _, r in own], _all(s.team, [r for _, r, _ in parts]), hits)
+    numbers = _all(s.team, [p[1] for p in parts])
+    return Drawn([p[0] for p in parts], [r for _, r in own], numbers, hits, [p[3] for p in parts])
 
 
 def draw_pairs(s: Session) -> Pairs:

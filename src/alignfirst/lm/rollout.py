@@ -14,6 +14,7 @@ import torch
 
 from alignfirst.lm.batch import Batch, Bools, Floats, Ints, Prompts, join
 from alignfirst.lm.sample import sample
+from alignfirst.lm.trace import Trace
 from alignfirst.theory.objectives import Algorithm, shaped_reward
 
 Level = Literal["sequence", "token"]
@@ -27,17 +28,27 @@ def draw(
 
     Prompts of one length are drawn together: padding in front would change the positions a model sees.
     """
+    batch, logp, _ = draw_kept(model, prompts, which, rng, temperature, keep=False)
+    return batch, logp
+
+
+def draw_kept(
+    model: Any, prompts: Prompts, which: Ints, rng: torch.Generator, temperature: float = 1.0, keep: bool = True
+) -> tuple[Batch, Floats, Trace | None]:
+    """The same, with the way back through the responses where one is kept: prompts of one length, a small model."""
     lengths = np.array([len(prompts.rows[i]) for i in which])
-    batches, logps, order = [], [], []
+    batches, logps, order, trace = [], [], [], None
+    keep = keep and len(np.unique(lengths)) == 1
     for length in np.unique(lengths):
         rows = np.flatnonzero(lengths == length)
         asked = torch.stack([torch.as_tensor(prompts.rows[i]) for i in which[rows]]).to(model.device)
-        drawn = sample(model, asked, prompts.new_tokens, rng, temperature=temperature, eos=prompts.eos)
+        drawn = sample(model, asked, prompts.new_tokens, rng, temperature=temperature, eos=prompts.eos, keep=keep)
+        trace = drawn.trace
         batches.append(Batch.of(asked, drawn.tokens, drawn.mask))
         logps.append(drawn.logp.double().cpu().numpy())
         order.append(rows)
     back = np.argsort(np.concatenate(order))
-    return join(batches).rows(back), np.concatenate(logps)[back]
+    return join(batches).rows(back), np.concatenate(logps)[back], trace
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,7 @@ class RolloutWork:
     shaped: Floats  # [1, N] or [L, N]: rewards as the algorithm sees them
     batch: Batch  # this chunk
     rows: slice  # of the chunk in the update
+    trace: Trace | None = None  # from when they were drawn
 
     def coefficients(self, logp: Floats) -> tuple[Floats, dict[str, Floats]]:
         """log pi of the chunk's tokens [B, L] -> coefficients of grad log pi, [B, L] (or [B, 1]: all the same)."""

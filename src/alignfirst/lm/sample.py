@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -17,6 +17,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from alignfirst.errors import InputError, StageFailure
 from alignfirst.lm.stepper import Stepper, fits
+from alignfirst.lm.trace import Trace
 
 OWN_WEIGHTS = 20_000_000  # up to here the own loop, which copies them, is faster than `generate`
 OWN_POSITIONS = 64  # likewise: its attention is made for short texts
@@ -27,11 +28,13 @@ Loop = Literal["auto", "own", "generate"]
 @dataclass(frozen=True)
 class Samples:
     """`tokens`, `logp`, `mask`: [B, new]. `mask` is True up to and with the end token; beyond it tokens repeat the end
-    token and logp is 0. `logp` (float32) is of the distribution drawn from: tempered where the temperature is not 1."""
+    token and logp is 0. `logp` (float32) is of the distribution drawn from: tempered where the temperature is not 1.
+    `trace`: the way back through them, where it was asked for and the own loop drew from a small vocabulary."""
 
     tokens: Tensor
     logp: Tensor
     mask: Tensor
+    trace: Trace | None = None
 
 
 @torch.no_grad()
@@ -44,6 +47,7 @@ def sample(
     eos: int | Sequence[int] | None = None,
     *,
     loop: Loop = "auto",
+    keep: bool = False,
 ) -> Samples:
     """Draw up to `new_tokens` tokens after each of `prompts[B, P]`, P >= 1, from softmax(logits / temperature).
 
@@ -54,19 +58,23 @@ def sample(
     _check(model, prompts, new_tokens, temperature, loop)
     ends = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
     uniforms = torch.rand(len(prompts), new_tokens, dtype=torch.float64, generator=generator)
-    draw = _Draw(uniforms.T.contiguous().to(prompts.device), temperature)
+    keep = keep and temperature == 1.0 and model.config.get_text_config().vocab_size <= SMALL
+    draw = _Draw(uniforms.T.contiguous().to(prompts.device), temperature, keep)
     short = prompts.shape[1] + new_tokens <= OWN_POSITIONS
     own = loop == "own" or (loop == "auto" and short and model.num_parameters() <= OWN_WEIGHTS and fits(model))
     training = model.training
     model.eval()
     try:
         if own:
-            _own_loop(model, prompts, draw, ends)
+            step = _own_loop(model, prompts, draw, ends)
         else:
             _generate(model, prompts, draw, ends)
     finally:
         model.train(training)
-    return draw.samples(ends)
+    samples = draw.samples(ends)
+    if not (own and keep):
+        return samples
+    return replace(samples, trace=Trace(model, step, draw.probabilities, samples.tokens, samples.logp))
 
 
 class _Draw(LogitsProcessor):
@@ -75,8 +83,9 @@ class _Draw(LogitsProcessor):
     As a processor of `generate` it leaves one token possible, so that greedy choice takes it.
     """
 
-    def __init__(self, uniforms: Tensor, temperature: float) -> None:
-        self.uniforms, self.temperature = uniforms, temperature
+    def __init__(self, uniforms: Tensor, temperature: float, keep: bool = False) -> None:
+        self.uniforms, self.temperature, self.keep = uniforms, temperature, keep
+        self.probabilities: list[Tensor] = []  # [B, V], where they are kept
         self.tokens: list[Tensor] = []
         self.logp: list[Tensor] = []
 
@@ -88,6 +97,8 @@ class _Draw(LogitsProcessor):
         total = p.cumsum(-1, dtype=torch.float64)
         at = self.uniforms[len(self.tokens)][:, None] * total[:, -1:]
         chosen = torch.searchsorted(total, at, right=True).clamp_(max=p.shape[-1] - 1)
+        if self.keep:
+            self.probabilities.append(p)
         self.logp.append(p.gather(-1, chosen)[:, 0])
         self.tokens.append(chosen[:, 0])
         return chosen[:, 0]
@@ -115,9 +126,9 @@ class _Draw(LogitsProcessor):
         return Samples(tokens, logp.float(), mask)
 
 
-def _own_loop(model: Any, prompts: Tensor, draw: _Draw, ends: list[int]) -> None:
+def _own_loop(model: Any, prompts: Tensor, draw: _Draw, ends: list[int]) -> Stepper:
     steps = len(draw.uniforms)
-    step = Stepper(model, len(prompts), prompts.shape[1] + steps - 1)
+    step = Stepper(model, len(prompts), prompts.shape[1] + steps - 1, draw.keep)
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=prompts.device)
     for n in range(prompts.shape[1]):
         step.advance(prompts[:, n])
@@ -126,9 +137,10 @@ def _own_loop(model: Any, prompts: Tensor, draw: _Draw, ends: list[int]) -> None
         if ends:
             ended |= _is_end(tokens, ends)
             if bool(ended.all()):
-                return
+                break
         if n + 1 < steps:
             step.advance(tokens)
+    return step
 
 
 def _generate(model: Any, prompts: Tensor, draw: _Draw, ends: list[int]) -> None:

@@ -8,7 +8,7 @@ products (and fused attention, which is many of them) take two to three times as
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,15 +28,35 @@ def fits(model: nn.Module) -> bool:
     )
 
 
+class Kept(NamedTuple):
+    """What one layer made of one position: all that the way back needs."""
+
+    normed: Tensor  # [D, B]
+    scale: Tensor  # [B]
+    query: Tensor  # [H_kv, G, d, B], rotated
+    weights: Tensor  # [T, H_kv, G, B]
+    attended: Tensor  # [H d, B]
+    normed_mid: Tensor  # [D, B]
+    scale_mid: Tensor  # [B]
+    gate: Tensor  # [I, B]
+    value: Tensor  # [I, B]
+    active: Tensor  # [I, B], silu(gate)
+    inner: Tensor  # [I, B], active * value
+
+
 class Stepper:
     """`advance(tokens[B])` takes the next token of every row; `logits()` are those after it, [B, V].
 
-    Weights are those at the time it was made: norms and scales are folded into the matrices that follow them.
+    Weights are those at the time it was made: norms and scales are folded into the matrices that follow them. With
+    `keep`, what was computed is kept for `trace.Trace`.
     """
 
-    def __init__(self, model: Any, batch: int, positions: int) -> None:
+    def __init__(self, model: Any, batch: int, positions: int, keep: bool = False) -> None:
         c = model.config
-        self.at = 0
+        self.at, self.keep = 0, keep
+        self.kept: list[list[Kept]] = []  # [positions][layers]
+        self.finals: list[tuple[Tensor, Tensor]] = []  # normed last state of every position, and its scale
+        self.tokens: list[Tensor] = []
         self.kv, self.group, self.width = (
             c.num_key_value_heads,
             c.num_attention_heads // c.num_key_value_heads,
@@ -55,6 +75,7 @@ class Stepper:
         shape = (len(self.layers), 2, positions, self.kv, 1, self.width, batch)
         self.cache = torch.empty(shape, dtype=self.embed.dtype, device=self.embed.device)
         self.x = self.embed[:0].T
+        self.final = self.x, self.x[0]
 
     def _pack(self, layer: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Queries (scaled), keys and values [(H + 2 H_kv) d, D]; out [D, H d]; gate and up [2 I, D]; down [D, I]."""
@@ -69,23 +90,36 @@ class Stepper:
         )
 
     def advance(self, tokens: Tensor) -> None:
-        x = self.embed[tokens].T.contiguous()  # [D, B]
+        x, layers = self.embed[tokens].T.contiguous(), []  # [D, B]
         for (into, out, up, down), (keys, values) in zip(self.layers, self.cache, strict=True):
-            x = torch.addmm(x, out, self._attend(into @ self._normed(x), keys, values))
-            gate, value = (up @ self._normed(x)).chunk(2)
-            x = torch.addmm(x, down, silu(gate).mul_(value))
-        self.x = x
+            normed, scale = self._normed(x)
+            query, weights, attended = self._attend(into @ normed, keys, values)
+            x = torch.addmm(x, out, attended)
+            normed_mid, scale_mid = self._normed(x)
+            gate, value = (up @ normed_mid).chunk(2)
+            active = silu(gate)
+            inner = active * value if self.keep else active.mul_(value)
+            x = torch.addmm(x, down, inner)
+            if self.keep:
+                kept = normed, scale, query, weights, attended, normed_mid, scale_mid, gate, value, active, inner
+                layers.append(Kept(*kept))
+        self.x, self.final = x, self._normed(x)
         self.at += 1
+        if self.keep:
+            self.kept.append(layers)
+            self.finals.append(self.final)
+            self.tokens.append(tokens)
 
     def logits(self) -> Tensor:
-        return (self.head @ self._normed(self.x)).T
+        return (self.head @ self.final[0]).T
 
-    def _normed(self, x: Tensor) -> Tensor:
-        """x / its length; sqrt(D) is in the matrices."""
-        return x * (x * x).sum(0).add_(self.eps).rsqrt_()
+    def _normed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x / its length, and 1 / its length; sqrt(D) is in the matrices."""
+        scale = (x * x).sum(0).add_(self.eps).rsqrt_()
+        return x * scale, scale
 
-    def _attend(self, packed: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """packed [(H + 2 H_kv) d, B], caches [T, H_kv, 1, d, B] -> [H d, B]."""
+    def _attend(self, packed: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """packed [(H + 2 H_kv) d, B], caches [T, H_kv, 1, d, B] -> queries, weights, and what was attended to."""
         batch, heads = packed.shape[1], self.kv * self.group
         rotated = (heads + self.kv) * self.width
         qk = packed[:rotated].view(-1, 2, self.width // 2, batch)
@@ -95,4 +129,4 @@ class Stepper:
         past = slice(0, self.at + 1)
         q = turned[:heads].view(self.kv, self.group, self.width, batch)
         weights = (q * keys[past]).sum(3).softmax(0)  # [T, H_kv, G, B]
-        return (weights[:, :, :, None] * values[past]).sum(0).view(-1, batch)
+        return q, weights, (weights[:, :, :, None] * values[past]).sum(0).view(-1, batch)

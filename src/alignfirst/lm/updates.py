@@ -6,7 +6,7 @@ Every source is an endless iterator of updates that can be taken up again after 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,6 +29,7 @@ from alignfirst.lm.responses import (
 )
 from alignfirst.lm.rollout import Rollouts, RolloutWork
 from alignfirst.lm.streams import permutations, skip
+from alignfirst.lm.trace import Trace
 
 
 class Work(Protocol):
@@ -36,6 +37,11 @@ class Work(Protocol):
 
     @property
     def batch(self) -> Batch: ...
+
+    @property
+    def trace(self) -> Trace | None:
+        """The way back through the batch, good until the weights move."""
+        ...
 
     def coefficients(self, logp: Floats) -> tuple[Floats, dict[str, Floats]]:
         """log pi of tokens [B, L] -> coefficients of grad log pi [B, L or 1], and numbers to log."""
@@ -110,16 +116,23 @@ class FromPolicy:
         if baseline is not None:
             shaped = shaped - baseline(drawn, shaped)
         noted = seen(s, drawn) | ({} if baseline is None else {"value_explains": baseline.explains})
-        self.update = Update(self._work(drawn.rollouts, shaped, drawn.batches, drawn.rows), noted)
+        self.update = Update(self._work(drawn.rollouts, shaped, drawn.batches, drawn.rows, drawn.traces), noted)
         self.given += 1
         return self.update
 
-    def _work(self, drawn: Rollouts, shaped: Floats, batches: Sequence[Batch], rows: Sequence[slice]) -> list[Work]:
+    def _work(
+        self,
+        drawn: Rollouts,
+        shaped: Floats,
+        batches: Sequence[Batch],
+        rows: Sequence[slice],
+        traces: Sequence[Trace | None],
+    ) -> list[Work]:
         settings = self.s.settings
         in_loss = settings.strength if settings.kl_in == "loss" else 0.0
         return [
-            RolloutWork(settings.used, settings.group_size, settings.level, in_loss, drawn, shaped, batch, r)
-            for batch, r in zip(batches, rows, strict=True)
+            RolloutWork(settings.used, settings.group_size, settings.level, in_loss, drawn, shaped, batch, r, trace)
+            for batch, r, trace in zip(batches, rows, traces, strict=True)
         ]
 
     def state(self, used_up: bool) -> dict[str, Any] | None:
@@ -134,7 +147,8 @@ class FromPolicy:
         if self.baseline is not None:
             self.baseline.critic.restore(state)
         if "shaped" in state:
-            self.update = Update(self._work(*unpacked(state)))
+            drawn, shaped, batches, rows = unpacked(state)
+            self.update = Update(self._work(drawn, shaped, batches, rows, [None] * len(rows)))
 
 
 class OnlinePairs:
@@ -217,7 +231,8 @@ def _online(s: Session, drawn: Drawn, chunk: int, first: Ints, second: Ints, win
     pairs = Pairs(
         drawn.batches[chunk], first[here] - rows.start, second[here] - rows.start, wins[here], logp_ref=logp_ref
     )
-    return PairWork.of(settings.used, settings.b, len(first), pairs, np.arange(len(pairs)))
+    work = PairWork.of(settings.used, settings.b, len(first), pairs, np.arange(len(pairs)))
+    return replace(work, trace=drawn.traces[chunk])  # every response is in one pair: rows are where they were
 
 
 def packed(work: Sequence[Any]) -> dict[str, torch.Tensor]:
