@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from alignfirst.errors import InputError
 from alignfirst.lm.batch import Batch
 from alignfirst.lm.bridge import masked_batch
+from alignfirst.lm.checkpoint import Checkpoints
 from alignfirst.lm.epochs import Corpus, EpochSettings, fit_epochs
 from alignfirst.lm.fit import fit
 from alignfirst.lm.forward import token_logps
@@ -85,6 +87,31 @@ def test_chunks_add_up_to_the_whole_batch() -> None:
     np.testing.assert_allclose(weights(a), weights(b), atol=1e-4)  # Adam divides by tiny second moments
     np.testing.assert_allclose(whole.curves["loss"], parts.curves["loss"], rtol=1e-4)
     assert whole.tokens == parts.tokens and whole.flops == parts.flops
+
+
+class Cut(Exception):
+    """Stands for the end of a process."""
+
+
+@pytest.mark.parametrize("at", [1, 4, 9, 15])
+def test_cut_short_anywhere_it_goes_on_bit_for_bit(tmp_path: Path, at: int) -> None:
+    """The best weights so far and the count of checks come back too: patience ends where it would have ended."""
+    texts, held = corpus(8, 0), corpus(64, 1)
+    s = settings(optim=OptimSettings(0.1), updates=200, checks=50, patience=3)
+    whole = build(SIZES, 0)
+    expected = fit_epochs(whole, texts, held, s, 0)
+    assert expected.updates == 16 and expected.kept == 4
+
+    def cut(update: int, seen: Any) -> None:
+        if update == at:
+            raise Cut
+
+    with pytest.raises(Cut):
+        fit_epochs(build(SIZES, 0), texts, held, s, 0, log=cut, checkpoints=Checkpoints(tmp_path, updates=1))
+    again = build(SIZES, 0)
+    found = fit_epochs(again, texts, held, s, 0, checkpoints=Checkpoints(tmp_path, updates=1))
+    assert torch.equal(weights(again), weights(whole))
+    assert found == expected
 
 
 @pytest.mark.parametrize("updates, checks", [(12, 4), (7, 3), (5, 20), (1, 1)])

@@ -5,7 +5,8 @@ Texts stay as they were stored, in small integers, until their batch comes: ten 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,11 +15,13 @@ import torch
 
 from alignfirst.errors import InputError
 from alignfirst.lm.batch import Batch, Ints
+from alignfirst.lm.checkpoint import Checkpoints, State
 from alignfirst.lm.fit import likelihood_step
 from alignfirst.lm.forward import token_logps
-from alignfirst.lm.optim import Optimiser, OptimSettings
-from alignfirst.lm.streams import permutations, stream
-from alignfirst.lm.tally import Book, Curves, Log, Tally
+from alignfirst.lm.loop import Loop
+from alignfirst.lm.optim import OptimSettings
+from alignfirst.lm.streams import permutations, skip, stream
+from alignfirst.lm.tally import Curves, Log, Tally
 from alignfirst.lm.team import ALONE, Team
 
 TOGETHER = 256  # held-out texts in one forward pass
@@ -77,6 +80,7 @@ def fit_epochs(
     occurrence: int = 0,
     log: Log | None = None,
     team: Team = ALONE,
+    checkpoints: Checkpoints | None = None,
 ) -> EpochResult:
     """Train `model` in place, ending with the weights of its best check.
 
@@ -84,29 +88,26 @@ def fit_epochs(
     StageFailure when the gradient is not finite.
     """
     model.eval()  # no dropout
-    optimiser, book, tally = Optimiser(model.parameters(), settings.optim, settings.updates, team), Book(log), Tally()
-    picks = permutations(stream(seed, "batches", occurrence), texts.size, settings.batch)
-    best = _Best()
-    for update in range(settings.updates):
-        loss = _step(model, texts, next(picks), settings, tally, team)
-        seen: dict[str, float | None] = {"loss": loss, "grad_norm": optimiser.step()}
-        if settings.is_check(update):
-            seen["held_out"] = _held_out_loss(model, held_out, tally, team)
-            best.see(model, update + 1, seen["held_out"])
-        book.add(seen)
-        if settings.patience is not None and best.since >= settings.patience:
-            break
-    best.restore(model)
-    done = tally.over(team)
-    return EpochResult(
-        book.updates,
-        book.updates * settings.batch,
-        done.tokens(),
-        done.flops,
-        book.curves,
-        best.update,
-        best.loss,
-    )
+    tally, identity = Tally(), ("epochs", settings, texts.size, held_out.size, seed, occurrence)
+    state = _Progress(permutations(stream(seed, "batches", occurrence), texts.size, settings.batch))
+    with Loop(model, settings.optim, settings.updates, identity, tally, log, checkpoints, team) as loop:
+        for update in loop.steps(state):
+            if settings.patience is not None and state.since >= settings.patience:
+                break
+
+            def look(update: int = update) -> dict[str, float | None]:
+                if not settings.is_check(update):
+                    return {}
+                loss = _held_out_loss(model, held_out, tally, team)
+                state.see(model, update + 1, loss)
+                return {"held_out": loss}
+
+            loss = _step(model, texts, next(state.picks), settings, tally, team)
+            loop.step({"loss": loss}, look)
+    state.keep_best(model)
+    total = tally.over(team)
+    n = loop.done * settings.batch
+    return EpochResult(loop.done, n, total.tokens(), total.flops, loop.book.curves, state.update, state.loss)
 
 
 def _step(model: Any, texts: Corpus, picks: Ints, settings: EpochSettings, tally: Tally, team: Team) -> float:
@@ -132,22 +133,32 @@ def _held_out_loss(model: Any, held_out: Corpus, tally: Tally, team: Team) -> fl
     return float(loss / tokens)
 
 
-class _Best:
-    """The weights that held-out text liked best, and how many checks ago that was."""
+class _Progress:
+    """Which texts come next; the weights that held-out text liked best, and how many checks ago that was."""
 
-    def __init__(self) -> None:
-        self.loss, self.update, self.since = np.inf, 0, 0
-        self.weights: dict[str, Any] = {}
+    def __init__(self, picks: Iterator[Ints]) -> None:
+        self.picks = picks
+        self.loss, self.update, self.since = math.inf, 0, 0
+        self.best: dict[str, Any] = {}
 
-    def see(self, model: Any, update: int, loss: float | None) -> None:
-        assert loss is not None
+    def see(self, model: Any, update: int, loss: float) -> None:
         self.since += 1
         if loss < self.loss:
             self.loss, self.update, self.since = loss, update, 0
-            self.weights = {name: p.detach().clone() for name, p in model.named_parameters()}
+            self.best = {name: p.detach().clone() for name, p in model.named_parameters()}
 
     @torch.no_grad()
-    def restore(self, model: Any) -> None:
+    def keep_best(self, model: Any) -> None:
         for name, p in model.named_parameters():
-            if name in self.weights:
-                p.copy_(self.weights[name])
+            if name in self.best:
+                p.copy_(self.best[name])
+
+    def state(self, done: int) -> State:
+        numbers = {"loss": self.loss, "update": self.update, "since": self.since} if self.best else {}
+        return State(numbers, self.best)
+
+    def restore(self, done: int, state: State) -> None:
+        skip(self.picks, done)
+        if state.numbers:
+            self.loss, self.update, self.since = (state.numbers[k] for k in ("loss", "update", "since"))
+            self.best = dict(state.tensors)

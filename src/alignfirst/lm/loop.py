@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from types import FrameType, TracebackType
@@ -25,6 +25,7 @@ from alignfirst.lm.tally import Book, Log, Tally
 from alignfirst.lm.team import ALONE, Team
 
 INTERRUPTS = (KeyboardInterrupt, SystemExit)
+Look = Callable[[], Mapping[str, float | None]]
 
 
 class Resumable(Protocol):
@@ -81,18 +82,22 @@ class Loop:
                     self._write(self.checkpoints)
             yield self.done
 
-    def step(self, seen: Mapping[str, float | None]) -> None:
-        """Take the optimiser's step and book what was seen. Raises StageFailure, see `Optimiser.step`."""
+    def step(self, seen: Mapping[str, float | None], then: Look | None = None) -> None:
+        """Take the optimiser's step and book what was seen, and what `then` sees of the model after it.
+
+        Raises StageFailure, see `Optimiser.step`.
+        """
         if self.checkpoints is None:
-            self._step(seen)
+            self._step(seen, then)
             return
         with unbroken():
             self._whole, self._known = False, None
-            self._step(seen)
+            self._step(seen, then)
             self._whole = True
 
-    def _step(self, seen: Mapping[str, float | None]) -> None:
-        self.book.add({**seen, "grad_norm": self.optimiser.step()})
+    def _step(self, seen: Mapping[str, float | None], then: Look | None) -> None:
+        norm = self.optimiser.step()
+        self.book.add({**seen, "grad_norm": norm, **({} if then is None else then())})
         self.done += 1
 
     # -- interrupts -------------------------------------------------------------------------------------------------
