@@ -14,6 +14,7 @@ pytest.importorskip("transformers", reason="needs alignfirst[lm]")
 import torch
 
 from alignfirst.errors import InputError
+from alignfirst.lm import bridge
 from alignfirst.lm.batch import Batch
 from alignfirst.lm.bridge import masked_batch
 from alignfirst.lm.checkpoint import Checkpoints
@@ -151,6 +152,24 @@ def test_a_pruned_model_is_the_old_one_renormalised() -> None:
         found = small(rows).logits.log_softmax(-1)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     assert small.num_parameters() == model.num_parameters() - 25 * 16
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [({}, "cuda:0"), ({"ALIGNFIRST_WORKER": "9"}, "cuda:1"), ({"ALIGNFIRST_WORKER": "9", "LOCAL_RANK": "2"}, "cuda:2")],
+)
+def test_processes_of_a_machine_take_its_gpus_in_turn(
+    monkeypatch: pytest.MonkeyPatch, numbers: dict[str, str], expected: str
+) -> None:
+    assert bridge.device() == "cpu" or torch.cuda.is_available()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda _: None)
+    for name in bridge.NUMBERS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in numbers.items():
+        monkeypatch.setenv(name, value)
+    assert bridge.device() == expected
 
 
 def test_a_batch_of_texts_ends_where_they_end() -> None:

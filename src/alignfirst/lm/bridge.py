@@ -18,7 +18,7 @@ from alignfirst.lm.team import ALONE, Accelerated, Team
 Tokens = NDArray[np.int64]
 Floats = NDArray[np.float64]
 TOGETHER = 512  # sequences in one call; part of what a draw gives
-RANK = "LOCAL_RANK"
+NUMBERS = ("LOCAL_RANK", "ALIGNFIRST_WORKER")  # of this process on its machine: from a launcher, or from the engine
 
 
 def one_thread() -> None:
@@ -76,7 +76,7 @@ def masked_batch(prompt: Tokens, tokens: NDArray[Any], lengths: NDArray[Any]) ->
 
 @torch.no_grad()
 def texts_of(
-    model: Any, prompts: Prompts, n: int, seed: int, temperature: float, together: int = TOGETHER
+    model: Any, prompts: Prompts, n: int, seed: int, temperature: float, together: int = 256
 ) -> tuple[Tokens, Tokens, Floats]:
     """n texts to the first of the prompts: tokens [n, L], own tokens [n], log-probability at the temperature [n]."""
     found: list[tuple[Any, ...]] = []
@@ -94,11 +94,12 @@ def dtype(name: str) -> Any:
 
 
 def device() -> str:
-    """Where models are trained here: a GPU where there is one; several workers of one machine take turns."""
+    """Where models are trained here: on a CPU, or on the GPU that is this process's by its number on the machine."""
     if not torch.cuda.is_available():
         return "cpu"
     torch.set_float32_matmul_precision("high")  # TF32: weights stay in float32
-    return f"cuda:{int(os.environ.get(RANK, 0)) % torch.cuda.device_count()}"
+    number = next((int(os.environ[name]) for name in NUMBERS if name in os.environ), 0)
+    return f"cuda:{number % torch.cuda.device_count()}"
 
 
 @cache

@@ -27,6 +27,7 @@ Progress = Callable[[int, int, str, int], None]  # nodes settled, nodes in all, 
 OnReport = Callable[[Task, Report, int, int], None]  # task, what became of it, its worker, busy workers
 
 BOOT = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from alignfirst.study.worker import main; main()"
+NUMBER = "ALIGNFIRST_WORKER"  # of the worker, from 0: a world may take a GPU by it
 THREAD_LIMITS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -215,7 +216,7 @@ class Worker:
             [sys.executable, "-c", BOOT, json.dumps(sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | dict.fromkeys(THREAD_LIMITS, "1"),
+            env=os.environ | dict.fromkeys(THREAD_LIMITS, "1") | {NUMBER: str(number)},
             process_group=0,  # Ctrl-C reaches the parent only, which then stops its workers
         )
         self._thread = threading.Thread(target=self._listen, args=(inbox,), daemon=True)
