@@ -14,15 +14,15 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from alignfirst.errors import StoreError
+from alignfirst.errors import StoreError, shorten
 from alignfirst.files import reading, sweep, write_atomic, writing
 from alignfirst.worlds.protocol import Artefact
 
@@ -69,12 +69,19 @@ def encode(artefact: Artefact) -> bytes:
 
 
 def decode(payload: bytes, arrays: bool = True) -> Artefact:
-    """Inverse of `encode`; of the metadata alone, if so asked."""
+    """Inverse of `encode`; of the metadata alone, if so asked. Raises ValueError for bytes that it did not make."""
+    from safetensors import SafetensorError
     from safetensors.numpy import load
 
     end = 8 + int.from_bytes(payload[:8], "little")
-    header = json.loads(payload[8:end])
-    return Artefact(load(payload) if arrays else {}, json.loads(header["__metadata__"]["meta"]))
+    try:
+        found = load(payload) if arrays else {}
+        meta = json.loads(json.loads(payload[8:end])["__metadata__"]["meta"])
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as e:
+        raise ValueError(f"no artefact: {type(e).__name__}: {e}") from e
+    if not isinstance(meta, dict):
+        raise ValueError(f"no artefact: its metadata are of type {type(meta).__name__}")
+    return Artefact(found, meta)
 
 
 class Store:
@@ -142,7 +149,11 @@ class Store:
                 return self.get_many(wanted, arrays)
             if bad:
                 raise CorruptError(self._quarantine(name))
-            found.update((key, decode(payload, arrays)) for key, payload in payloads.items())
+            for key, payload in payloads.items():
+                try:
+                    found[key] = decode(payload, arrays)
+                except ValueError as e:  # written by somebody else, and truthfully digested
+                    raise CorruptError(self._quarantine(name, {key})) from e
         return {key: found[key] for key in wanted}
 
     def heal(self) -> list[str]:
@@ -240,10 +251,11 @@ class Store:
         cure = "Run the same command again to recompute them."
         raise MissingError(f"{len(missing)} artefacts are not in {self.root}, the first is {missing[0]}. {cure}")
 
-    def _quarantine(self, name: str) -> str:
-        """Save the good entries of a damaged shard, move it away, and say so."""
+    def _quarantine(self, name: str, strange: Collection[str] = ()) -> str:
+        """Save the good entries of a damaged shard, move it away, and say so. Those that are `strange` are not good."""
         shard, path = self._shards[name], self.root / name
-        good, bad = self._read(name, list(shard.entries.items()))
+        good, bad = self._read(name, [item for item in shard.entries.items() if item[0] not in strange])
+        bad += strange
         elsewhere = {k for n, s in self._shards.items() if n != name for k in s.entries}
         where = f"It was moved to {QUARANTINE}/, what was good is kept"
         try:
@@ -270,16 +282,39 @@ def _name(header: bytes) -> str:
 
 
 def _parse(header: bytes, name: str, size: int) -> _Shard:
-    """Entries that lie within the file; none when the line is not the one that gave the file its name."""
-    if _name(header) != name:
+    """Entries that lie within the file; none when the line is not the one that gave the file its name, or is no index.
+
+    Raises StoreError for a file of another format.
+    """
+    entries = _index(header, name) if _name(header) == name else None
+    if entries is None:
         return _Shard({}, intact=False)
-    raw: dict[str, Any] = json.loads(header)  # the digest agrees, so it is what a Store wrote
+    end = len(header) + sum(entry.length for entry in entries.values())
+    within = {key: entry for key, entry in entries.items() if entry.offset + entry.length <= size}
+    return _Shard(entries=within, intact=size == end)
+
+
+def _index(header: bytes, name: str) -> dict[str, Entry] | None:
+    """What a first line says; None where it is none that a Store writes, for anybody may name a file by its digest."""
+    try:
+        raw = json.loads(header)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(raw, dict) or type(raw.get("format")) is not int or not isinstance(raw.get("entries"), list):
+        return None
     if raw["format"] != FORMAT:
         newer = raw["format"] > FORMAT
         cure = "Install a newer alignfirst." if newer else "Choose another --out: an older alignfirst wrote this store."
-        raise StoreError(f"{name} has format {raw['format']}, this version reads {FORMAT}. {cure}")
-    start = len(header)
-    entries = {key: Entry(name, start + offset, length, sha256) for key, offset, length, sha256 in raw["entries"]}
-    end = start + sum(entry.length for entry in entries.values())
-    within = {key: entry for key, entry in entries.items() if entry.offset + entry.length <= size}
-    return _Shard(entries=within, intact=size == end)
+        found = shorten(str(raw["format"]), 20)
+        raise StoreError(f"{name} has format {found}, this version reads {FORMAT}. {cure}")
+    entries: dict[str, Entry] = {}
+    at = len(header)
+    for item in raw["entries"]:
+        if not isinstance(item, list) or [type(x) for x in item] != [str, int, int, str]:
+            return None
+        key, offset, length, sha256 = item
+        if key in entries or length < 0 or len(header) + offset != at:
+            return None
+        entries[key] = Entry(name, at, length, sha256)
+        at += length
+    return entries

@@ -185,7 +185,7 @@ HOSTILE = "\x1b[31m[bold red]x[/]\r\n\x9b2J\u202e"
 
 def test_text_of_others_neither_steers_the_terminal_nor_is_markup(invoke: Invoke, copy: Path) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
-    hostile = {"preset": HOSTILE, "status": HOSTILE, "started": HOSTILE, "counts": {HOSTILE: HOSTILE, "cells": HOSTILE}}
+    hostile = {"preset": HOSTILE, "status": HOSTILE, "started": HOSTILE, "counts": {HOSTILE: 1, "cells": 2}}
     (copy / "manifest.json").write_text(json.dumps(seal(manifest | hostile)))
     for arguments in (
         ("ls",),

@@ -9,11 +9,11 @@ from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from alignfirst import __version__
 from alignfirst.cli import audit, compare, ls, presets, report, run, show, status
-from alignfirst.cli.out import complain
+from alignfirst.cli.out import clean, complain
 from alignfirst.errors import AlignfirstError, ExitCode, shorten
 
 DEBUG = "ALIGNFIRST_DEBUG"
@@ -55,8 +55,31 @@ class Command(TyperCommand):
             return super().invoke(ctx)
 
 
+class Commands(TyperGroup):
+    """The group of commands; what was typed wrong is repeated without what could steer a terminal."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with _escaped():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _escaped():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _escaped() -> Iterator[None]:
+    try:
+        yield
+    except Exception as e:
+        if hasattr(e, "format_message") and isinstance(vars(e).get("message"), str):  # a usage error
+            vars(e)["message"] = clean(vars(e)["message"])
+        raise
+
+
 app = typer.Typer(
     name="alignfirst",
+    cls=Commands,
     help="Align before you distil? Run both orders, see where the order matters, and know why.",
     epilog="Start with: alignfirst run mog-quick",
     no_args_is_help=True,

@@ -14,7 +14,7 @@ from alignfirst import records
 from alignfirst.errors import StoreError, shorten
 from alignfirst.records import Row
 from alignfirst.report.varied import Varied, named
-from alignfirst.study.run_dir import sealed
+from alignfirst.study.run_dir import flaw
 
 VERIFIED = ("config.yaml", "records.jsonl", "statistics.json", "exhibits.json")
 CURE = "Run the same command again to rebuild it: what is stored is reused."
@@ -51,12 +51,10 @@ def load(run_dir: Path) -> Run:
     """Read a run directory. Raises StoreError where a file is missing, damaged or not the one that the run wrote."""
     manifest_bytes = _bytes(run_dir / "manifest.json")
     manifest = _object(manifest_bytes, run_dir / "manifest.json")
-    if not sealed(manifest):
-        raise StoreError(f"{run_dir / 'manifest.json'} is not what the run wrote (its own digest differs). {CURE}")
+    if what := flaw(manifest):
+        raise StoreError(f"{run_dir / 'manifest.json'} is not what the run wrote ({what}). {CURE}")
     _refuse_other_schema(run_dir, manifest)
-    digests = manifest.get("digests")
-    if not isinstance(digests, dict):
-        raise StoreError(f"{run_dir / 'manifest.json'} names no digests. {CURE}")
+    digests = manifest["digests"]
     content = {name: _verified(run_dir / name, digests.get(name)) for name in VERIFIED}
     timings_path = run_dir / "timings.jsonl"
     timings = timings_path.read_bytes() if timings_path.exists() else b""
@@ -65,7 +63,7 @@ def load(run_dir: Path) -> Run:
         path=run_dir,
         manifest=manifest,
         config=content["config.yaml"].decode(errors="replace"),
-        rows=records.read(run_dir / "records.jsonl", digests["records.jsonl"]),
+        rows=records.read(run_dir / "records.jsonl", digests.get("records.jsonl")),
         statistics=_object(content["statistics.json"], run_dir / "statistics.json"),
         exhibits=_object(content["exhibits.json"], run_dir / "exhibits.json"),
         timings=_lines(timings),

@@ -8,7 +8,7 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
@@ -32,6 +32,34 @@ HOLDER_WAIT, HOLDER_LOOKS = 1.0, 20  # seconds for which a holder's name is look
 LIBRARIES = ("numpy", "scipy", "numba", "safetensors")
 
 
+def _each(kind: type, value: object) -> bool:
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return values is not None and all(type(v) is kind for v in values)
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+# What a manifest's entries must look like to be read; `None` comes before a run knows better.
+SHAPE: Mapping[str, Callable[[Any], bool]] = {
+    "status": _text,
+    "name": _text,
+    "preset": _text,
+    "version": _text,
+    "world": _text,
+    "started": _text,
+    "command": lambda v: v is None or _text(v),
+    "finished": lambda v: v is None or _text(v),
+    "seconds": lambda v: v is None or (type(v) in (int, float) and 0 <= v < 1e12),
+    "counts": lambda v: isinstance(v, dict) and _each(int, v),
+    "digests": lambda v: isinstance(v, dict) and _each(str, {k: d for k, d in v.items() if d is not None}),
+    "varied": lambda v: isinstance(v, list) and _each(str, v),
+    "seeds": lambda v: isinstance(v, list) and _each(int, v),
+    "hardware": lambda v: isinstance(v, dict),
+}
+
+
 def now() -> str:
     """UTC, to the second, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -42,11 +70,17 @@ def config_text(config: StudyConfig) -> str:
     return yaml_io.dumps(config.resolved())
 
 
-def sealed(manifest: Mapping[str, Any]) -> bool:
-    """Whether a manifest is the one that was written: it ends with a digest of all that it says."""
-    if manifest.get("manifest_version") == 1 and "digest" not in manifest:
-        return True
-    return manifest == seal(manifest)
+def flaw(manifest: object) -> str | None:
+    """Why a manifest is not one that a run wrote; None where it is. It ends with a digest of all that it says.
+
+    Whoever made a directory can also seal it, so what readers count on is looked at, too.
+    """
+    if not isinstance(manifest, dict):
+        return "it holds no JSON object"
+    unsealed = manifest.get("manifest_version") == 1 and "digest" not in manifest
+    if not unsealed and manifest != seal(manifest):
+        return "its own digest differs"
+    return next((f"its {name} cannot be" for name, fits in SHAPE.items() if not fits(manifest.get(name))), None)
 
 
 def seal(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,9 +106,9 @@ class RunDir:
         """The manifest, or None where there is none that can be read and is as it was written."""
         try:
             found = json.loads((self.path / MANIFEST).read_bytes())
+            return None if flaw(found) else found
         except (OSError, ValueError, RecursionError):
             return None
-        return found if isinstance(found, dict) and sealed(found) else None
 
     def changed(self, manifest: Mapping[str, Any]) -> list[str]:
         """Names of digested files that are missing or not what the manifest says."""
@@ -132,9 +166,9 @@ class RunDir:
 
     def _was_of(self, config: StudyConfig) -> bool:
         """Whether the config that was written here was this one, whatever stands in the file now."""
-        digests = (self.manifest() or {}).get("digests")
+        digests = (self.manifest() or {"digests": {}})["digests"]
         ours = hashlib.sha256(config_text(config).encode()).hexdigest()
-        return isinstance(digests, dict) and digests.get(CONFIG) == ours
+        return bool(digests.get(CONFIG) == ours)
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
