@@ -13,6 +13,7 @@ from alignfirst.errors import AlignfirstError, ExitCode
 
 if TYPE_CHECKING:
     from alignfirst.study.config import StudyConfig
+    from alignfirst.study.engine import Means
     from alignfirst.study.runner import RunResult
 
 REPORT, SUMMARY, RECORDS = "report.html", "summary.md", "records.csv"
@@ -26,6 +27,10 @@ def run(
         int | None, typer.Option("--workers", help="Processes; by default one an available core. 0: in this process.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    checkpoint_every: Annotated[
+        float | None,
+        typer.Option("--checkpoint-every", help="Seconds between checkpoints of a long stage; 30 by default."),
+    ] = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Build the report at the end.")] = True,
     json: out.Json = False,
 ) -> None:
@@ -40,18 +45,24 @@ def run(
     if dry_run:
         _dry_run(config, where, workers, json)
         return
-    result = _run(config, where, workers)
+    result = _run(config, where, workers, _means(checkpoint_every))
     page = _report(result) if report and result.exit_code != ExitCode.FAILED else None
     _print(config, result, page, json)
     raise typer.Exit(result.exit_code)
 
 
-def _run(config: StudyConfig, where: Path, workers: int | None) -> RunResult:
+def _means(checkpoint_every: float | None) -> Means:
+    from alignfirst.study.engine import Means
+
+    return Means() if checkpoint_every is None else Means(checkpoint_every)
+
+
+def _run(config: StudyConfig, where: Path, workers: int | None, means: Means) -> RunResult:
     from alignfirst.cli.progress import progress
     from alignfirst.study import runner
 
     with progress(config.name) as advance:
-        result = runner.run(config, where, workers, advance)
+        result = runner.run(config, where, workers, advance, means=means)
     for note in result.notes:
         out.note(f"note: {note}")
     lost = result.counts.get("failed", 0) + result.counts.get("blocked", 0)

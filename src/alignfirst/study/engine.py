@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,15 +19,19 @@ from types import FrameType
 from typing import Any, Protocol
 
 from alignfirst import files
-from alignfirst.errors import AlignfirstError, StoreError, Terminated
+from alignfirst.errors import AlignfirstError, InputError, StoreError, Terminated
 from alignfirst.store import Store
 from alignfirst.study.schedule import Schedule
-from alignfirst.study.worker import Report, Task, run_task
+from alignfirst.study.worker import CHECKPOINT_SECONDS, Report, Task, run_task
 from alignfirst.worlds.protocol import World
 
 Progress = Callable[[int, int, str, int], None]  # nodes settled, nodes in all, kind of the last task, busy workers
 OnReport = Callable[[Task, Report, int, int], None]  # task, what became of it, its worker, busy workers
 
+log = logging.getLogger(__name__)
+
+INTERRUPTS = (KeyboardInterrupt, SystemExit)
+GRACE = 8.0  # seconds in which stages that were interrupted may write down how far they are
 BOOT = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from alignfirst.study.worker import main; main()"
 NUMBER = "ALIGNFIRST_WORKER"  # of the worker, from 0: a world may take a GPU by it
 THREAD_LIMITS = (
@@ -63,13 +69,34 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def execute(schedule: Schedule, world: World, reference: str, store: Store, workers: int, on_report: OnReport) -> None:
+@dataclass(frozen=True)
+class Means:
+    """How a study is computed. Nothing here changes what comes out."""
+
+    checkpoint_seconds: float = CHECKPOINT_SECONDS  # a stage that takes longer keeps what it has done so far
+
+    def __post_init__(self) -> None:
+        if not self.checkpoint_seconds >= 0:
+            cure = "30 is the default; a large number means never."
+            raise InputError("checkpoints must be 0 or more seconds apart", self.checkpoint_seconds, cure)
+
+
+def execute(
+    schedule: Schedule,
+    world: World,
+    reference: str,
+    store: Store,
+    workers: int,
+    on_report: OnReport,
+    means: Means | None = None,
+) -> None:
     """Work the schedule off. `workers` = 0 computes in this process.
 
     Raises StoreError when the store cannot be written. However the call ends, no process of it is left, and what was
-    computed until then is in the store.
+    computed until then is in the store. Interrupted, it gives long stages a few seconds to write down how far they
+    are; interrupted again, it ends at once.
     """
-    pool: Pool = ProcessPool(reference, store, workers) if workers else InlinePool(world, store)
+    pool = pool_for(world, reference, store, workers, means or Means())
     try:
         while not schedule.finished:
             while pool.idle and (task := schedule.next(pool.idle)) is not None:
@@ -80,9 +107,18 @@ def execute(schedule: Schedule, world: World, reference: str, store: Store, work
                 continue
             settle(schedule, outcome.task, outcome.report)
             on_report(outcome.task, outcome.report, outcome.worker, pool.busy)
+    except INTERRUPTS:
+        pool.interrupt()
+        raise
     finally:
         pool.close()
         files.sweep(store.root)
+
+
+def pool_for(world: World, reference: str, store: Store, workers: int, means: Means) -> Pool:
+    if not workers:
+        return InlinePool(world, store, means.checkpoint_seconds)
+    return ProcessPool(reference, store, workers, means.checkpoint_seconds)
 
 
 def settle(schedule: Schedule, task: Task, report: Report) -> None:
@@ -113,14 +149,20 @@ class Pool(Protocol):
 
     def wait(self) -> Outcome: ...
 
-    def close(self) -> None: ...
+    def interrupt(self) -> None:
+        """Let tasks under way write down how far they are, for a few seconds."""
+        ...
+
+    def close(self) -> None:
+        """Stop at once what is still under way."""
+        ...
 
 
 class InlinePool:
     """Computes in this process: for tests, debuggers, and worlds that cannot be imported by name."""
 
-    def __init__(self, world: World, store: Store) -> None:
-        self.world, self.store = world, store
+    def __init__(self, world: World, store: Store, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> None:
+        self.world, self.store, self.seconds = world, store, checkpoint_seconds
         self._tasks: deque[Task] = deque()
 
     @property
@@ -136,7 +178,10 @@ class InlinePool:
 
     def wait(self) -> Outcome:
         task = self._tasks.popleft()
-        return Outcome(task, 0, run_task(self.world, self.store, task.id, task.nodes))
+        return Outcome(task, 0, run_task(self.world, self.store, task.id, task.nodes, self.seconds))
+
+    def interrupt(self) -> None:
+        """The task has seen the interrupt itself."""
 
     def close(self) -> None:
         self._tasks.clear()
@@ -145,8 +190,11 @@ class InlinePool:
 class ProcessPool:
     """Workers as child processes, started when there is work for them."""
 
-    def __init__(self, reference: str, store: Store, workers: int) -> None:
-        self.start = {"world": reference, "store": str(store.root.absolute())}
+    def __init__(
+        self, reference: str, store: Store, workers: int, checkpoint_seconds: float = CHECKPOINT_SECONDS
+    ) -> None:
+        self.start: dict[str, Any] = {"world": reference, "store": str(store.root.absolute())}
+        self.start["checkpoint_seconds"] = checkpoint_seconds
         self.limit = workers
         self._inbox: queue.SimpleQueue[tuple[Worker, dict[str, Any] | None]] = queue.SimpleQueue()
         self._workers: list[Worker] = []
@@ -186,8 +234,20 @@ class ProcessPool:
                 assert task is not None
                 return Outcome(task, worker.number, Report(**message))
 
+    def interrupt(self) -> None:
+        """Ask by SIGTERM. A worker without a long stage dies of it; others leave once their checkpoint is written."""
+        busy = [worker for worker in self._workers if worker.task is not None]
+        for worker in busy:
+            worker.ask()
+        deadline, told = time.monotonic() + GRACE, False
+        while any(worker.alive for worker in busy) and time.monotonic() < deadline:
+            if not told and time.monotonic() > deadline - GRACE + 1.0:
+                told = True
+                log.warning("note: stages under way write down how far they are; interrupt again to stop at once.")
+            time.sleep(0.02)
+
     def close(self) -> None:
-        """Kill at once: files appear whole or not at all, and what is under way is a second of work."""
+        """Kill at once: files appear whole or not at all."""
         for worker in self._workers:
             worker.stop()
         for worker in self._workers:
@@ -208,7 +268,7 @@ class Worker:
     """One child process, and the thread that listens to it."""
 
     def __init__(
-        self, number: int, start: dict[str, str], inbox: queue.SimpleQueue[tuple[Worker, dict[str, Any] | None]]
+        self, number: int, start: dict[str, Any], inbox: queue.SimpleQueue[tuple[Worker, dict[str, Any] | None]]
     ) -> None:
         self.number, self.ready = number, False
         self.task: Task | None = None
@@ -227,6 +287,13 @@ class Worker:
         self.task = task
         nodes = [[node.kind, dict(node.settings), dict(node.inputs), node.version] for node in task.nodes]
         self._send({"task": task.id, "nodes": nodes})
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def ask(self) -> None:
+        self.process.terminate()
 
     def stop(self) -> None:
         self.process.kill()

@@ -20,7 +20,7 @@ from alignfirst.store import Store
 from alignfirst.study import cost
 from alignfirst.study.bill import Bill, bill
 from alignfirst.study.config import StudyConfig
-from alignfirst.study.engine import Progress, available_cores, execute, terminable
+from alignfirst.study.engine import Means, Progress, available_cores, execute, terminable
 from alignfirst.study.plan import Plan, plan_study
 from alignfirst.study.rows import SHOWN, Rows
 from alignfirst.study.run_dir import (
@@ -36,7 +36,7 @@ from alignfirst.study.run_dir import (
     now,
 )
 from alignfirst.study.schedule import Schedule
-from alignfirst.study.worker import Report, Task, load_world
+from alignfirst.study.worker import Report, Task, forget_partial, load_world
 from alignfirst.worlds.protocol import Artefact, World
 
 EXHIBITED_SEEDS = 5
@@ -84,12 +84,13 @@ def run(
     workers: int | None = None,
     progress: Progress | None = None,
     command: str | None = None,
+    means: Means | None = None,
 ) -> RunResult:
     """Run a study in a directory, or finish it there: what is stored is not computed again.
 
     `workers`: processes, by default one an available core, all with the same bytes; 0 computes in this process, for
     debuggers (a BLAS with several threads may then differ in the last digit). `progress` is called with nodes
-    settled, nodes in all, kind of the last task, and busy workers.
+    settled, nodes in all, kind of the last task, and busy workers. `means` says how else it is computed.
 
     Raises InputError (directory of another study), RunLockedError (another process is at work there), StoreError (the
     disk refuses); KeyboardInterrupt and SystemExit(143) on SIGINT and SIGTERM. Whatever happens, what was stored
@@ -107,7 +108,8 @@ def run(
         return RunResult(run_dir.path, "complete", ExitCode.OK, counts, seconds, nothing_to_do=True)
     with terminable(), run_dir.lock():
         run_dir.check(config)  # another process may have made it its own in between
-        return _Run(config, world, plan, run_dir, begin, command or _command()).go(workers, progress)
+        this = _Run(config, world, plan, run_dir, begin, command or _command(), means or Means())
+        return this.go(workers, progress)
 
 
 def dry_run(config: StudyConfig, out: Path | str, workers: int | None = None) -> DryRun:
@@ -151,10 +153,17 @@ class _Run:
     """One call of `run` that has work to do and holds the lock."""
 
     def __init__(
-        self, config: StudyConfig, world: World, plan: Plan, run_dir: RunDir, begin: float, command: str
+        self,
+        config: StudyConfig,
+        world: World,
+        plan: Plan,
+        run_dir: RunDir,
+        begin: float,
+        command: str,
+        means: Means,
     ) -> None:
         self.config, self.world, self.plan, self.run_dir = config, world, plan, run_dir
-        self.begin, self.command, self.started = begin, command, now()
+        self.begin, self.command, self.started, self.means = begin, command, now(), means
         self.store = Store(run_dir.store)
         self.earlier = run_dir.manifest() or {}
 
@@ -164,6 +173,7 @@ class _Run:
         files.sweep(self.store.root)
         notes = tuple(self.store.heal())
         stored = self.store.keys() & self.plan.nodes.keys()
+        forget_partial(self.store, stored)
         schedule = self._schedule(stored)
         try:
             self._execute(schedule, workers, len(stored), progress)
@@ -174,6 +184,8 @@ class _Run:
             self._write_manifest("interrupted", counts, self._earlier_digests())
             self._event("end", status="interrupted", counts=counts)
             raise
+        if not schedule.failures:
+            forget_partial(self.store)
         rows = self._write(schedule)
         counts = self._counts(schedule, rows, len(stored))
         status = "partial" if schedule.failures else "complete"
@@ -220,7 +232,7 @@ class _Run:
         if progress is not None:
             progress(stored, total, "", 0)
         self._event("plan", settled=stored, of=total)
-        execute(schedule, self.world, self.config.world, self.store, workers, on_report)
+        execute(schedule, self.world, self.config.world, self.store, workers, on_report, self.means)
         self.store.refresh()
 
     def _write(self, schedule: Schedule) -> list[Row]:

@@ -10,26 +10,29 @@ import ctypes
 import json
 import os
 import queue
+import shutil
 import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, cast
 
 from alignfirst import worlds
-from alignfirst.errors import AlignfirstError, StageFailure, StoreError, shorten
-from alignfirst.store import CorruptError, MissingError, Store, encode
+from alignfirst.errors import AlignfirstError, StageFailure, StoreError, Terminated, shorten
+from alignfirst.store import QUARANTINE, CorruptError, MissingError, Store, encode
 from alignfirst.study import audits
-from alignfirst.worlds.protocol import Artefact, AuditedWorld, Failure, Load, Node, Outcome, World
+from alignfirst.worlds.protocol import SCRATCH, Artefact, AuditedWorld, Failure, Load, Node, Outcome, Scratch, World
 
 REASON_LIMIT = 300
 PR_SET_PDEATHSIG = 1
 TRACES = 2  # tracebacks a task reports: siblings fail for the same reason
+PARTIAL = "partial"  # where in the store nodes that are under way keep what they have done
+CHECKPOINT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -74,18 +77,35 @@ def load_world(reference: str) -> World:
     return cast(World, getattr(import_module(module), attribute)) if colon else worlds.get(reference)
 
 
-def run_task(world: World, store: Store, task: int, nodes: Sequence[Node]) -> Report:
-    """Compute nodes, store what succeeded in one shard, say what failed. Only a store that cannot write is fatal."""
+def run_task(
+    world: World, store: Store, task: int, nodes: Sequence[Node], seconds: float = CHECKPOINT_SECONDS
+) -> Report:
+    """Compute nodes, store what succeeded in one shard, say what failed. Only a store that cannot write is fatal.
+
+    A node that takes longer than `seconds` may keep what it has done in the store's folder of partial work.
+    """
     begin, cpu = time.perf_counter(), time.process_time()
     traces: list[str] = []
+    scratch = SCRATCH.set(Scratch(store.root / PARTIAL, seconds, store.root / QUARANTINE))
     try:
         outcomes = _compute(world, nodes, _loader(store, nodes), traces)
         done, failures = _sort_out(nodes, outcomes)
         digests = store.put_many(done)
     except StoreError as e:
         return Report(task, fatal=str(e))
+    finally:
+        SCRATCH.reset(scratch)
+    forget_partial(store, digests)
     seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
     return Report(task, digests, failures, traces, round(seconds, 6), round(cpu, 6), round(peak_rss_mb(), 1))
+
+
+def forget_partial(store: Store, keys: Iterable[str] | None = None) -> None:
+    """Remove what nodes kept on their way, now that they are stored; all of it without `keys`."""
+    folder = store.root / PARTIAL
+    if folder.exists():
+        for path in [folder] if keys is None else [folder / key for key in keys]:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _loader(store: Store, nodes: Sequence[Node]) -> Load:
@@ -164,7 +184,7 @@ def peak_rss_mb() -> float:
 
 def main() -> None:
     """Serve tasks until stdin ends. The first line names world and store; the first answer says that both are there."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, and says so by SIGTERM
     _die_with_parent()
     answers = _claim_stdout()
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -179,7 +199,11 @@ def main() -> None:
     while True:
         message = json.loads(inbox.get())
         nodes = [Node(*node) for node in message["nodes"]]
-        _send(answers, asdict(run_task(world, store, message["task"], nodes)))
+        try:
+            report = run_task(world, store, message["task"], nodes, start["checkpoint_seconds"])
+        except Terminated:  # it has written down how far it is
+            os._exit(128 + signal.SIGTERM)
+        _send(answers, asdict(report))
 
 
 def _die_with_parent() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from alignfirst.errors import InputError, StageFailure
 from alignfirst.lm import bridge
 from alignfirst.lm.align import AlignSettings, Labels, Task, align
 from alignfirst.lm.batch import Batch
+from alignfirst.lm.checkpoint import Checkpoints
 from alignfirst.lm.distil import DistilSettings, distil
 from alignfirst.lm.fit import fit
 from alignfirst.lm.guard import rewards_of
@@ -45,7 +46,7 @@ def run_sft(node: Node, load: Load) -> Artefact:
         while True:
             yield bridge.batch_of(lang.marks(prompt), lang.sample(prompt, rng))
 
-    result = fit(model, fresh(), s["steps"], _schedule(s))
+    result = fit(model, fresh(), s["steps"], _schedule(s), checkpoints=Checkpoints.of(node))
     return _artefact(model, _sizes(s, lang), lang, seed, result, samples=result.samples)
 
 
@@ -70,7 +71,8 @@ def run_distil(node: Node, load: Load) -> Artefact:
         n = round(s["rehearsal"] * s["samples"])
         own = lang.sample_target(n, streams.generator(seed, "rehearsal", occurrence))
         rehearsal = bridge.batch_of(lang.marks(lang.balanced(n)), own)
-    result = distil(teacher, student, _prompts(lang), settings, streams.number(seed, "distil"), rehearsal)
+    number, checkpoints = streams.number(seed, "distil"), Checkpoints.of(node)
+    result = distil(teacher, student, _prompts(lang), settings, number, rehearsal, checkpoints=checkpoints)
     return _artefact(student, _sizes(s, lang), lang, seed, result, samples=s.get("samples", result.samples))
 
 
@@ -103,7 +105,8 @@ def run_align(node: Node, load: Load) -> Artefact:
         pair_source=_model(load(node.inputs["pairs"])) if "pairs" in node.inputs else None,
     )
     reference = _model(load(node.inputs["reference"])) if method.uses_beta else None
-    result = _trainer(s["trainer"])(policy, reference, task, settings, streams.number(s["seed"], "align"))
+    train = partial(align, checkpoints=Checkpoints.of(node)) if s["trainer"] == "native" else _trl()
+    result = train(policy, reference, task, settings, streams.number(s["seed"], "align"))
     sizes = TinyLlama(**initial.meta["config"])
     artefact = _artefact(policy, sizes, lang, s["seed"], result, samples=result.samples)
     return Artefact(
@@ -160,9 +163,7 @@ WORK: Mapping[str, Callable[[Sequence[Node], Load], list[Outcome]]] = {
 }
 
 
-def _trainer(name: str) -> Callable[..., Any]:
-    if name == "native":
-        return align
+def _trl() -> Callable[..., Any]:
     from alignfirst.lm.trl import align_with_trl  # imports TRL
 
     return align_with_trl
