@@ -1,4 +1,5 @@
-"""One of several processes that play one study together; started by `accelerate launch` with PRESET, keys, directory.
+"""One of several processes that play one study together; started by torchrun or `accelerate launch` with PRESET, keys,
+directory.
 
 Texts are drawn and models measured in turns, each node by one process; every training is shared by all.
 """

@@ -15,6 +15,7 @@ import numpy as np
 from alignfirst.store import Store
 from alignfirst.study import presets, runner
 from alignfirst.study.plan import plan_study
+from alignfirst.study.run_dir import CONFIG, RunDir, config_text
 from alignfirst.study.worker import load_world
 from chain import tiny
 from common import ROOT, RUNS, conclude, fresh, rows
@@ -24,15 +25,17 @@ TOLERANCE = 1e-4  # of weights: sums of gradients in another order, four Adam st
 
 sets = tiny(RUNS / "chain-star")
 pair, alone = fresh(RUNS / "smollm2-pair"), fresh(RUNS / "smollm2-alone")
-launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
-launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-command = [*launch, str(Path(__file__).with_name("chain_process.py")), "smollm2", json.dumps(sets), str(pair)]
-path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
-done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"})
-failures = [f"accelerate launch exited {done.returncode}"] if done.returncode else []
-
 config = presets.load("smollm2", sets)
 plan = plan_study(config, load_world(config.world))
+pair.mkdir()
+RunDir(pair).write(CONFIG, config_text(config))  # whose directory it is: the runner will write the records there
+launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+command = [*launch, str(Path(__file__).with_name("chain_process.py")), "smollm2", json.dumps(sets), str(pair)]
+path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+# `accelerate launch` starts several processes of one machine on GPUs only; on CPUs torchrun does, to the same effect
+done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"})
+failures = [f"the processes exited {done.returncode}"] if done.returncode else []
+
 result = runner.run(config, pair, 0)  # writes the records of what is stored
 print(f"two processes: {result.status}, {dict(result.counts)}")
 if result.counts["computed"]:
