@@ -102,6 +102,15 @@ def test_a_study_of_variants_stays_short_and_says_what_is_left_out(synthetic: Mo
     assert found.key_rows[0].setting == "distil.components 2, distil.selectivity 1"
 
 
+@pytest.mark.parametrize(("seeds", "words"), [(1, "1 seed can show"), (4, "4 seeds can show"), (5, None)])
+def test_few_seeds_are_told_for_what_they_are(
+    synthetic: ModuleType, tmp_path: Path, seeds: int, words: str | None
+) -> None:
+    found = verdict(load(synthetic.write(tmp_path / "run", synthetic.Spec(seeds=seeds, algorithms=("grpo",)))))
+    assert [n.startswith(words) and "it cannot show" in n for n in found.notes if words] == [True] * (words is not None)
+    assert words is not None or not found.notes
+
+
 def test_failures_are_in_the_verdict(synthetic: ModuleType, tmp_path: Path) -> None:
     spec = synthetic.Spec(seeds=3, algorithms=("grpo",), betas=(0.1,), failures={("align-distil", "grpo", 0.1, 0): "x"})
     found = verdict(load(synthetic.write(tmp_path / "run", spec)))

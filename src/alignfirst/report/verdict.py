@@ -184,6 +184,24 @@ def _places(run: Run, claims: Sequence[Mapping[str, Any]], grid: Sequence[float]
 
 
 def _notes(run: Run) -> list[str]:
+    return [*_failures(run), *_few_seeds(run)]
+
+
+def _few_seeds(run: Run) -> list[str]:
+    """What a run of so few seeds can show and what it cannot."""
+    seeds = len({r["seed"] for r in run.rows})
+    if not 0 < seeds < MIN_SEEDS:
+        return []
+    texts = next((r["measured_on"] for r in run.rows if r.get("measured_on")), None)
+    how = f", each from {count(texts, 'text')}" if texts else ""
+    return [
+        f"{count(seeds, 'seed')} can show what these models do{how}, and how far the orders lie apart in "
+        f"{'it' if seeds == 1 else 'them'}. What another seed would give it cannot show: below {MIN_SEEDS} there is no "
+        "interval over seeds, and a difference may be chance."
+    ]
+
+
+def _failures(run: Run) -> list[str]:
     failed, blocked = run.counts.get("failed", 0), run.counts.get("blocked", 0)
     if not failed and not blocked:
         return []
