@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from alignfirst.errors import StoreError
+from alignfirst.errors import InputError, StoreError
 
 TMP = ".tmp"
 
@@ -72,6 +72,24 @@ def sweep(directory: Path, older_than: float = 0.0) -> None:
         with suppress(OSError):
             if time.time() - tmp.stat().st_mtime >= older_than:
                 tmp.unlink()
+
+
+def refuse_links(directory: Path) -> None:
+    """A directory from elsewhere may hold links that lead out of it, through which writing would reach other files.
+
+    The directory itself may be one: it is the place that its user chose. Raises InputError.
+    """
+    with reading(directory):
+        try:
+            found = [entry.path for entry in os.scandir(directory) if entry.is_symlink()]
+        except (FileNotFoundError, NotADirectoryError):
+            return
+    inside = directory.resolve()
+    for path in sorted(found):
+        target = Path(os.path.realpath(path))
+        if not target.is_relative_to(inside):
+            cure = "Remove the link; to keep a run on another disk, name a folder there with --out."
+            raise InputError("nothing in a run directory may lead out of it", f"{path} -> {target}", cure)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -15,6 +15,8 @@ from alignfirst.errors import InputError
 from alignfirst.files import reading
 
 MAX_LINE = 16 << 20  # bytes; a line is one response
+MAX_TABLE = 128 << 20  # bytes of lines that are read into one table: about a million rows, which take some 700 MB
+MAX_FILE = 8 << 30  # bytes of a file, unpacked: what a small gzipped file may turn out to hold
 
 
 def read(path: Path, targets: Path | None = None) -> Table:
@@ -39,12 +41,17 @@ def rows_of(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
 
 
 def _objects(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
-    rows, lines = [], []
+    rows: list[dict[str, Any]] = []
+    lines, size = [], 0
     for number, line in enumerate(raw_lines(path), 1):
         if line is None:
             raise InputError(f"a line must be shorter than {MAX_LINE} bytes", f"line {number}", "One response a row.")
         if not line.strip():
             continue
+        size += len(line)
+        if size > MAX_TABLE:
+            rule = f"log-probabilities must fit into memory: at most {MAX_TABLE >> 20} MB of lines"
+            raise InputError(rule, f"more from line {number} of {path} on", "Audit a random part of the rows.")
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as e:
@@ -72,15 +79,22 @@ def raw_lines(path: Path, limit: int = MAX_LINE) -> Iterator[bytes | None]:
 
 def _lines(f: Any, limit: int) -> Iterator[bytes | None]:
     first = True
-    while line := f.readline(limit + 1):
+    while line := _readline(f, limit):
         whole: bytes | None = line.removeprefix(b"\xef\xbb\xbf") if first else line
         first = False
         while len(line) > limit and not line.endswith(b"\n"):
             whole = None
-            line = f.readline(limit + 1)
+            line = _readline(f, limit)
             if not line or line.endswith(b"\n"):
                 break
         yield whole
+
+
+def _readline(f: Any, limit: int) -> bytes:
+    line: bytes = f.readline(limit + 1)
+    if f.tell() > MAX_FILE:
+        raise InputError(f"a file must be at most {MAX_FILE >> 30} GB, unpacked", "more", "Split it.")
+    return line
 
 
 def _parquet(path: Path) -> tuple[list[dict[str, Any]], list[int]]:

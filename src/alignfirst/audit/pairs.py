@@ -19,6 +19,7 @@ from alignfirst.audit.logprobs import raw_lines
 from alignfirst.errors import InputError
 
 MAX_CELL = 1_000_000  # characters of one prompt or answer; longer ones are dropped, never cut
+MAX_KEPT = 256 << 20  # bytes of rows that are held in memory at once
 FIRST_LINES = 5  # lines named per reason
 
 
@@ -126,7 +127,7 @@ class _Reader:
 
     def __init__(self, max_cell: int) -> None:
         self.max_cell = max_cell
-        self.total = 0
+        self.total = self.bytes = 0
         self.kept: dict[bytes, Pair] = {}
         self.contradicted: set[bytes] = set()
         self.dropped: dict[str, Counted] = {}
@@ -139,6 +140,11 @@ class _Reader:
             self._keep(pair)
         except _Unusable as e:
             self.drop(str(e), line)
+            return
+        self.bytes += len(raw or b"")
+        if self.bytes > MAX_KEPT:
+            rule = f"pairs must fit into memory: at most {MAX_KEPT >> 20} MB of rows"
+            raise InputError(rule, f"more from line {line} on", f"Use --rows {self.total - 1} or fewer.")
 
     def drop(self, reason: str, line: int) -> None:
         self.dropped.setdefault(reason, Counted()).every.append(line)

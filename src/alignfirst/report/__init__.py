@@ -10,9 +10,10 @@ __all__ = ["build", "build_audit"]
 def build(run_dir: Path) -> Path:
     """Write report.html, summary.md and figures/ of a finished or partial run; return the path of the page.
 
-    Raises StoreError where a file of the run is missing or is not the one that the run wrote.
+    Raises StoreError where a file of the run is missing or is not the one that the run wrote, InputError where a link
+    in the directory leads out of it.
     """
-    from alignfirst.files import write_atomic
+    from alignfirst.files import refuse_links, write_atomic
     from alignfirst.report.figures import draw
     from alignfirst.report.html import page
     from alignfirst.report.load import load
@@ -20,6 +21,8 @@ def build(run_dir: Path) -> Path:
     from alignfirst.report.verdict import verdict
 
     run = load(Path(run_dir))
+    for folder in (run.path, run.path / "figures"):
+        refuse_links(folder)
     words = verdict(run)
     figures = draw(run)
     write_atomic(run.path / "summary.md", [summary(run, words, figures).encode()])

@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from alignfirst import files
-from alignfirst.errors import AlignfirstError, InputError, RunLockedError
+from alignfirst.errors import AlignfirstError, InputError, RunLockedError, shorten
 from alignfirst.study import yaml_io
 from alignfirst.study.config import StudyConfig
 
@@ -90,6 +90,9 @@ def seal(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return said | {"digest": hashlib.sha256(text.encode()).hexdigest()}
 
 
+_OTHER = "Choose another --out."
+
+
 class RunDir:
     """Paths and files of a run. Making one touches nothing; `lock` is what makes it yours."""
 
@@ -148,8 +151,16 @@ class RunDir:
 
     def check(self, config: StudyConfig) -> None:
         """Raises InputError where the directory holds another study, or things that are no study."""
-        if self.path.exists() and not self.path.is_dir():
-            raise InputError("a run directory must be a directory", str(self.path), "Choose another --out.")
+        try:
+            os.access(self.path, os.F_OK)  # `exists` below takes a NUL for a file that is not there
+            there = self.path.exists()
+        except (OSError, ValueError) as e:  # a name too long for the file system, or with a NUL
+            why = f"{shorten(str(self.path), 60)} ({getattr(e, 'strerror', None) or e})"
+            raise InputError("a run directory must have a name that the file system takes", why, _OTHER) from e
+        if there and not self.path.is_dir():
+            raise InputError("a run directory must be a directory", str(self.path), _OTHER)
+        for folder in (self.path, self.store):
+            files.refuse_links(folder)
         stored = self.path / CONFIG
         if not stored.exists():
             with suppress(OSError):
@@ -196,14 +207,18 @@ class RunDir:
 
     # -- the lock ---------------------------------------------------------------------------------------------------
 
+    def make(self) -> None:
+        """Make the directory. Raises StoreError."""
+        with files.writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the directory for this process. Raises RunLockedError at once where another holds it.
 
         The lock is the operating system's, so that a killed holder holds nothing; `run.lock.json` only names it.
         """
-        with files.writing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+        self.make()
         lock = FileLock(self.path / LOCK, timeout=0)
         with files.writing(self.path):
             try:

@@ -106,6 +106,8 @@ def run(
         counts = manifest["counts"]
         seconds = time.perf_counter() - begin
         return RunResult(run_dir.path, "complete", ExitCode.OK, counts, seconds, nothing_to_do=True)
+    run_dir.make()
+    run_dir.check(config)  # `new/../old` is only seen to be `old` once `new` is there
     with terminable(), run_dir.lock():
         run_dir.check(config)  # another process may have made it its own in between
         this = _Run(config, world, plan, run_dir, begin, command or _command(), means or Means())
