@@ -27,7 +27,7 @@ from alignfirst.study.recipe import RECIPES
 from alignfirst.study.runner import dry_run, run
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.worlds.hf.chain import cost
-from alignfirst.worlds.protocol import Artefact, Failure, Node, Outcome
+from alignfirst.worlds.protocol import SCRATCH, Artefact, Failure, Node, Outcome, Scratch
 
 WORLD = worlds.get("chain")
 WORDS = 40
@@ -192,6 +192,35 @@ def test_nothing_depends_on_who_shares_the_call(everything: Played) -> None:
     nodes = [*everything.of_kind("align")[:2], everything.of_kind("distil")[0]]
     for node, again in zip(nodes, everything.again(nodes), strict=True):
         assert isinstance(again, Artefact) and encode(again) == encode(everything.load(node.key))
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "ppo", "dpo-offline", "dpo-online"])
+def test_an_alignment_that_is_cut_short_ends_as_the_whole_one(
+    everything: Played, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str
+) -> None:
+    """Weights, curves and every count: from the checkpoint after the third answer of the oracle."""
+    from alignfirst.worlds.hf.chain.oracle import Oracle
+
+    node = next(n for n in everything.of_kind("align") if n.settings["algorithm"] == algorithm)
+    scratch = SCRATCH.set(Scratch(tmp_path, 0.0, tmp_path / "quarantine"))
+    try:
+        asked, honest = [0], Oracle.reward
+
+        def dies(self: Oracle, batch: Any) -> Any:
+            asked[0] += 1
+            if asked[0] == 4:
+                raise KeyboardInterrupt
+            return honest(self, batch)
+
+        monkeypatch.setattr(Oracle, "reward", dies)
+        with pytest.raises(KeyboardInterrupt):
+            everything.again([node])
+        monkeypatch.undo()
+        assert list((tmp_path / node.key).glob("*.json")), "nothing was kept"
+        (again,) = everything.again([node])
+    finally:
+        SCRATCH.reset(scratch)
+    assert isinstance(again, Artefact) and encode(again) == encode(everything.load(node.key))
 
 
 def test_the_reward_is_scaled_by_p_star_and_rare_under_it(everything: Played) -> None:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from alignfirst.lm.batch import Batch
 from alignfirst.lm.reward import Likelihood
-from alignfirst.lm.tally import Tally
 from alignfirst.worlds.hf.chain.texts import F64, Texts
 
 
@@ -43,21 +42,18 @@ def per_token(model: Any, texts: Texts) -> F64:
 
 
 class Oracle:
-    """Reward and membership of T of a batch; counts what asking costs. The last answer is remembered: both are asked
-    about the same batch."""
+    """Reward and membership of T of a batch. The last answer is remembered: both are asked about the same batch."""
 
     __name__ = "reflected"
 
     def __init__(self, model: Any, meta: Mapping[str, Any]) -> None:
         self.model, self.threshold = model, float(meta["threshold"])
         self.likelihood = Likelihood(model, meta["level"], "reflect", meta["scale"])
-        self.tally = Tally()
         self._last: tuple[Batch, F64] | None = None
 
     def reward(self, batch: Batch) -> F64:
         if self._last is None or self._last[0] is not batch:
             self._last = batch, np.asarray(self.likelihood(batch.to(self.model.device)), np.float64)
-            self.tally.score(self.model, batch.n_tokens)
         return self._last[1]
 
     def is_target(self, batch: Batch) -> NDArray[np.bool_]:

@@ -11,6 +11,7 @@ import numpy as np
 from alignfirst.errors import InputError, StageFailure
 from alignfirst.lm import bridge
 from alignfirst.lm.align import AlignSettings, Labels, Task, align
+from alignfirst.lm.checkpoint import Checkpoints
 from alignfirst.lm.epochs import EpochSettings, fit_epochs
 from alignfirst.lm.load import build, from_arrays, to_arrays
 from alignfirst.lm.optim import OptimSettings
@@ -110,14 +111,17 @@ def run_align(node: Node, load: Load) -> Artefact:
     task = Task(truth.prompts, oracle.reward, oracle.is_target, pair_source=source)
     seed = streams.number(s["seed"], "align")
     if s["trainer"] == "native":
-        result = align(policy, reference, task, settings, seed, team=bridge.team())
+        kept = Checkpoints.of(node)
+        result = align(policy, reference, task, settings, seed, team=bridge.team(), checkpoints=kept)
     else:
         from alignfirst.lm.trl import align_with_trl  # imports TRL
 
         result = align_with_trl(policy, reference, task, settings, seed)
     artefact = _artefact(policy, SmolLlama(**load(node.inputs["initial"]).meta["config"]), result)
     more = {"target_draws": result.target_draws, "drawn_an_update": s["samples"]}
-    return Artefact(artefact.arrays, _with_cost(artefact.meta, oracle.tally.over(bridge.team())) | more)
+    rewards = Tally()  # every response is judged once; counted here, for a training may have gone on from a checkpoint
+    rewards.score(oracle.model, result.tokens["sampled"])
+    return Artefact(artefact.arrays, _with_cost(artefact.meta, rewards) | more)
 
 
 def run_measure(node: Node, load: Load) -> Artefact:
@@ -181,7 +185,8 @@ def _fitted(node: Node, load: Load, truth: Truth, seed: int, purpose: str, occur
     data = of_shards(truth.prompt, shards_of(node, load, "data") + shards_of(node, load, "again"))
     held = _texts(node, load, truth, "held")
     number = streams.number(seed, purpose, occurrence)  # type: ignore[arg-type]
-    result = fit_epochs(model, data.corpus, held.corpus, settings, number, team=bridge.team())
+    kept = Checkpoints.of(node)
+    result = fit_epochs(model, data.corpus, held.corpus, settings, number, team=bridge.team(), checkpoints=kept)
     artefact = _artefact(model, sizes, result)
     chosen = {"kept": result.kept, "held_out": result.held_out}
     return Artefact(artefact.arrays, {**artefact.meta, **chosen}), model
