@@ -308,7 +308,7 @@ def test_a_run_of_it_resumes_and_shows_texts(source: Path, tmp_path: Path) -> No
     rows = read(tmp_path / "run" / "records.jsonl")
     assert [r["stage"] for r in rows] == ["sft", "align"] and all(r["status"] == "ok" for r in rows)
     shown = json.loads((tmp_path / "run" / "exhibits.json").read_text())
-    assert shown["kind"] == "text" and len(shown["models"]) == 2
+    assert shown["kind"] == "text" and len(shown["models"]) == 2 and len(shown["truth"]) == 8
     for model in shown["models"].values():
         assert len(model["texts"]) == 8 and model["curves"]["update"]
     more = run(config, tmp_path / "run", 0)

@@ -14,10 +14,13 @@ CURVES = ("reward", "kl", "entropy", "target_share", "loss", "held_out", "grad_n
 
 def exhibits(config: Any, models: Mapping[str, Artefact]) -> dict[str, Json]:
     """Content of exhibits.json; its shape is documented in docs/smollm2.md."""
+    shown = (m.meta.get("shown", {}) for m in models.values())
+    truth = next((s["truth"] for s in shown if s.get("truth")), None)  # the same texts, whichever model was measured
     return {
         "kind": "text",
         "length": config.p_star.length,
         "prompts": [config.p_star.prompt],
+        "truth": truth,
         "models": {key: _model(m.meta) for key, m in models.items()},
     }
 

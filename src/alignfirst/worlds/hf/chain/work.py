@@ -150,7 +150,12 @@ def run_measure(node: Node, load: Load) -> Artefact:
         rewards >= oracle.threshold,
         own.tokens,
     )
-    shown = {"texts": _shown(truth, own.first(SHOWN), rewards, oracle.threshold), "cost": _with_cost({}, tally)}
+    first_star = star.first(SHOWN)
+    shown = {
+        "texts": _shown(truth, own.first(SHOWN), rewards, oracle.threshold),
+        "truth": [{"text": word} for word in truth.words(first_star.tokens, first_star.lengths)],
+        "cost": _with_cost({}, tally),
+    }
     return Artefact(meta=found | {"shown": shown})
 
 
