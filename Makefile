@@ -41,8 +41,8 @@ lint: $(DEV)  ## ruff, mypy --strict, import-linter
 	$(BIN)/lint-imports --no-cache
 
 accept: $(LM) $(BENCH)  ## the full-size acceptance checks, one script a line of the promise (half an hour)
-	@failed=; for script in acceptance/[a-z]*_[0-9]*.py; do echo "== $$script"; \
-	  $(BIN)/python $$script || failed="$$failed $$script"; done; \
+	@failed=; for script in acceptance/[a-z]*_[0-9]*.py; do echo "== $$script"; $(BIN)/python $$script; \
+	  case $$? in 0) ;; 2) echo "skipped: it needs data";; *) failed="$$failed $$script";; esac; done; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
 bench: $(BENCH)  ## the mixture kernel against eager PyTorch and scikit-learn

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections import Counter
@@ -111,9 +112,11 @@ def in_browser(page: Path, rows: list[dict[str, Any]]) -> list[str]:
                 more.first.click()
             shown = tab.locator(".worst > li").all_inner_texts()
             for row, text in zip(sorted(rows, key=lambda r: r["line"]), shown, strict=True):
-                lost = f"{row['cost_chosen']:+.1f}".replace("-", "−")
-                if not text.startswith(f"Line {row['line']}\n") or lost not in text:
-                    wrong.append(f"line {row['line']} does not show that it lost {lost}")
+                told = re.search(r"log q − log p\s+(\S+)", text.replace("\u202f", ""))
+                lost = float(told[1].replace("−", "-")) if told is not None else None
+                exact = row["cost_chosen"]
+                if not text.startswith(f"Line {row['line']}\n") or lost is None or abs(lost - exact) > 0.51:
+                    wrong.append(f"line {row['line']} shows that it lost {lost}, not {exact}")
             if not tab.locator(".answer mark").count():
                 wrong.append("no costly token is marked")
             tab.screenshot(path=page.with_name(f"audit-{width}.png"))

@@ -85,6 +85,7 @@ def open_tab(browser: Browser) -> Opener:
             color_scheme=scheme,
             device_scale_factor=scale,  # type: ignore[arg-type]
         )
+        context.set_default_timeout(120_000)  # milliseconds: others may be at work on the same machine
         tab = Tab(context.new_page())
         watch(tab, path)
         tab.page.goto(path.as_uri())

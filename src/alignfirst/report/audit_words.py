@@ -35,7 +35,7 @@ def span(n: Plain | None, share: bool = False) -> str:
     n = n or {}
     low, high, why = n.get("low"), n.get("high"), n.get("why") or "no reason was given"
     if n.get("value") is None:
-        return why
+        return why if low is None else f"at least {_text(low, share)}; {why}"
     if low is not None and high is not None:
         return f"95 % interval {_text(low, share)} to {_text(high, share)}"
     if low is not None:
@@ -47,7 +47,8 @@ def span(n: Plain | None, share: bool = False) -> str:
 
 def both(n: Plain | None, share: bool = False) -> str:
     """A number and its interval in one line."""
-    return f"{value(n, share)}, {span(n, share)}"
+    known = (n or {}).get("value") is not None
+    return f"{value(n, share)}{', ' if known else ': '}{span(n, share)}"
 
 
 def plan_name(plan: Plain) -> str:

@@ -189,8 +189,9 @@ function markedTokens([texts, q, p]) {
   const cost = q.map((x, i) => (p ? x - p[i] : x));
   const order = cost.map((_, i) => i).sort((a, b) => cost[a] - cost[b]);
   const top = new Set(order.slice(0, COSTLIEST).filter((i) => cost[i] < -0.5));
+  const dear = new Set(order.slice(0, Math.ceil(cost.length / 10)).filter((i) => cost[i] < -2));
   return texts.flatMap((text, i) => {
-    if (!text || (!top.has(i) && !(cost[i] < -2))) return text;
+    if (!text || (!top.has(i) && !dear.has(i))) return text;
     return mark(text, { class: top.has(i) ? null : "dear", title: tokenTitle(q[i], p ? p[i] : null) });
   });
 }
@@ -227,15 +228,19 @@ function answerNode(row) {
   );
 }
 
+// Nats with one place, or a thousand and more of them with none.
+const natsText = (x) => (Math.abs(x) >= 1000 ? countText(x).replace("-", MINUS) : fixed(x, 1));
+const signedNats = (x) => (x > 0 ? `+${natsText(x)}` : natsText(x));
+
 const costText = (row) =>
-  signed(row.cost_chosen, 1) + (known(row.cost_per_token_chosen) ? ` (${signed(row.cost_per_token_chosen, 3)} a token)` : "");
+  signedNats(row.cost_chosen) + (known(row.cost_per_token_chosen) ? ` (${signed(row.cost_per_token_chosen, 3)} a token)` : "");
 
 function rowNode(row) {
   const pair = (name, text) => h("div", {}, h("dt", {}, name), h("dd", {}, text));
   const numbers = [
     known(row.cost_chosen) && pair(`log q ${MINUS} log p`, costText(row)),
-    known(row.logp_chosen) && pair("log q(chosen)", fixed(row.logp_chosen, 1)),
-    known(row.margin) && pair("margin", signed(row.margin, 1)),
+    known(row.logp_chosen) && pair("log q(chosen)", natsText(row.logp_chosen)),
+    known(row.margin) && pair("margin", signedNats(row.margin)),
     known(row.typicality) && pair("surprisal above its own", signed(row.typicality, 2)),
     known(row.rarest_step) && pair("least likely token", `${fixed(row.rarest_step, 1)}${known(row.rarest_at) ? `, the ${row.rarest_at + 1}${ordinal(row.rarest_at + 1)}` : ""}`),
   ].filter(Boolean);
