@@ -56,6 +56,12 @@ def audits() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def of_text() -> ModuleType:
+    """Makes such a run one of text: `synthetic.write(path, spec, of_text.TextSpec())`."""
+    return beside("synthetic_text")
+
+
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     api = pytest.importorskip("playwright.sync_api", reason="browser tests need the playwright package")
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -72,6 +78,13 @@ def report(synthetic: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> P
     """The report of a run of ordinary size, smaller in seeds."""
     spec = synthetic.Spec(seeds=8, algorithms=("reinforce", "grpo", "dpo-offline", "best-of-n"))
     return Path(build(synthetic.write(tmp_path_factory.mktemp("browser") / "mog", spec)))
+
+
+@pytest.fixture(scope="session")
+def text_report(synthetic: ModuleType, of_text: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a run of text with three prompts, every probability exact."""
+    spec = synthetic.Spec(name="grammar", seeds=5, algorithms=("grpo", "dpo-offline"), betas=(0.1, 0.3))
+    return Path(build(synthetic.write(tmp_path_factory.mktemp("browser") / "text", spec, of_text.TextSpec())))
 
 
 @pytest.fixture

@@ -36,6 +36,12 @@ def audits() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def of_text() -> ModuleType:
+    """Makes a synthetic run one of text: `synthetic.write(path, spec, of_text.TextSpec())`."""
+    return beside("synthetic_text")
+
+
+@pytest.fixture(scope="session")
 def built(synthetic: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of ordinary size with its report."""
     run = synthetic.write(tmp_path_factory.mktemp("built") / "mog")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -57,20 +57,27 @@ class Model:
         return {k: np.round(getattr(self, k), 4).tolist() for k in ("weights", "means", "sds")}
 
 
-def write(root: Path, spec: Spec | None = None) -> Path:
-    """Write a whole run directory (no report) and return it."""
+Edit = Callable[[list[dict[str, Any]], list[str]], dict[str, Any]]
+
+
+def write(root: Path, spec: Spec | None = None, edit: Edit | None = None) -> Path:
+    """Write a whole run directory (no report) and return it.
+
+    `edit` makes another world of it: it changes the rows, and makes exhibits for the keys of the models shown.
+    """
     spec = spec or Spec()
     models: dict[str, Model] = {}
     rows = [r for cell in _cells(spec) for r in _rows(spec, cell, models)]
     varied = sorted(spec.vary)
     root.mkdir(parents=True, exist_ok=True)
-    shown = {r["model"] for r in rows if r["seed"] < 5 and r["model"]}
+    shown = {r["model"]: None for r in rows if r["seed"] < 5 and r["model"]}
+    exhibits = edit(rows, list(shown)) if edit else _exhibits(spec, {k: m for k, m in models.items() if k in shown})
     files = {
         "config.yaml": yaml.safe_dump(_config(spec), sort_keys=False, allow_unicode=True),
         "records.jsonl": records.to_jsonl(rows),
         "records.csv": records.to_csv(rows, records.columns(varied)),
         "statistics.json": json.dumps(stats.summarise(rows, varied), allow_nan=False),
-        "exhibits.json": json.dumps(_exhibits(spec, {k: m for k, m in models.items() if k in shown})),
+        "exhibits.json": json.dumps(exhibits),
         "timings.jsonl": "".join(json.dumps(t) + "\n" for t in _timings()),
     }
     for name, text in files.items():
@@ -239,7 +246,7 @@ def _manifest(spec: Spec, rows: list[dict[str, Any]], digests: dict[str, str]) -
     counts = {"cells": len(rows) // 3, "rows": len(rows), "failed": failed, "blocked": blocked, "nodes": 4100}
     return {
         "manifest_version": 1, "schema_version": records.SCHEMA_VERSION, "name": spec.name,
-        "preset": spec.preset, "world": "mog",
+        "preset": spec.preset, "world": rows[0]["world"],
         "version": "0.1.0", "command": spec.command, "plan_digest": "0" * 64, "status": spec.status,
         "counts": counts | {"reused": 0, "computed": 4100}, "varied": sorted(spec.vary),
         "seeds": list(range(spec.seeds)), "digests": digests,

@@ -84,3 +84,17 @@ def test_names_with_formulas_or_rare_scripts_are_drawn_as_they_are(synthetic: Mo
 def test_importing_the_report_does_not_import_matplotlib() -> None:
     code = "import sys, alignfirst.report.load as _; sys.exit(bool({'matplotlib', 'plotly'} & set(sys.modules)))"
     assert command([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_text_has_bars_by_behaviour_and_training_curves(
+    synthetic: ModuleType, of_text: ModuleType, tmp_path: Path
+) -> None:
+    spec = synthetic.Spec(algorithms=("grpo",), betas=(0.1,), seeds=2, recipes=("align-distil", "distil-only"))
+    names = {True: ["behaviours", "training"], False: ["training"]}
+    for exact, drawn in names.items():
+        run = synthetic.write(tmp_path / str(exact), spec, of_text.TextSpec(exact=exact, behaviours=("a", "$b$", "c")))
+        assert [d.name for d in draw(load(run))][: len(drawn)] == drawn
+        first = contents(run)
+        (run / "figures" / "index.json").unlink()
+        draw(load(run))
+        assert contents(run) == first

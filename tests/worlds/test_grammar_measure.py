@@ -167,6 +167,8 @@ def test_exhibits_show_texts_as_words_and_curves_in_blocks(lang: Language) -> No
     json.dumps(found, allow_nan=False)
     assert found["kind"] == "text" and found["prompts"] == ["<1>", "<2>"]
     assert len(found["target_words"]) == 16 and "rose" in found["target_words"]
+    assert found["behaviours"][found["target_behaviour"]] == "target"
+    assert len(found["truth"]) == 8 and found["truth"][0].keys() == found["models"]["a"]["texts"][0].keys()
     drawn = found["models"]["a"]["curves"]
     assert len(drawn["update"]) == 36 and drawn["update"][-1] == 72
     assert drawn["reward"][:2] == [0.5, 2.5] and drawn["target_share"] == [0.25] * 36

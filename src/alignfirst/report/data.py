@@ -11,6 +11,7 @@ from alignfirst.records import Row
 from alignfirst.report.exhibits import exhibit
 from alignfirst.report.load import Run
 from alignfirst.report.table import Codes, columns
+from alignfirst.report.texture import Measure, column_of, measures
 from alignfirst.report.words import rounded, shown
 from alignfirst.stats import METRICS
 from alignfirst.study.recipe import RECIPES
@@ -72,13 +73,14 @@ def payload(run: Run) -> dict[str, Any]:
     for row in run.rows:
         by_cell[at.key(row)].append(row)
     exhibits, models = exhibit(run)
+    of_text = measures(run)
     data = {
         "study": _study(run, at),
         "metrics": [{"id": m, "label": METRIC_WORDS[m][0], "unit": METRIC_WORDS[m][1]} for m in METRICS],
         "recipes": _recipes(run, at),
         "algorithms": at.algorithms.values,
         "betas": at.betas.values,
-        "cells": _cells(run, at, pool, by_cell, models),
+        "cells": _cells(run, at, pool, by_cell, models) | _text_cells(run, at, pool, by_cell, of_text),
         "pairs": _pairs(run, at),
         "claims": _claims(run, at),
         "exhibits": exhibits,
@@ -86,6 +88,8 @@ def payload(run: Run) -> dict[str, Any]:
         "pool": pool.values,
         "left_out": [],
     }
+    if of_text:
+        data["text_measures"] = [m.shown() for m in of_text]
     result: dict[str, Any] = shown(data)
     return result
 
@@ -132,6 +136,15 @@ def _cells(
             values = pool.add([rounded(v) for v in s["values"]])
             by_metric[m].append({k: s[k] for k in ("mean", "iqm", "sd", "low", "high")} | {"values": values})
     return columns(keys) | columns(extras) | {m: columns(by_metric[m]) for m in METRICS}
+
+
+def _text_cells(
+    run: Run, at: Axes, pool: Codes, by_cell: Mapping[CellKey, list[Row]], of_text: Sequence[Measure]
+) -> dict[str, Any]:
+    """Columns that only text has, by measure, in the order of `_cells`."""
+    cells = run.statistics.get("cells", []) if of_text else []
+    rows, seeds = [by_cell[at.key(c)] for c in cells], [c["seeds"] for c in cells]
+    return {m.id: column_of(m, rows, seeds, pool) for m in of_text}
 
 
 def _mean(rows: Sequence[Row], name: str) -> float | None:

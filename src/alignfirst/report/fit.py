@@ -45,18 +45,25 @@ def _no_exhibits(data: Payload) -> None:
 
 
 def _main_metrics_by_seed(data: Payload) -> None:
-    for metric in data["metrics"]:
-        if metric["id"] not in KEPT_BY_SEED:
-            column = data["cells"][metric["id"]]
-            column["values"] = [-1] * len(column["values"])
+    for name in _measured(data):
+        if name not in KEPT_BY_SEED:
+            _forget_seeds(data["cells"][name])
     _repool(data)
 
 
 def _no_seeds(data: Payload) -> None:
-    for metric in data["metrics"]:
-        column = data["cells"][metric["id"]]
-        column["values"] = [-1] * len(column["values"])
+    for name in _measured(data):
+        _forget_seeds(data["cells"][name])
     _repool(data)
+
+
+def _forget_seeds(column: dict[str, list[Any]]) -> None:
+    column["values"] = [-1] * len(column["values"])
+
+
+def _measured(data: Payload) -> list[str]:
+    """Everything that cells have a value of a seed for: the metrics of every world, and the measures of text."""
+    return [m["id"] for m in [*data["metrics"], *data.get("text_measures", [])]]
 
 
 def _main_pairs(data: Payload) -> None:
@@ -98,7 +105,7 @@ def _repool(data: Payload) -> Codes:
     """Drop from the pool what no cell points at any more."""
     cells, pool, fresh = data["cells"], data["pool"], Codes()
     for column in [cells[n] for n in ("seeds", "lost", "traps", "models")] + [
-        cells[m["id"]]["values"] for m in data["metrics"]
+        cells[name]["values"] for name in _measured(data)
     ]:
         column[:] = [fresh.add(pool[place]) if place >= 0 else -1 for place in column]
     data["pool"] = fresh.values

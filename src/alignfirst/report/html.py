@@ -21,19 +21,22 @@ from alignfirst.report import words
 from alignfirst.report.data import SHOWN_FAILURES, failures, payload, timings_by_kind
 from alignfirst.report.fit import fitted
 from alignfirst.report.load import Run
+from alignfirst.report.texture import parts
 from alignfirst.report.verdict import VERDICTS, Verdict, Window
 
 MOST_BYTES = 8_000_000
 HEAD = "head.js"
-STYLES = ("page.css", "figure.css", "verdict.css", "filmstrip.css", "screens.css")
+STYLES = ("page.css", "figure.css", "verdict.css", "filmstrip.css", "text.css", "screens.css")
 SCRIPTS = (
-    "core.js", "study.js", "theme.js", "controls.js", "figure.js", "density.js", "filmstrip.js", "plane.js",
-    "recipes.js", "heatmap.js", "frontier.js", "exact.js", "claims.js", "cost.js", "seeds.js", "shell.js", "main.js",
+    "core.js", "study.js", "theme.js", "controls.js", "figure.js", "density.js", "filmstrip.js", "text.js",
+    "exhibits.js", "curves.js", "variety.js", "plane.js", "recipes.js", "heatmap.js", "frontier.js", "exact.js",
+    "claims.js", "cost.js", "seeds.js", "shell.js", "main.js",
 )  # fmt: skip
 SECTIONS = (
-    ("verdict", "Verdict"), ("exhibits", "Densities"), ("plane", "Precision and recall"), ("recipes", "Recipes"),
-    ("order", "Where order matters"), ("frontier", "Reward and KL"), ("exact", "Exact and trained"),
-    ("claims", "Claims"), ("cost", "Cost"), ("seeds", "Every seed"), ("provenance", "Provenance"),
+    ("verdict", "Verdict"), ("exhibits", "Densities"), ("texts", "Texts"), ("variety", "Variety and coverage"),
+    ("curves", "Training"), ("plane", "Precision and recall"), ("recipes", "Recipes"), ("order", "Where order matters"),
+    ("frontier", "Reward and KL"), ("exact", "Exact and trained"), ("claims", "Claims"), ("cost", "Cost"),
+    ("seeds", "Every seed"), ("provenance", "Provenance"),
 )  # fmt: skip
 
 
@@ -115,9 +118,22 @@ def environment() -> jinja2.Environment:
 
 
 def _sections(run: Run) -> list[tuple[str, str]]:
-    """The comparison of recipes has its place only where there are more than the two orders."""
-    many = len({r["recipe"] for r in run.rows}) > 2
-    return [(i, name) for i, name in SECTIONS if many or i != "recipes"]
+    """Sections that this run has something for: recipes where there are more than two, text where there is text."""
+    text, shows_text = parts(run), run.exhibits.get("kind") == "text"
+    here = {
+        "exhibits": not shows_text,
+        "texts": shows_text,
+        "variety": bool(text & {"behaviours", "variety", "prompts"}),
+        "curves": "curves" in text,
+        "recipes": len({r["recipe"] for r in run.rows}) > 2,
+        "exact": theory_known(run) or not text,
+    }
+    return [(i, name) for i, name in SECTIONS if here.get(i, True)]
+
+
+def theory_known(run: Run) -> bool:
+    """Whether any row has an exact optimum or a prediction to compare with."""
+    return any(r.get(n) is not None for r in run.rows for n in ("exact_reward", "predicted_target_mass"))
 
 
 def _context(run: Run, verdict: Verdict) -> dict[str, Any]:
@@ -135,6 +151,9 @@ def _context(run: Run, verdict: Verdict) -> dict[str, Any]:
         "timings": timings_by_kind(run.timings),
         "seeds": _seeds(run),
         "kind": run.exhibits.get("kind"),
+        "parts": sorted(parts(run)),
+        "theory": theory_known(run),
+        "theory_window": any(w.known for w in verdict.windows),
         "digests": run.manifest["digests"],
         "traps": _traps(run),
     }
@@ -176,7 +195,9 @@ def _seeds(run: Run) -> str:
 
 
 def _traps(run: Run) -> list[Mapping[str, Any]]:
-    """Trapped seeds by recipe and kind, over every algorithm and beta of the study."""
+    """Trapped seeds by recipe and kind, over every algorithm and beta; none where no optimum says what a trap is."""
+    if not any(r.get("trap") or r.get("exact_target_mass") is not None for r in run.rows):
+        return []
     counts: dict[str, Counter[str]] = {}
     aligned: Counter[str] = Counter()
     for row in run.rows:

@@ -11,40 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
+from alignfirst.report.marks import COLORS, MARKERS, MUTED, NEUTRAL, STAGE_WORDS, TARGET, color, cut, title
+from alignfirst.report.plots_text import behaviours, training
 from alignfirst.report.select import Selection
 from alignfirst.report.words import beta_text, signed
 
-COLORS = {
-    "align-distil": "#0a66ad", "distil-align": "#c4500b", "distil-align-anchored": "#7a4aa0",
-    "distil-align-rehearsed": "#12805c", "align-distil-align": "#a3246b", "align-only": "#4d5661",
-    "distil-only": "#8a8f96",
-}  # fmt: skip
-MARKERS = {"align-distil": "o", "distil-align": "D", "distil-align-anchored": "s", "distil-align-rehearsed": "^",
-           "align-distil-align": "*", "align-only": "X", "distil-only": "P"}  # fmt: skip
-STAGE_WORDS = {"sft": "sft", "align": "aligned", "distil": "student"}
-MUTED, TARGET, NEUTRAL = "#5a626c", "#c2185b", "#f1efea"
 MAKO = ("#ffffff", "#c0e5ca", "#98d8b2", "#6bc9ad", "#49b6ad", "#38a3aa", "#348fa7", "#357ba3", "#38689f", "#3c5397",
         "#40407e", "#3a2d5f", "#2e1e3c")  # fmt: skip
 DENSITY = LinearSegmentedColormap.from_list("density", MAKO)
 DIVERGING = LinearSegmentedColormap.from_list("order", [COLORS["distil-align"], NEUTRAL, COLORS["align-distil"]])
 DENSITY_TOP = 5.0
 Floats = NDArray[np.float64]
-
-
-def _cut(text: str, most: int = 28) -> str:
-    """A name that is longer than a figure has room for."""
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def _color(recipe: str) -> str:
-    return COLORS.get(recipe, "#4d5661")
-
-
-def _title(figure: Figure, question: str, below: str) -> None:
-    """The question above, the choice below; both at a fixed distance, whatever the figure's height."""
-    inch = 1 / figure.get_figheight()
-    figure.suptitle(question, x=0.01, y=1 + 0.06 * inch, ha="left", va="bottom", fontsize=12.5, fontweight="bold")
-    figure.text(0.01, -0.05 * inch, _cut(below, 160), ha="left", va="top", fontsize=8.5, color=MUTED)
 
 
 def filmstrip(s: Selection) -> Figure | None:
@@ -64,12 +41,12 @@ def filmstrip(s: Selection) -> Figure | None:
         words = ["p_star", *(STAGE_WORDS.get(k, k) for k in s.stages[r])]
         for ax, model, word in zip(axes, strip, words, strict=False):
             _density_panel(ax, model, exhibits)
-            ax.set_title(word, loc="left", fontsize=9.5, color=_color(name))
+            ax.set_title(word, loc="left", fontsize=9.5, color=color(name))
         for ax in axes[len(strip) :]:
             ax.axis("off")
-        axes[0].set_ylabel(_cut(name), color=_color(name), fontweight="bold")
+        axes[0].set_ylabel(cut(name), color=color(name), fontweight="bold")
     below = f"{s.words}, seed {seed}. Dashed: the target region."
-    _title(figure, "What does each stage do to the distribution?", below)
+    title(figure, "What does each stage do to the distribution?", below)
     return figure
 
 
@@ -116,19 +93,19 @@ def plane(s: Selection) -> Figure | None:
         name = s.axes.recipes.values[r]
         cells = [c for i in range(len(stages)) if (c := s.cell(r, i)) is not None]
         for path in _seed_paths(cells):
-            ax.plot(*path.T, color=_color(name), lw=0.7, alpha=0.25)
+            ax.plot(*path.T, color=color(name), lw=0.7, alpha=0.25)
         x, y = ([c[m]["mean"] for c in cells] for m in ("target_recall", "target_precision"))
         if not cells or None in x or None in y:
             continue
         marker = MARKERS.get(name, "h")
-        ax.plot(x, y, color=_color(name), lw=2.2, marker=marker, mfc="white", mew=1.6, ms=5.5)
-        ax.plot(x[-1:], y[-1:], color=_color(name), marker=marker, ms=9, ls="none", label=_cut(name))
+        ax.plot(x, y, color=color(name), lw=2.2, marker=marker, mfc="white", mew=1.6, ms=5.5)
+        ax.plot(x[-1:], y[-1:], color=color(name), marker=marker, ms=9, ls="none", label=cut(name))
     if not ax.get_legend_handles_labels()[1]:
         return None
     ax.set(xlabel="target recall, nats", ylabel="target precision, nats")
     ax.legend(loc="best")
     below = f"{s.words}. Filled: where the recipe ends. Faint: single seeds."
-    _title(figure, "What does each stage cost in recall, and buy in precision?", below)
+    title(figure, "What does each stage cost in recall, and buy in precision?", below)
     return figure
 
 
@@ -213,13 +190,13 @@ def _grid_figure(
                     i + 0.5, j + 0.5, signed(p["mean"], places) if p["mean"] is not None else "n/a", ha="center",
                     va="center", color="white" if dark else "#1a1d21", fontweight="bold" if clear else "normal",
                 )  # fmt: skip
-    ax.set_yticks(np.arange(len(rows)) + 0.5, [_cut(r) for r in rows])
-    ax.set_xticks(np.arange(len(columns)) + 0.5, [_cut(c, 12) for c in columns])
-    ax.set(xlabel=_cut(labels[1]), ylabel=_cut(labels[0]))
+    ax.set_yticks(np.arange(len(rows)) + 0.5, [cut(r) for r in rows])
+    ax.set_xticks(np.arange(len(columns)) + 0.5, [cut(c, 12) for c in columns])
+    ax.set(xlabel=cut(labels[1]), ylabel=cut(labels[0]))
     ax.invert_yaxis()
     ax.grid(False)
     ax.spines[:].set_visible(False)
-    _title(figure, question, below)
+    title(figure, question, below)
     return figure
 
 
@@ -237,23 +214,23 @@ def frontier(s: Selection) -> Figure | None:
                 ax.plot(
                     x,
                     y,
-                    color=_color(name),
+                    color=color(name),
                     lw=2,
                     marker=MARKERS.get(name, "h"),
                     mfc="white",
                     mew=1.5,
-                    label=_cut(name),
+                    label=cut(name),
                 )
             exact = [(c["exact_kl"], c["exact_reward"]) for c in cells if c.get("exact_kl") is not None]
             if exact:
-                ax.plot(*np.array(exact).T, color=_color(name), lw=1.4, ls=":")
+                ax.plot(*np.array(exact).T, color=color(name), lw=1.4, ls=":")
     if not ax.get_legend_handles_labels()[1]:
         return None
     ax.set(xlabel="KL to the stage's own reference, nats", ylabel="reward")
     ax.legend(loc="best")
     below = ", ".join([s.algorithm_word, *s.variant_words])
     below += ". One mark a beta. Dotted: the exact optimum."
-    _title(figure, "How much reward did alignment get for its KL?", below)
+    title(figure, "How much reward did alignment get for its KL?", below)
     return figure
 
 
@@ -266,7 +243,7 @@ def seeds(s: Selection) -> Figure | None:
     width = 0.8 / len(recipes)
     for k, r in enumerate(recipes):
         name = s.axes.recipes.values[r]
-        label: str | None = _cut(name)
+        label: str | None = cut(name)
         for j, b in enumerate(betas):
             cell = s.cell(r, len(s.stages[r]) - 1, beta=b)
             if cell is None:
@@ -275,9 +252,9 @@ def seeds(s: Selection) -> Figure | None:
             offset = (np.array(cell["seeds"]) * 0.6180339887 % 1 - 0.5) * 0.7 * width
             y = np.array(cell["reward"]["values"], float)
             dots: dict[str, Any] = {"marker": MARKERS.get(name, "h"), "ms": 3.6, "alpha": 0.55, "mew": 0, "ls": "none"}
-            ax.plot(centre + offset, y, color=_color(name), label=label, **dots)
+            ax.plot(centre + offset, y, color=color(name), label=label, **dots)
             mean, half = cell["reward"]["mean"], 0.42 * width
-            ax.hlines(mean, centre - half, centre + half, color=_color(name), lw=1.8)
+            ax.hlines(mean, centre - half, centre + half, color=color(name), lw=1.8)
             label = None
     if not ax.get_legend_handles_labels()[1]:
         return None
@@ -286,12 +263,14 @@ def seeds(s: Selection) -> Figure | None:
     ax.set(xlabel="beta", ylabel="reward at the last stage")
     ax.legend(loc="best")
     below = ", ".join([s.algorithm_word, *s.variant_words])
-    _title(figure, "Do all seeds tell the same story?", f"{below}. Bars are means.")
+    title(figure, "Do all seeds tell the same story?", f"{below}. Bars are means.")
     return figure
 
 
 PLOTS = {
     "filmstrip": ("What does each stage do to the distribution?", filmstrip),
+    "behaviours": ("What is left of each behaviour?", behaviours),
+    "training": ("How did alignment go?", training),
     "precision-recall": ("What does each stage cost in recall, and buy in precision?", plane),
     "order-reward": ("Where does the order of the stages matter, in reward?", reward_map),
     "order-target-precision": ("Where does the order of the stages matter, in target precision?", precision_map),

@@ -92,6 +92,8 @@ def _named(algorithm: str, setting: str) -> str:
 
 
 def _theory(w: Window) -> str:
+    if not w.known:
+        return "not known"
     if w.low is None or w.high is None:
         return "none"
     span = f"{number(w.low)} to {number(w.high)}"

@@ -21,6 +21,11 @@ class Tile:
     kind: str  # "ak" or "ka" where a recipe is ahead, "target" for the trap, else ""
 
 
+UNKNOWN = Tile(
+    "not known", "what theory says of the low-recall trap: in this world no exact optimum of the models is known", ""
+)
+
+
 def tiles(run: Run, windows: Sequence[Mapping[str, Any]], grid: Sequence[float], focus: float | None) -> list[Tile]:
     """What aligning first adds where it should matter most, and the trap's window in theory and in training."""
     return [t for t in (_focus_tile(run, focus), *_window_tiles(windows, grid)) if t is not None]
@@ -65,7 +70,15 @@ def _window_tiles(windows: Sequence[Mapping[str, Any]], grid: Sequence[float]) -
     return [_theory_tile(windows), _training_tile(windows, grid)]
 
 
+def theory_answers(window: Mapping[str, Any]) -> bool:
+    """Whether the exact window of any seed is known, be it that there is none; else no exact optimum was to be had."""
+    kinds = window["predicted"].get("kinds")
+    return not kinds or set(kinds) != {"unknown"}
+
+
 def _theory_share(windows: Sequence[Mapping[str, Any]], grid: Sequence[float]) -> Tile:
+    if not any(theory_answers(w) for w in windows):
+        return UNKNOWN
     spans = [(w["predicted"]["low"], w["predicted"]["high"]) for w in windows]
     there = sum(lo is not None and hi is not None and any(lo <= b < hi for b in grid) for lo, hi in spans)
     caption = "settings in which theory, with no training, has the low-recall trap at a beta of this study"
@@ -79,6 +92,8 @@ def _training_share(windows: Sequence[Mapping[str, Any]]) -> Tile:
 
 
 def _theory_tile(windows: Sequence[Mapping[str, Any]]) -> Tile:
+    if not any(theory_answers(w) for w in windows):
+        return UNKNOWN
     spans = [w["predicted"] for w in windows if w["predicted"]["low"] is not None]
     if not spans:
         return Tile("none", "theory has no window in beta for the low-recall trap here", "")

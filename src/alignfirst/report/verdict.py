@@ -11,13 +11,14 @@ from typing import Any
 
 from alignfirst.report.load import Run
 from alignfirst.report.others import RecipeLine, recipe_lines
-from alignfirst.report.tiles import Tile, focus_beta, tiles
+from alignfirst.report.tiles import Tile, focus_beta, theory_answers, tiles
 from alignfirst.report.words import beta_text, count, decimal, listed, number, runs_of, signed
 from alignfirst.stats.intervals import MIN_SEEDS
 
 VERDICTS = ("holds", "undecided", "reversed", "insufficient")
 HEADLINE_CLAIM = "higher-reward"
 MOST, MOST_VARIED = 40, 12  # lines of a table in the verdict
+KIND_WORDS = {"unnamed": "of unknown kind"}  # where no exact optimum says which trap it was
 NATS = {"target_precision", "overall_precision"}
 
 
@@ -45,6 +46,7 @@ class Window:
     high: float | None
     seeds: int
     kinds: str
+    known: bool = True  # theory has an answer, be it that there is no window
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,8 @@ def _window(run: Run, w: Mapping[str, Any]) -> Window:
         low=w["predicted"]["low"],
         high=w["predicted"]["high"],
         seeds=len(w["seeds"]),
-        kinds=listed(f"{k} {n}" for k, n in kinds.most_common()) if kinds else "none",
+        kinds=listed(f"{KIND_WORDS.get(k, k)} {n}" for k, n in kinds.most_common()) if kinds else "none",
+        known=theory_answers(w),
     )
 
 

@@ -128,6 +128,11 @@ def value_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def cut(text: str, most: int) -> str:
+    """The text, or its beginning and how many characters it had more."""
+    return text if len(text) <= most else f"{text[:most]}… ({count(len(text) - most, 'more character')})"
+
+
 def bytes_text(megabytes: float) -> str:
     return f"{megabytes:,.0f} MB".replace(",", "\u202f")
 

@@ -8,10 +8,27 @@ function stageCosts(r) {
 
 const totalFlops = (r) => stageCosts(r).reduce((sum, { cell }) => sum + cell.flops, 0);
 const costed = () => recipesWith((r) => totalFlops(r) > 0);
-const rewardPerFlop = (r) => {
-  const cell = finalOf(r);
-  return cell && cell.n && cell.reward.mean !== null ? cell.reward.mean / totalFlops(r) : null;
-};
+
+// Where rewards are negative a ratio of the reward itself would call the costlier recipe better: what counts is the gain.
+const overSft = () => CELLS.some((c) => c.n && c.reward.mean < 0);
+const earnedText = () => (overSft() ? "reward gained over sft" : "final reward");
+
+function earned(r) {
+  const [cell, start] = [finalOf(r), cellOf(r, 0)];
+  if (!cell || !cell.n || cell.reward.mean === null) return null;
+  if (!overSft()) return cell.reward.mean;
+  return start && start.n && start.reward.mean !== null ? cell.reward.mean - start.reward.mean : null;
+}
+
+const rewardPerFlop = (r) => (earned(r) === null ? null : earned(r) / totalFlops(r));
+
+// Operations that the reward is counted by: 10^9, or more where recipes of this world cost more than a mixture's.
+function flopUnit() {
+  const most = Math.max(...costed().map(totalFlops), 1);
+  const power = Math.max(9, 3 * Math.round(Math.log10(most) / 3));
+  const digits = [...String(power)].map((d) => "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"[d]);
+  return { scale: 10 ** power, text: `10${digits.join("")}` };
+}
 
 function costTraces(recipes, room) {
   const depth = Math.max(...recipes.map((r) => stageCosts(r).length));
@@ -56,11 +73,12 @@ FIGURES.cost = {
     const recipes = costed();
     const p = panels(width, 0.06);
     const per = recipes.map(rewardPerFlop);
+    const unit = flopUnit();
     const best = {
       type: "bar",
       orientation: "h",
       y: recipes.map((_, j) => j),
-      x: per.map((v) => (v === null ? null : v * 1e9)),
+      x: per.map((v) => (v === null ? null : v * unit.scale)),
       xaxis: "x2",
       yaxis: "y2",
       width: 0.56,
@@ -68,7 +86,7 @@ FIGURES.cost = {
       marker: { color: recipes.map((r) => look(r).color) },
       hoverinfo: "text",
       hovertext: recipes.map((r, j) =>
-        hover(look(r).name, per[j] === null ? "no result" : `${fixed(per[j] * 1e9)} reward a GFLOP`),
+        hover(look(r).name, per[j] === null ? "no result" : `${earnedText()} per ${unit.text} operations: ${fixed(per[j] * unit.scale)}`),
       ),
     };
     const names = recipes.map((r) => short(look(r).name) + "\u2002");
@@ -94,7 +112,7 @@ FIGURES.cost = {
         nticks: p.wide ? 6 : 5,
       }),
       yaxis: yaxis("x", p.y[0], true),
-      xaxis2: axis("final reward per 10\u2079 operations", { domain: p.x[1], anchor: "y2", nticks: 5 }),
+      xaxis2: axis(`${earnedText()} per ${unit.text} operations`, { domain: p.x[1], anchor: "y2", nticks: 5 }),
       yaxis2: yaxis("x2", p.y[1], !p.wide),
     });
   },
@@ -108,7 +126,7 @@ FIGURES.cost = {
       "operations",
       "samples",
       "reward after the stage",
-      "reward per 10\u2079 operations of the recipe",
+      `${earnedText()} per ${flopUnit().text} operations of the recipe`,
     ],
     rows: costed().flatMap((r) =>
       stageCosts(r).map(({ kind, cell }, i) => [
@@ -117,7 +135,7 @@ FIGURES.cost = {
         cell.flops,
         cell.samples,
         cell.reward.mean,
-        i === lastStage(r) ? rewardPerFlop(r) * 1e9 : null,
+        i === lastStage(r) && earned(r) !== null ? rewardPerFlop(r) * flopUnit().scale : null,
       ]),
     ),
   }),

@@ -1,18 +1,5 @@
 // Exhibits of mixtures: what each stage does to the distribution, one row of panels a recipe.
 
-const EXHIBIT = DATA.exhibits;
-
-function modelOf(cell) {
-  const models = cell ? pooled(cell.models) : null;
-  const at = models ? models[String(state.seed)] : undefined;
-  return at === undefined ? null : EXHIBIT.models[at];
-}
-
-function seedMeasure(cell, metric) {
-  const value = cell ? valuesBySeed(cell, metric).get(state.seed) : undefined;
-  return value === undefined ? null : value;
-}
-
 function filmPanel(label, model, cell, table, targetMass) {
   const reward = seedMeasure(cell, "reward");
   const mass = cell ? seedMeasure(cell, "target_mass") : targetMass;
@@ -100,15 +87,4 @@ const mixtureExhibit = {
       }),
     ),
   }),
-};
-
-// A world says what it can show; a kind this version cannot draw is named, not dropped.
-const EXHIBIT_KINDS = { mixture: mixtureExhibit };
-
-FIGURES.exhibits = EXHIBIT_KINDS[EXHIBIT.kind] || {
-  deps: [],
-  empty: () =>
-    EXHIBIT.kind
-      ? `This run shows exhibits of the kind \u201c${EXHIBIT.kind}\u201d, which this page cannot draw.`
-      : "This run kept no exhibits.",
 };

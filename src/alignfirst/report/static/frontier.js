@@ -93,7 +93,9 @@ FIGURES.frontier = {
       ? "Dotted: the exact optimum of the same reference; no policy earns more reward at the same KL. " +
         "All are means over seeds; where seeds differ much, a mean can lie beside the curve. " +
         "Recipes with different references count KL from different places."
-      : "This run has no exact KL, so the exact optimum is given by its reward alone, on hover and in the table."),
+      : CELLS.some((c) => c.exact_reward !== null)
+        ? "This run has no exact KL, so the exact optimum is given by its reward alone, on hover and in the table."
+        : "No exact optimum is known in this world. KL is estimated from the model\u2019s own samples."),
   table: () => ({
     columns: [
       "recipe",

@@ -1,6 +1,7 @@
 // A study decoded: its cells, pairs and claims, and its words for stages, measures and choices.
 
 const METRIC = Object.fromEntries(DATA.metrics.map((m) => [m.id, m]));
+const TEXT_MEASURES = DATA.text_measures || []; // of text alone: { id, column, path, label, unit }
 const metricLabel = (id) => METRIC[id].label + (METRIC[id].unit ? ` (${METRIC[id].unit})` : "");
 const places = (id) => (METRIC[id].unit ? 2 : 3);
 const betaText = (b) => (b < 0 ? "no beta" : `${DATA.betas[b]}`);
@@ -22,6 +23,10 @@ const CELLS = decode(DATA.cells).map((cell, i) => {
       high: m.high[i],
       values: m.values ? pooled(m.values[i]) : null,
     };
+  }
+  for (const { id } of TEXT_MEASURES) {
+    const m = DATA.cells[id];
+    cell[id] = { mean: m.mean[i], values: pooled(m.values[i]) };
   }
   cell.kind = DATA.recipes[cell.r].stages[cell.i];
   return cell;
@@ -56,6 +61,20 @@ function valuesBySeed(cell, metric) {
   const seeds = pooled(cell.seeds) || [];
   const values = cell[metric].values || [];
   return new Map(seeds.map((s, i) => [s, values[i]]));
+}
+
+// What a world shows of its models, those of the first seeds.
+const EXHIBIT = DATA.exhibits;
+
+function modelOf(cell, seed = state.seed) {
+  const models = cell ? pooled(cell.models) : null;
+  const at = models ? models[String(seed)] : undefined;
+  return at === undefined ? null : EXHIBIT.models[at];
+}
+
+function seedMeasure(cell, metric) {
+  const value = cell ? valuesBySeed(cell, metric).get(state.seed) : undefined;
+  return value === undefined ? null : value;
 }
 
 function variantText(v = state.variant) {

@@ -108,6 +108,59 @@ function panels(width, gap = 0.12) {
       };
 }
 
+// Small panels of one height, as many beside each other as there is room for, read row by row.
+function panelGrid(width, count, { widest = 300, most = 3, height = 230 } = {}) {
+  const columns = Math.max(1, Math.min(most, count, Math.floor(width / widest)));
+  const rows = Math.ceil(count / columns);
+  const [gapX, gapY] = [58 / width, 74 / (rows * height)];
+  const [w, t] = [(1 - gapX * (columns - 1)) / columns, (1 - gapY * (rows - 1)) / rows];
+  return {
+    columns,
+    height: rows * height + 70,
+    at: (i) => {
+      const [column, row] = [i % columns, Math.floor(i / columns)];
+      const top = 1 - row * (t + gapY);
+      return { x: [column * (w + gapX), column * (w + gapX) + w], y: [Math.max(0, top - t), top] };
+    },
+  };
+}
+
+// Its legend stands above the headings of the first row.
+const gridLegend = (grid) => ({
+  orientation: "h",
+  x: 0,
+  xanchor: "left",
+  y: 1 + 30 / grid.height,
+  yanchor: "bottom",
+  font: { size: 12.5 },
+  itemclick: "toggle",
+  itemdoubleclick: false,
+});
+
+// Axes and a heading of every panel of such a grid: `panels` are { title, xaxis, yaxis }.
+function gridLayout(grid, panels) {
+  const layout = { height: grid.height, annotations: [] };
+  panels.forEach(({ title, xaxis, yaxis }, i) => {
+    const { x, y } = grid.at(i);
+    const n = i ? String(i + 1) : "";
+    layout[`xaxis${n}`] = axis("", { domain: x, anchor: `y${n}`, zeroline: false, ...xaxis });
+    layout[`yaxis${n}`] = axis("", { domain: y, anchor: `x${n}`, zeroline: false, nticks: 5, exponentformat: "power", ...yaxis });
+    layout.annotations.push({
+      text: short(title, 48),
+      x: x[0],
+      y: y[1],
+      xref: "paper",
+      yref: "paper",
+      xanchor: "left",
+      yanchor: "bottom",
+      yshift: 5,
+      showarrow: false,
+      font: { size: 12.5, color: css("--ink") },
+    });
+  });
+  return layout;
+}
+
 // Log-likelihoods have no floor: a compressed axis keeps the good end readable and still shows the worst.
 function natsAxis(values, title) {
   const known = values.filter((v) => v !== null && v !== undefined && Number.isFinite(v));
@@ -116,9 +169,10 @@ function natsAxis(values, title) {
   if (top - bottom < 60) return { map: (v) => v, compressed: false, axis: axis(title) };
   const anchor = Math.ceil(top);
   const map = (v) => (v === null || v === undefined ? null : -Math.log10(1 + (anchor - v) / 3));
-  const ticks = [anchor, 0, -3, -10, -30, -100, -300, -1000, -3000, -10000, -30000, -100000].filter(
-    (t, i) => (i === 0 || t < anchor - 1) && t > bottom * 1.2 - 5,
-  );
+  const fits = (t, i) => (i === 0 || t < anchor - 1) && t > bottom * 1.2 - 5;
+  const coarse = [anchor, 0, -3, -10, -30, -100, -300, -1000, -3000, -10000, -30000, -100000].filter(fits);
+  const even = [0, 1, 2, 3, 4].map((k) => Number((anchor - 3 * (10 ** ((-map(bottom) * k) / 4) - 1)).toPrecision(2)));
+  const ticks = coarse.length > 3 ? coarse : [...new Set([anchor, ...even.slice(1)])];
   return {
     map,
     compressed: true,

@@ -88,7 +88,7 @@ class GrammarWorld:
         return work.WORK[nodes[0].kind](nodes, load)
 
     def exhibits(self, config: Any, models: Mapping[str, Artefact]) -> dict[str, Json]:
-        """A few texts of every model and its training curves; see docs/grammar.md for the shape."""
+        """A few texts of every model and its training curves; see docs/exhibits.md for the shape."""
         from alignfirst.worlds.grammar import exhibits
 
         return exhibits.exhibits(truth(config), oracle(config), models)
