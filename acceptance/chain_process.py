@@ -1,4 +1,4 @@
-"""One of several processes that play one study together; started by torchrun or `accelerate launch` with PRESET, keys,
+"""One of several processes that play one study together; started as torchrun or `accelerate launch` do, with PRESET, keys,
 directory.
 
 Texts are drawn and models measured in turns, each node by one process; every training is shared by all.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 from alignfirst.lm import bridge
@@ -37,6 +38,7 @@ def main(preset: str, sets: str, out: str) -> None:
         turn += not shared
         missing = [i for i in node.inputs.values() if not store.has(i)]
         while missing:  # what another process still works at
+            time.sleep(0.2)
             store.refresh()
             missing = [i for i in missing if not store.has(i)]
         (outcome,) = world.run([node], store.get)

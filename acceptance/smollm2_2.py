@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -29,12 +30,24 @@ config = presets.load("smollm2", sets)
 plan = plan_study(config, load_world(config.world))
 pair.mkdir()
 RunDir(pair).write(CONFIG, config_text(config))  # whose directory it is: the runner will write the records there
-launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-command = [*launch, str(Path(__file__).with_name("chain_process.py")), "smollm2", json.dumps(sets), str(pair)]
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = str(free.getsockname()[1])
+# As `accelerate launch` and torchrun start them
 path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
-# `accelerate launch` starts several processes of one machine on GPUs only; on CPUs torchrun does, to the same effect
-done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"})
-failures = [f"the processes exited {done.returncode}"] if done.returncode else []
+shared = {
+    "PYTHONPATH": path,
+    "WORLD_SIZE": "2",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": port,
+    "OMP_NUM_THREADS": "1",
+}
+command = [sys.executable, str(Path(__file__).with_name("chain_process.py")), "smollm2", json.dumps(sets), str(pair)]
+processes = [
+    subprocess.Popen(command, env=os.environ | shared | {"RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")
+]
+codes = [process.wait() for process in processes]
+failures = [f"the processes exited {codes}"] if any(codes) else []
 
 result = runner.run(config, pair, 0)  # writes the records of what is stored
 print(f"two processes: {result.status}, {dict(result.counts)}")
