@@ -1,5 +1,4 @@
-"""One of several processes that play one study together; started as torchrun or `accelerate launch` do, with PRESET, keys,
-directory.
+"""One of several processes that play one study together, started as `accelerate launch` does: PRESET, keys, directory.
 
 Texts are drawn and models measured in turns, each node by one process; every training is shared by all.
 """

@@ -22,7 +22,7 @@ from chain import tiny
 from common import ROOT, RUNS, conclude, fresh, rows
 
 ALGORITHMS = {"ppo", "dpo-offline", "dpo-online", "rloo", "grpo"}
-TOLERANCE = 1e-4  # of weights: sums of gradients in another order, four Adam steps of 1e-5, six of 5e-4
+TOLERANCE = 1e-5  # of weights: sums of gradients in another order, in a few Adam steps of at most 5e-4
 
 sets = tiny(RUNS / "chain-star")
 pair, alone = fresh(RUNS / "smollm2-pair"), fresh(RUNS / "smollm2-alone")
@@ -73,6 +73,6 @@ for key, node in plan.nodes.items():
         if (a.meta["tokens"], a.meta["samples"]) != (b.meta["tokens"], b.meta["samples"]):
             failures.append(f"{node.kind}: two processes counted other tokens than one")
 print(f"largest difference of a weight from one process: {worst}")
-if worst["target"] > TOLERANCE or worst["sft"] > TOLERANCE:
+if max(worst.values()) > TOLERANCE:
     failures.append(f"weights differ by more than {TOLERANCE}")
 conclude(failures)
