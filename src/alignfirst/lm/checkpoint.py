@@ -26,7 +26,7 @@ from torch import Tensor
 from alignfirst.errors import InputError, StoreError
 from alignfirst.files import sweep, write_atomic, writing
 from alignfirst.lm.team import Team
-from alignfirst.worlds.protocol import SCRATCH, Node
+from alignfirst.scratch import SCRATCH
 
 FORMAT = 1
 KEPT = 2  # checkpoints; the older one is for the day on which the newer one is damaged
@@ -74,12 +74,12 @@ class Checkpoints:
         self._since, self._cost = time.monotonic(), 0.0
 
     @classmethod
-    def of(cls, node: Node) -> Checkpoints | None:
-        """Those of a node, where its worker gives room for them."""
+    def of(cls, key: str) -> Checkpoints | None:
+        """Those of a node by its key, where its worker gives room for them."""
         scratch = SCRATCH.get()
         if scratch is None:
             return None
-        return cls(scratch.folder(node.key), scratch.seconds, quarantine=scratch.quarantine)
+        return cls(scratch.folder(key), scratch.seconds, quarantine=scratch.quarantine)
 
     def due(self, update: int) -> bool:
         """Whether to write one now, after so many updates."""

@@ -24,9 +24,10 @@ from typing import IO, Any, cast
 
 from alignfirst import worlds
 from alignfirst.errors import AlignfirstError, StageFailure, StoreError, Terminated, shorten
+from alignfirst.scratch import SCRATCH, Scratch
 from alignfirst.store import QUARANTINE, CorruptError, MissingError, Store, encode
 from alignfirst.study import audits
-from alignfirst.worlds.protocol import SCRATCH, Artefact, AuditedWorld, Failure, Load, Node, Outcome, Scratch, World
+from alignfirst.worlds.protocol import Artefact, AuditedWorld, Failure, Load, Node, Outcome, World
 
 REASON_LIMIT = 300
 PR_SET_PDEATHSIG = 1

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -76,24 +74,6 @@ class AuditDraws:
     reference: Drawn
     teacher: Drawn | None
     preferred: NDArray[np.float64]  # rewards of examples of what is wanted
-
-
-@dataclass(frozen=True)
-class Scratch:
-    """Where a node may keep what it has done so far, every so many seconds: a folder of its own, gone when it is done.
-
-    Nothing there may change a node's output. Whoever runs a world sets `SCRATCH`; a world may look, and need not.
-    """
-
-    root: Path
-    seconds: float
-    quarantine: Path
-
-    def folder(self, key: str) -> Path:
-        return self.root / key
-
-
-SCRATCH: ContextVar[Scratch | None] = ContextVar("scratch", default=None)
 
 
 class World(Protocol):

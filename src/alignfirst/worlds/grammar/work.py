@@ -46,7 +46,7 @@ def run_sft(node: Node, load: Load) -> Artefact:
         while True:
             yield bridge.batch_of(lang.marks(prompt), lang.sample(prompt, rng))
 
-    result = fit(model, fresh(), s["steps"], _schedule(s), checkpoints=Checkpoints.of(node))
+    result = fit(model, fresh(), s["steps"], _schedule(s), checkpoints=Checkpoints.of(node.key))
     return _artefact(model, _sizes(s, lang), lang, seed, result, samples=result.samples)
 
 
@@ -71,7 +71,7 @@ def run_distil(node: Node, load: Load) -> Artefact:
         n = round(s["rehearsal"] * s["samples"])
         own = lang.sample_target(n, streams.generator(seed, "rehearsal", occurrence))
         rehearsal = bridge.batch_of(lang.marks(lang.balanced(n)), own)
-    number, checkpoints = streams.number(seed, "distil"), Checkpoints.of(node)
+    number, checkpoints = streams.number(seed, "distil"), Checkpoints.of(node.key)
     result = distil(teacher, student, _prompts(lang), settings, number, rehearsal, checkpoints=checkpoints)
     return _artefact(student, _sizes(s, lang), lang, seed, result, samples=s.get("samples", result.samples))
 
@@ -105,7 +105,7 @@ def run_align(node: Node, load: Load) -> Artefact:
         pair_source=_model(load(node.inputs["pairs"])) if "pairs" in node.inputs else None,
     )
     reference = _model(load(node.inputs["reference"])) if method.uses_beta else None
-    train = partial(align, checkpoints=Checkpoints.of(node)) if s["trainer"] == "native" else _trl()
+    train = partial(align, checkpoints=Checkpoints.of(node.key)) if s["trainer"] == "native" else _trl()
     result = train(policy, reference, task, settings, streams.number(s["seed"], "align"))
     sizes = TinyLlama(**initial.meta["config"])
     artefact = _artefact(policy, sizes, lang, s["seed"], result, samples=result.samples)
