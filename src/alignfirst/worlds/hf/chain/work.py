@@ -111,7 +111,7 @@ def run_align(node: Node, load: Load) -> Artefact:
     task = Task(truth.prompts, oracle.reward, oracle.is_target, pair_source=source)
     seed = streams.number(s["seed"], "align")
     if s["trainer"] == "native":
-        kept = Checkpoints.of(node)
+        kept = Checkpoints.of(node.key)
         result = align(policy, reference, task, settings, seed, team=bridge.team(), checkpoints=kept)
     else:
         from alignfirst.lm.trl import align_with_trl  # imports TRL
@@ -190,7 +190,7 @@ def _fitted(node: Node, load: Load, truth: Truth, seed: int, purpose: str, occur
     data = of_shards(truth.prompt, shards_of(node, load, "data") + shards_of(node, load, "again"))
     held = _texts(node, load, truth, "held")
     number = streams.number(seed, purpose, occurrence)  # type: ignore[arg-type]
-    kept = Checkpoints.of(node)
+    kept = Checkpoints.of(node.key)
     result = fit_epochs(model, data.corpus, held.corpus, settings, number, team=bridge.team(), checkpoints=kept)
     artefact = _artefact(model, sizes, result)
     chosen = {"kept": result.kept, "held_out": result.held_out}
