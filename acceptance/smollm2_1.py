@@ -52,8 +52,8 @@ def opened(page: Path, shot: Path) -> list[str]:
     from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        return ["no Chromium here: the report was not looked at"]
+    if chromium is None or not page.exists():
+        return ["no report, or no Chromium here: it was not looked at"]
     wrong: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--headless"])

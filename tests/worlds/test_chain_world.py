@@ -297,7 +297,7 @@ def test_a_scale_shrinks_all_counts_together(source: Path) -> None:
     assert settings["sft"]["samples"] == 32 and settings["sft"]["updates"] == 8
     assert settings["align"]["updates"] == 3 and settings["align"]["samples"] == 8
     assert settings["measure"]["samples"] == 12
-    assert settings["source"]["counted"] == 32
+    assert settings["source"] == plan_study(tiny(source), WORLD).nodes[next(iter(plan.nodes))].settings  # one p_star
 
 
 def test_a_run_of_it_resumes_and_shows_texts(source: Path, tmp_path: Path) -> None:
@@ -353,6 +353,7 @@ def test_a_p_star_that_changed_is_not_used(source: Path, tmp_path: Path) -> None
     ("sets", "words"),
     [
         ({"p_star.keep": 41}, "p_star.keep must be at most p_star.vocabulary"),
+        ({"p_star.counted": 3}, "p_star.counted texts of 6 tokens must use p_star.keep (24) tokens"),
         ({"sft.hidden": 18}, "sft.hidden must be a multiple"),
         ({"distil.kv_heads": 3}, "distil.kv_heads must divide"),
         ({"chunk": 3}, "chunk must divide sft.batch"),

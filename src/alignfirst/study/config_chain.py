@@ -46,6 +46,9 @@ class PStar(Section):
         if self.keep is not None and self.keep > self.vocabulary:
             rule = f"p_star.keep must be at most p_star.vocabulary ({self.vocabulary})"
             raise broken(rule, self.keep, "Use null to keep all.")
+        if self.keep is not None and self.counted * self.length < self.keep:
+            rule = f"p_star.counted texts of {self.length} tokens must use p_star.keep ({self.keep}) tokens"
+            raise broken(rule, self.counted, "Count more texts.")
         return self
 
 

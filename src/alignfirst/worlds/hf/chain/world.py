@@ -137,7 +137,7 @@ class _Supplier:
         settings = {k: getattr(p, k) for k in ("source", "revision", "prompt", "length", "ends", "dtype", "keep")}
         settings |= {"expected": {k: getattr(p, k) for k in ("parameters", "hidden", "vocabulary", "prompt_tokens")}}
         if p.keep is not None:
-            settings["counted"] = scaled(config, p.counted)
+            settings["counted"] = p.counted  # a smaller study has the same p_star
         self.source = need("source", settings, {})
 
     @property
