@@ -90,7 +90,7 @@ def load(
                 local_files_only=True,
                 output_loading_info=True,
             )
-    except (ValueError, KeyError, OSError, RuntimeError) as e:
+    except Exception as e:  # whatever transformers trips over in a config that somebody wrote
         raise InputError(
             "the model must be one that transformers ships", f"{resolved.path}: {e}", "Check its config.json."
         ) from e

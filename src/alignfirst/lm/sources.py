@@ -9,13 +9,13 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from alignfirst.errors import InputError
+from alignfirst.errors import InputError, shorten
 from alignfirst.lm import need
 
 WEIGHTS = "model.safetensors"
@@ -24,6 +24,10 @@ CONFIG = "config.json"
 SMALL = ("*.json", "*.txt", "*.model", "*.jinja")
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib"})
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
+MAX_SETTINGS = 32 << 20  # bytes of a config
+MAX_SIZE = 1 << 31  # any number that a config gives for a size
+MAX_LAYERS = 4096
+LAYERS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer", "encoder_layers", "decoder_layers")
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -152,12 +156,28 @@ def check_directory(folder: Path, name: str | None = None) -> None:
     """Refuse what must not or cannot be loaded. Reads JSON and safetensors headers only."""
     name = name or str(folder)
     check_settings(folder, name)
+    tensors = 0
     if (folder / INDEX).exists():
-        _check_shards(folder, name)
+        tensors = _check_shards(folder, name)
     elif (folder / WEIGHTS).is_file():
-        tensor_names(folder / WEIGHTS)
+        tensors = len(tensor_names(folder / WEIGHTS))
     else:
         _no_weights(folder, name)
+    check_sizes(read_json(folder / CONFIG), name, tensors)
+
+
+def check_sizes(settings: Mapping[str, Any], name: str, layers: int = MAX_LAYERS) -> None:
+    """Refuse sizes that no model has. A model is built layer by layer before its weights are looked at: a billion of
+    them would take days. A layer has at least one tensor, so that the weights say how many there may be."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            check_sizes(value, name, layers)
+        elif isinstance(value, int) and abs(value) > MAX_SIZE:
+            given = f"{shorten(key, 40)} in {name}, of {value.bit_length()} bits"
+            raise InputError(f"a config's numbers must be at most {MAX_SIZE}", given, "Fetch or save the model again.")
+        elif isinstance(value, int) and key in LAYERS and value > min(layers, MAX_LAYERS):
+            rule = f"{key} must be at most {min(layers, MAX_LAYERS)}, the number of tensors in the weights or the most"
+            raise InputError(rule, f"{value} in {name}", "Fetch or save the model again.")
 
 
 def check_settings(folder: Path, name: str) -> None:
@@ -172,7 +192,9 @@ def check_settings(folder: Path, name: str) -> None:
     for file in sorted(folder.glob("*.json")):
         if file.name not in (CONFIG, "tokenizer_config.json", "generation_config.json", "processor_config.json"):
             continue
-        if "auto_map" in read_json(file):
+        settings = read_json(file)
+        check_sizes(settings if file.name == CONFIG else {}, name)
+        if "auto_map" in settings:
             raise InputError(
                 "a model may not bring code of its own (auto_map)",
                 f"{file.name} of {name}",
@@ -180,8 +202,8 @@ def check_settings(folder: Path, name: str) -> None:
             )
 
 
-def _check_shards(folder: Path, name: str) -> None:
-    """Every shard of the index is a safetensors file beside it and holds the tensors that the index says."""
+def _check_shards(folder: Path, name: str) -> int:
+    """Every shard of the index is a safetensors file beside it and holds the tensors that the index says: so many."""
     weight_map = read_json(folder / INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise InputError("a shard index has a weight_map", f"{INDEX} of {name}", "Save the model again.")
@@ -205,6 +227,7 @@ def _check_shards(folder: Path, name: str) -> None:
         lost = tensors - tensor_names(folder / shard)
         if lost:
             raise InputError("a shard holds what the index says", f"{shard} lacks {min(lost)}", "Fetch it again.")
+    return len(weight_map)
 
 
 def tensor_names(file: Path) -> set[str]:
@@ -220,8 +243,10 @@ def tensor_names(file: Path) -> set[str]:
 
 def read_json(file: Path) -> dict[str, Any]:
     try:
+        if file.stat().st_size > MAX_SETTINGS:
+            raise ValueError(f"more than {MAX_SETTINGS >> 20} MB")
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise InputError("a model's settings must be JSON", f"{file}: {e}", "Fetch or save it again.") from e
     if not isinstance(content, dict):
         raise InputError("a model's settings are a JSON object", str(file), "Fetch or save it again.")
