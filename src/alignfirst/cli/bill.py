@@ -17,7 +17,8 @@ def show(bill: Bill) -> None:
     out.table(HEADER, [*rows, total], right=HEADER[2:])
     shares = ", ".join(f"{kind} {share:.0%}" for kind, share in UTILISATION.items())
     for gpu in GPUS:
-        out.line(f"{bill.hours(gpu):,.1f} hours of one {gpu}")
+        hours = bill.hours(gpu)
+        out.line(f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}", f"hours of one {gpu}")
     out.line(f"Hours assume these shares of the GPU's dense bfloat16 peak (not measured): {shares}.")
     for note in bill.notes:
         out.line(note)

@@ -21,6 +21,7 @@ CURVE_WORDS: Mapping[str, str] = {
     "entropy": "entropy, nats",
     "target_share": "share of draws that are the target's",
     "loss": "loss",
+    "held_out": "loss on held-out text",
     "grad_norm": "gradient norm",
 }
 
