@@ -76,6 +76,26 @@ COLUMNS: tuple[Column, ...] = (
     Column("updates", "int", "gradient updates (align) or EM iterations (sft, distil) of the stage"),
     Column("samples", "int", "samples the stage drew"),
     Column("flops", "float", "floating-point operations of the stage, counted by formula"),
+    Column("tokens", "json", "own models: tokens that the stage sampled, scored and trained on, padding included"),
+    Column(
+        "held_out_accuracy",
+        "float",
+        "own models: share of held-out pairs whose chosen answer has the higher implicit reward",
+    ),
+    Column(
+        "held_out_margin",
+        "float",
+        "own models: mean difference of implicit reward (log pi - log pi_ref) in held-out pairs, nats",
+    ),
+    Column("logp_chosen", "float", "own models: mean log-probability of chosen answers of held-out pairs, nats"),
+    Column("logp_rejected", "float", "own models: mean log-probability of rejected answers of held-out pairs, nats"),
+    Column("held_out_pairs", "int", "own models: held-out pairs that were scored"),
+    Column(
+        "intervals",
+        "json",
+        "own models: 95 % intervals of columns of this row over held-out prompts, [low, high] by name",
+    ),
+    Column("lm_eval", "json", "own models: results of lm-eval tasks, metric by task"),
 )
 
 

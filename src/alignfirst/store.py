@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,7 @@ SUFFIX = ".shard"
 QUARANTINE = "quarantine"
 OLD = 3600.0  # seconds after which a temporary file must belong to a killed writer
 HEADER_LIMIT = 1 << 28
+BLOCK = 1 << 20
 
 
 class CorruptError(StoreError):
@@ -69,7 +70,8 @@ def encode(artefact: Artefact) -> bytes:
 
 
 def decode(payload: bytes, arrays: bool = True) -> Artefact:
-    """Inverse of `encode`; of the metadata alone, if so asked. Raises ValueError for bytes that it did not make."""
+    """Inverse of `encode`; without arrays, the head of a payload is enough. Raises ValueError for bytes that it did
+    not make."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -82,6 +84,21 @@ def decode(payload: bytes, arrays: bool = True) -> Artefact:
     if not isinstance(meta, dict):
         raise ValueError(f"no artefact: its metadata are of type {type(meta).__name__}")
     return Artefact(found, meta)
+
+
+def _content(f: IO[bytes], entry: Entry, arrays: bool) -> tuple[bytes, str]:
+    """A payload, or its head alone, and the digest of all of it."""
+    f.seek(entry.offset)
+    if arrays:
+        payload = f.read(entry.length)
+        return payload, hashlib.sha256(payload).hexdigest()
+    head = f.read(8)
+    head += f.read(min(int.from_bytes(head, "little"), entry.length - len(head)))
+    total, left = hashlib.sha256(head), entry.length - len(head)
+    while left > 0 and (block := f.read(min(left, BLOCK))):
+        total.update(block)
+        left -= len(block)
+    return head, total.hexdigest()
 
 
 class Store:
@@ -135,15 +152,15 @@ class Store:
         return self.get_many([key])[key]
 
     def get_many(self, keys: Iterable[str], arrays: bool = True) -> dict[str, Artefact]:
-        """Artefacts by key, each file opened once. Raises as `get` does. Without arrays, memory holds one file at a
-        time; every byte is verified all the same."""
+        """Artefacts by key, each file opened once; every byte is verified, also where `arrays` is False and only
+        metadata is kept. Raises as `get` does."""
         wanted = list(dict.fromkeys(keys))
         if any(key not in self._entries() for key in wanted):
             self.refresh()
         self._refuse_missing([key for key in wanted if key not in self._entries()])
         found: dict[str, Artefact] = {}
         for name, group in self._by_shard(wanted).items():
-            payloads, bad = self._read(name, group)
+            payloads, bad = self._read(name, group, arrays)
             if bad and not (self.root / name).exists():  # another process put it into quarantine
                 self.refresh()
                 return self.get_many(wanted, arrays)
@@ -161,7 +178,7 @@ class Store:
         self.refresh()
         done = []
         for name, shard in sorted(self._shards.items()):
-            if not shard.intact or self._read(name, list(shard.entries.items()))[1]:
+            if not shard.intact or self._read(name, list(shard.entries.items()), arrays=False)[1]:
                 done.append(self._quarantine(name))
         return done
 
@@ -227,16 +244,17 @@ class Store:
             groups.setdefault(entry.shard, []).append((key, entry))
         return groups
 
-    def _read(self, name: str, group: Sequence[tuple[str, Entry]]) -> tuple[dict[str, bytes], list[str]]:
-        """Payloads whose digest agrees, and keys of the others."""
+    def _read(
+        self, name: str, group: Sequence[tuple[str, Entry]], arrays: bool = True
+    ) -> tuple[dict[str, bytes], list[str]]:
+        """Payloads (or heads alone) whose digest agrees, and keys of the others."""
         good: dict[str, bytes] = {}
         with reading(self.root / name):
             try:
                 with open(self.root / name, "rb") as f:
                     for key, entry in sorted(group, key=lambda item: item[1].offset):
-                        f.seek(entry.offset)
-                        payload = f.read(entry.length)
-                        if hashlib.sha256(payload).hexdigest() == entry.sha256:
+                        payload, digest = _content(f, entry, arrays)
+                        if digest == entry.sha256:
                             good[key] = payload
             except OSError as e:
                 if e.errno not in (errno.ENOENT, errno.EIO):  # no permission or no file handle left is not damage

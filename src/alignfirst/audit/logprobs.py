@@ -68,26 +68,38 @@ def _objects(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
 def raw_lines(path: Path, limit: int = MAX_LINE) -> Iterator[bytes | None]:
     """Lines of a plain or gzipped file, one at a time; None for one that is longer than the limit, whose text is
     passed over without being kept. A byte-order mark is dropped. Raises StoreError where the file cannot be read."""
-    with reading(path), open(path, "rb") as probe:
-        zipped = probe.read(2) == b"\x1f\x8b"  # by content: a name may lie
-    with reading(path), gzip.open(path) if zipped else open(path, "rb") as f:
+    return (line for _, line in placed_lines(path, limit))
+
+
+def opened(path: Path) -> Any:
+    """A plain or gzipped file as bytes of its content."""
+    with reading(path):
+        with open(path, "rb") as probe:
+            zipped = probe.read(2) == b"\x1f\x8b"  # by content: a name may lie
+        return gzip.open(path) if zipped else open(path, "rb")
+
+
+def placed_lines(path: Path, limit: int = MAX_LINE) -> Iterator[tuple[int, bytes | None]]:
+    """The same, each with where it begins in the (unzipped) content, in bytes."""
+    with reading(path), opened(path) as f:
         try:
             yield from _lines(f, limit)
         except (EOFError, zlib.error, gzip.BadGzipFile) as e:
             raise InputError("a gzipped file must be whole", f"{path}: {e}", "Copy or compress it again.") from e
 
 
-def _lines(f: Any, limit: int) -> Iterator[bytes | None]:
-    first = True
+def _lines(f: Any, limit: int) -> Iterator[tuple[int, bytes | None]]:
+    at = 0
     while line := _readline(f, limit):
-        whole: bytes | None = line.removeprefix(b"\xef\xbb\xbf") if first else line
-        first = False
+        whole: bytes | None = line if at else line.removeprefix(b"\xef\xbb\xbf")
+        begin, at = at, at + len(line)
         while len(line) > limit and not line.endswith(b"\n"):
             whole = None
             line = _readline(f, limit)
+            at += len(line)
             if not line or line.endswith(b"\n"):
                 break
-        yield whole
+        yield begin, whole
 
 
 def _readline(f: Any, limit: int) -> bytes:

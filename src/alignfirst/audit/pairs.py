@@ -91,7 +91,7 @@ def _listed(lines: Sequence[int]) -> str:
     return ", ".join(map(str, lines))
 
 
-class _Unusable(Exception):
+class Unusable(Exception):
     """A row that cannot be used; the message is the counted reason."""
 
 
@@ -122,29 +122,14 @@ def read_pairs(path: Path, limit: int | None = None, max_cell: int = MAX_CELL) -
     return found
 
 
-class _Reader:
-    """Collects rows. Digests tell repeated and contradicting pairs without comparing texts with each other."""
+class RowReader:
+    """Turns rows into pairs and counts those that cannot be used."""
 
     def __init__(self, max_cell: int) -> None:
         self.max_cell = max_cell
-        self.total = self.bytes = 0
-        self.kept: dict[bytes, Pair] = {}
-        self.contradicted: set[bytes] = set()
+        self.total = 0
         self.dropped: dict[str, Counted] = {}
         self.notes: dict[str, Counted] = {}
-
-    def take(self, line: int, raw: bytes | None) -> None:
-        self.total += 1
-        try:
-            pair = self._parse(line, raw)
-            self._keep(pair)
-        except _Unusable as e:
-            self.drop(str(e), line)
-            return
-        self.bytes += len(raw or b"")
-        if self.bytes > MAX_KEPT:
-            rule = f"pairs must fit into memory: at most {MAX_KEPT >> 20} MB of rows"
-            raise InputError(rule, f"more from line {line} on", f"Use --rows {self.total - 1} or fewer.")
 
     def drop(self, reason: str, line: int) -> None:
         self.dropped.setdefault(reason, Counted()).every.append(line)
@@ -152,57 +137,53 @@ class _Reader:
     def note(self, what: str, line: int) -> None:
         self.notes.setdefault(what, Counted()).every.append(line)
 
-    def _parse(self, line: int, raw: bytes | None) -> Pair:
-        if raw is None:
-            raise _Unusable("longer than a line may be")
-        try:
-            row = json.loads(raw.decode("utf-8"))
-        except UnicodeDecodeError:
-            raise _Unusable("not UTF-8") from None
-        except (ValueError, RecursionError):
-            raise _Unusable("not JSON") from None
-        if not isinstance(row, dict):
-            raise _Unusable("not a JSON object")
-        chosen, rejected = (self._text(row, name) for name in ("chosen", "rejected"))
+    def parse(self, line: int, raw: bytes | None) -> Pair:
+        """A line of JSON as a pair. Raises Unusable with the reason."""
+        return self.pair(line, decoded(raw))
+
+    def pair(self, line: int, row: Mapping[str, Any]) -> Pair:
+        """A row of named cells as a pair. Raises Unusable with the reason."""
+        chosen, rejected = (self.text(row, name) for name in ("chosen", "rejected"))
         if "prompt" in row:
-            prompt = self._text(row, "prompt")
+            prompt = self.text(row, "prompt")
         else:
             prompt, chosen, rejected = self._split(line, chosen, rejected)
         if len({type(part) for part in (prompt, chosen, rejected)}) > 1:
-            raise _Unusable("text and messages mixed")
+            raise Unusable("text and messages mixed")
         for name, part in (("chosen", chosen), ("rejected", rejected)):
             if _empty(part):
-                raise _Unusable(f"empty {name}")
+                raise Unusable(f"empty {name}")
         if chosen == rejected:
-            raise _Unusable("chosen and rejected the same")
+            raise Unusable("chosen and rejected the same")
         if _empty(prompt):
             self.note("empty prompt", line)
         return Pair(line, prompt, chosen, rejected, _confidence(row))
 
-    def _text(self, row: Mapping[str, Any], name: str) -> Text:
+    def text(self, row: Mapping[str, Any], name: str) -> Text:
+        """One cell as text or messages. Raises Unusable with the reason."""
         if name not in row:
-            raise _Unusable(f"without {name}")
+            raise Unusable(f"without {name}")
         value = row[name]
         if value is None:
-            raise _Unusable(f"null {name}")
+            raise Unusable(f"null {name}")
         if isinstance(value, str):
             return self._clean(value)
         if not isinstance(value, list):
-            raise _Unusable(f"{name} neither text nor messages")
+            raise Unusable(f"{name} neither text nor messages")
         return tuple(self._message(message) for message in value)
 
     def _message(self, message: Any) -> Message:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise _Unusable("a message without role")
+            raise Unusable("a message without role")
         if not isinstance(message.get("content"), str):
-            raise _Unusable("a message whose content is not text")
+            raise Unusable("a message whose content is not text")
         return Message(self._clean(message["role"]), self._clean(message["content"]))
 
     def _clean(self, text: str) -> str:
         if len(text) > self.max_cell:
-            raise _Unusable(f"a cell longer than {self.max_cell} characters")
+            raise Unusable(f"a cell longer than {self.max_cell} characters")
         if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
-            raise _Unusable("half a surrogate pair, which is no text")
+            raise Unusable("half a surrogate pair, which is no text")
         return text
 
     def _split(self, line: int, chosen: Text, rejected: Text) -> tuple[Text, Text, Text]:
@@ -212,9 +193,9 @@ class _Reader:
         they share, here the shorter answer is empty.
         """
         if chosen == rejected:
-            raise _Unusable("chosen and rejected the same")
+            raise Unusable("chosen and rejected the same")
         if type(chosen) is not type(rejected):
-            raise _Unusable("text and messages mixed")
+            raise Unusable("text and messages mixed")
         at = _common(chosen, rejected)
         if at < min(len(chosen), len(rejected)) and at > 0 and chosen[at - 1] == " ":
             at -= 1
@@ -222,23 +203,61 @@ class _Reader:
             self.note("implicit prompt that ends inside a word", line)
         return chosen[:at], chosen[at:], rejected[at:]
 
+
+class _Reader(RowReader):
+    """Collects pairs. Digests tell repeated and contradicting ones without comparing texts with each other."""
+
+    def __init__(self, max_cell: int) -> None:
+        super().__init__(max_cell)
+        self.bytes = 0
+        self.kept: dict[bytes, Pair] = {}
+        self.contradicted: set[bytes] = set()
+
+    def take(self, line: int, raw: bytes | None) -> None:
+        self.total += 1
+        try:
+            self._keep(self.parse(line, raw))
+        except Unusable as e:
+            self.drop(str(e), line)
+            return
+        self.bytes += len(raw or b"")
+        if self.bytes > MAX_KEPT:
+            rule = f"pairs must fit into memory: at most {MAX_KEPT >> 20} MB of rows"
+            raise InputError(rule, f"more from line {line} on", f"Use --rows {self.total - 1} or fewer.")
+
     def _keep(self, pair: Pair) -> None:
-        same, other = _digest(pair.prompt, pair.chosen, pair.rejected), _digest(pair.prompt, pair.rejected, pair.chosen)
+        same, other = digest(pair.prompt, pair.chosen, pair.rejected), digest(pair.prompt, pair.rejected, pair.chosen)
         if same in self.kept:
-            raise _Unusable("repeats an earlier row")
+            raise Unusable(REPEATED)
         if other in self.kept or same in self.contradicted:
             earlier = self.kept.pop(other, None)
             if earlier is not None:
                 self.drop(CONTRADICTING, earlier.line)
             self.contradicted |= {same, other}
-            raise _Unusable(CONTRADICTING)
+            raise Unusable(CONTRADICTING)
         self.kept[same] = pair
 
     def result(self) -> Pairs:
         return Pairs(tuple(self.kept.values()), self.total, self.dropped, self.notes)
 
 
+REPEATED = "repeats an earlier row"
 CONTRADICTING = "contradicting labels (the same pair both ways round)"
+
+
+def decoded(raw: bytes | None) -> Mapping[str, Any]:
+    """A line as a JSON object. Raises Unusable with the reason; None is a line that was too long to keep."""
+    if raw is None:
+        raise Unusable("longer than a line may be")
+    try:
+        row = json.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise Unusable("not UTF-8") from None
+    except (ValueError, RecursionError):
+        raise Unusable("not JSON") from None
+    if not isinstance(row, dict):
+        raise Unusable("not a JSON object")
+    return row
 
 
 def _common(a: Sequence[Any], b: Sequence[Any]) -> int:
@@ -264,11 +283,12 @@ def _confidence(row: Mapping[str, Any]) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or not 0.5 <= value <= 1:
-        raise _Unusable("confidence outside 0.5 to 1")
+        raise Unusable("confidence outside 0.5 to 1")
     return float(value)
 
 
-def _digest(*parts: Text) -> bytes:
+def digest(*parts: Text) -> bytes:
+    """16 bytes that tell texts apart."""
     text = json.dumps([part if isinstance(part, str) else [list(m) for m in part] for part in parts])
     return hashlib.sha256(text.encode()).digest()[:16]
 

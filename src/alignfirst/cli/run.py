@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from alignfirst.study.config import StudyConfig
     from alignfirst.study.engine import Means
     from alignfirst.study.runner import RunResult
+    from alignfirst.worlds.protocol import Preflight
 
 REPORT, SUMMARY, RECORDS = "report.html", "summary.md", "records.csv"
 
@@ -31,6 +32,9 @@ def run(
         float | None,
         typer.Option("--checkpoint-every", help="Seconds between checkpoints of a long stage; 30 by default."),
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse a study whose own files give any reason for a warning.")
+    ] = False,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Build the report at the end.")] = True,
     json: out.Json = False,
 ) -> None:
@@ -43,9 +47,9 @@ def run(
     config = presets.load(study, set_ or ())
     where = RUNS / config.name if out_ is None else out_
     if dry_run:
-        _dry_run(config, where, workers, json)
+        _dry_run(config, where, workers, strict, json)
         return
-    result = _run(config, where, workers, _means(checkpoint_every))
+    result = _run(config, where, workers, _means(checkpoint_every), strict)
     page = _report(result) if report and result.exit_code != ExitCode.FAILED else None
     _print(config, result, page, json)
     raise typer.Exit(result.exit_code)
@@ -57,12 +61,12 @@ def _means(checkpoint_every: float | None) -> Means:
     return Means() if checkpoint_every is None else Means(checkpoint_every)
 
 
-def _run(config: StudyConfig, where: Path, workers: int | None, means: Means) -> RunResult:
+def _run(config: StudyConfig, where: Path, workers: int | None, means: Means, strict: bool) -> RunResult:
     from alignfirst.cli.progress import progress
     from alignfirst.study import runner
 
     with progress(config.name) as advance:
-        result = runner.run(config, where, workers, advance, means=means)
+        result = runner.run(config, where, workers, advance, means=means, strict=strict, announce=_announce)
     for note in result.notes:
         out.note(f"note: {note}")
     lost = result.counts.get("failed", 0) + result.counts.get("blocked", 0)
@@ -134,11 +138,19 @@ def print_claims(verdicts: list[dict[str, Any]]) -> None:
         out.line("No claims: they compare align-distil with distil-align, and this study does not have both.")
 
 
-def _dry_run(config: StudyConfig, where: Path, workers: int | None, json: bool) -> None:
+def _announce(found: Preflight) -> None:
+    """What was found out about a study's own files, before any work."""
+    for text in found.lines:
+        out.note(text)
+    for text in found.warnings:
+        out.note(f"warning: {text}")
+
+
+def _dry_run(config: StudyConfig, where: Path, workers: int | None, strict: bool, json: bool) -> None:
     from alignfirst.cli import bill
     from alignfirst.study import runner
 
-    plan = runner.dry_run(config, where, workers)
+    plan = runner.dry_run(config, where, workers, strict)
     if json:
         stages = [
             {
@@ -158,8 +170,15 @@ def _dry_run(config: StudyConfig, where: Path, workers: int | None, json: bool) 
             "workers": plan.workers,
         }
         owed = {} if plan.bill is None else {"bill": bill.as_data(plan.bill)}
+        if plan.preflight is not None:
+            value |= {"preflight": dict(plan.preflight.data), "warnings": list(plan.preflight.warnings)}
         out.as_json(value | {"stages": stages, "seconds": round(plan.seconds, 3)} | owed)
         return
+    if plan.preflight is not None:
+        for text in plan.preflight.lines:
+            out.line(text)
+        for text in plan.preflight.warnings:
+            out.line("warning:", text)
     out.line(f"{config.name} in {where}: {plan.cells} cells, {plan.rows} records")
     header = ("stage", "steps", "stored", "to run", "core time")
     rows = [(s.kind, s.total, s.cached, s.to_run, out.duration(s.seconds)) for s in plan.stages]

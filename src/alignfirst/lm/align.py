@@ -56,14 +56,14 @@ def align(
             loop.step(seen | backward(s, source.update, drawn_now=progress.begins(step)))
     hits = None if task.is_target is None or not s.samples else s.hits
     tally = s.tally.over(team)
-    return AlignResult(settings.updates, s.samples, hits, tally.tokens(), tally.flops, loop.book.curves)
+    return AlignResult(settings.updates, s.samples, hits, tally.tokens(), tally.flops, loop.book.curves, tally.products)
 
 
 def backward(s: Session, update: Update, drawn_now: bool = False) -> dict[str, float | None]:
     """Add up the gradients of -sum_n c_n log pi(x_n) over this process's chunks; means of what there is to log."""
     notes = [ascend(s.policy, work, drawn_now) for work in update.work]
     for work in update.work:
-        s.tally.train(s.policy, work.batch.n_tokens)
+        s.tally.train(s.policy, work.batch)
     return {name: float(s.team.gather(np.concatenate([n[name] for n in notes])).mean()) for name in notes[0]}
 
 

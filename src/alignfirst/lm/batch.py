@@ -83,6 +83,13 @@ class Batch:
         """Some rows, by slice or by index."""
         return Batch(self.tokens[index], self.start[index], self.mask[index])
 
+    def trimmed(self) -> Batch:
+        """Without columns that are padding in every row."""
+        length, longest = int((self.start + self.lengths).max()), max(1, int(self.lengths.max()))
+        if (length, longest) == (self.tokens.shape[1], self.mask.shape[1]):
+            return self
+        return Batch(self.tokens[:, :length], self.start, self.mask[:, :longest])
+
     def to(self, device: Any) -> Batch:
         """On the device of a model."""
         if self.tokens.device == device:

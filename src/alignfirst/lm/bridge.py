@@ -37,6 +37,13 @@ def batch_of(prompts: Tokens, responses: Tokens) -> Batch:
     return Batch.of(torch.from_numpy(np.ascontiguousarray(prompts)), torch.from_numpy(np.ascontiguousarray(responses)))
 
 
+@torch.no_grad()
+def answers(model: Any, prompts: Prompts, which: Tokens, seed: int) -> tuple[Batch, Floats]:
+    """One answer to each of `which` prompts, of any lengths, and its log-probability, [N]."""
+    batch, logp = draw(model, prompts, which, torch.Generator().manual_seed(seed))
+    return batch, logp.sum(1)
+
+
 def first_tokens(batch: Batch) -> Tokens:
     """The first token of every row, [B]."""
     return np.asarray(batch.tokens[:, 0].cpu().numpy())

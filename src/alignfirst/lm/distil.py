@@ -80,7 +80,7 @@ def distil(
             terms = step(d, method, update, next(order.picks))
             loop.step({"loss": sum(terms.values()), **terms})
     n = settings.updates * settings.batch
-    return FitResult(settings.updates, n, d.tally.tokens(), d.tally.flops, loop.book.curves)
+    return FitResult(settings.updates, n, d.tally.tokens(), d.tally.flops, loop.book.curves, d.tally.products)
 
 
 @dataclass
@@ -106,7 +106,7 @@ class Distillation:
         which = (place + np.arange(n)) % len(self.prompts)
         rng = torch_stream(self.seed, purpose, self.settings.occurrence, place)
         batch, _ = draw(model, self.prompts, which, rng, temperature)
-        self.tally.sample(model, batch.n_tokens)
+        self.tally.sample(model, batch)
         return batch
 
     def teacher_text(self) -> Batch:
@@ -191,7 +191,7 @@ class ForwardKl(Sequence):
         super().__init__(d)
         size = d.settings.chunk or DRAWN_TOGETHER
         self.outputs = remember(d.teacher, self.text, d.settings.temperature, d.settings.top_k, size)
-        d.tally.score(d.teacher, self.text.n_tokens)
+        d.tally.score(d.teacher, self.text, whole=True)
 
     def learn(self, batch: Batch, rows: Ints, tokens: int) -> float:
         total, size = 0.0, self.d.settings.chunk or len(rows)
@@ -215,7 +215,7 @@ class ReverseKl:
         total, settings = 0.0, self.d.settings
         for part in batch.chunks(settings.chunk):
             outputs = outputs_of(self.d.teacher, part, settings.temperature, settings.top_k)
-            self.d.tally.score(self.d.teacher, part.n_tokens)
+            self.d.tally.score(self.d.teacher, part, whole=True)
             total += match(self.d, reverse_kl, part, outputs, tokens)
         return total
 
@@ -231,5 +231,5 @@ def match(
     student = outputs.of_student(next_token_logp(d.student, batch))
     loss = batch.total(kl(outputs.logp, student)).sum() / tokens
     loss.backward()
-    d.tally.train(d.student, batch.n_tokens)
+    d.tally.train(d.student, batch, whole=True)
     return float(loss.detach())

@@ -24,6 +24,7 @@ class FitResult:
     tokens: dict[str, int]
     flops: float
     curves: Curves = field(repr=False)
+    products: float = 0.0
 
 
 def fit(
@@ -48,7 +49,7 @@ def fit(
             batch = next(source)
             loss = likelihood_step(model, batch, int(batch.mask.sum()), tally, chunk)
             loop.step({"loss": loss})
-    return FitResult(updates, source.samples, tally.tokens(), tally.flops, loop.book.curves)
+    return FitResult(updates, source.samples, tally.tokens(), tally.flops, loop.book.curves, tally.products)
 
 
 class InOrder:
@@ -78,8 +79,9 @@ def likelihood_step(model: Any, batch: Batch, tokens: int, tally: Tally, chunk: 
     """Add up gradients of -sum log p(response) / tokens; returns that loss."""
     total = 0.0
     for part in batch.chunks(chunk):
+        part = part.trimmed()
         loss = -response_logp(model, part).sum() / tokens
         loss.backward()
-        tally.train(model, part.n_tokens)
+        tally.train(model, part)
         total += float(loss.detach())
     return total

@@ -112,7 +112,7 @@ class PairWork:
         used, place = np.unique(np.concatenate([winner, loser]), return_inverse=True)
         weight = np.ones(len(picks)) if pairs.weight is None else pairs.weight[picks]
         ref = np.zeros(len(used)) if pairs.logp_ref is None else pairs.logp_ref[used]
-        batch = pairs.pool.rows(used)
+        batch = pairs.pool.rows(used).trimmed()
         return cls(algorithm, b, total, batch, place[: len(picks)], place[len(picks) :], weight, ref)
 
     def coefficients(self, logp: Floats) -> tuple[Floats, dict[str, Floats]]:

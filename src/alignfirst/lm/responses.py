@@ -81,7 +81,7 @@ def draw_rewarded(
     def part(i: int, r: slice) -> tuple[Batch, Rollouts, Bools | None, Trace | None]:
         rng = torch_stream(s.seed, purpose, s.settings.occurrence, place, i)
         batch, logp, trace = draw_kept(model, s.task.prompts, which[r], rng, keep=purpose == "rollouts")
-        s.tally.sample(model, batch.n_tokens)
+        s.tally.sample(model, batch)
         reward = _rewards(s, batch, where)
         ref = logp if model is s.reference else _reference_logps(s, batch)
         hits = None if s.task.is_target is None else np.asarray(s.task.is_target(batch), bool)
@@ -149,7 +149,7 @@ def in_pairs(prompts: Ints, size: int) -> tuple[Ints, Ints, Ints]:
 
 def with_reference(s: Session, pairs: Pairs) -> Pairs:
     """Pairs with log-probabilities of their responses under the reference, computed once."""
-    logp = [_reference_logps(s, b) for b in pairs.pool.chunks(s.settings.chunk or DRAWN_TOGETHER)]
+    logp = [_reference_logps(s, b.trimmed()) for b in pairs.pool.chunks(s.settings.chunk or DRAWN_TOGETHER)]
     return replace(pairs, logp_ref=np.concatenate([p.sum(1) for p in logp if p is not None]))
 
 
@@ -180,7 +180,7 @@ class Baseline:
         values, gram, moment = [], [], []
         for batch, rows in zip(drawn.batches, drawn.rows, strict=True):
             states = states_of(self.frozen, batch, len(returns))  # [1 or L, B, H]
-            s.tally.score(self.frozen, batch.n_tokens)
+            s.tally.score(self.frozen, batch)
             values.append(self.critic.predict(states).T)
             x, y = sums(states[mask[:, rows]], returns[:, rows][mask[:, rows]])
             gram.append(x)
@@ -218,7 +218,7 @@ def _rewards(s: Session, batch: Batch, where: str) -> Floats:
 def _reference_logps(s: Session, batch: Batch) -> Floats | None:
     if s.reference is None:
         return None
-    s.tally.score(s.reference, batch.n_tokens)
+    s.tally.score(s.reference, batch)
     return token_logps(s.reference, batch)
 
 

@@ -48,11 +48,13 @@ def sample(
     *,
     loop: Loop = "auto",
     keep: bool = False,
+    mask: Tensor | None = None,
 ) -> Samples:
     """Draw up to `new_tokens` tokens after each of `prompts[B, P]`, P >= 1, from softmax(logits / temperature).
 
     `generator` (on the CPU) gives B x new_tokens uniform numbers, row by row: two halves of a batch, one after the
     other, draw what the whole would. Nothing is filtered: no top-k, and the model's generation config is not read.
+    `mask[B, P]` is 0 on padding, which stands in front of shorter prompts and changes no position; not in the own loop.
     Raises InputError for impossible requests, StageFailure when the model's logits are not finite.
     """
     _check(model, prompts, new_tokens, temperature, loop)
@@ -60,15 +62,14 @@ def sample(
     uniforms = torch.rand(len(prompts), new_tokens, dtype=torch.float64, generator=generator)
     keep = keep and temperature == 1.0 and model.config.get_text_config().vocab_size <= SMALL
     draw = _Draw(uniforms.T.contiguous().to(prompts.device), temperature, keep)
-    short = prompts.shape[1] + new_tokens <= OWN_POSITIONS
-    own = loop == "own" or (loop == "auto" and short and model.num_parameters() <= OWN_WEIGHTS and fits(model))
+    own = mask is None and (loop == "own" or (loop == "auto" and steps_itself(model, prompts.shape[1] + new_tokens)))
     training = model.training
     model.eval()
     try:
         if own:
             step = _own_loop(model, prompts, draw, ends)
         else:
-            _generate(model, prompts, draw, ends)
+            _generate(model, prompts, torch.ones_like(prompts) if mask is None else mask.long(), draw, ends)
     finally:
         model.train(training)
     samples = draw.samples(ends)
@@ -143,7 +144,12 @@ def _own_loop(model: Any, prompts: Tensor, draw: _Draw, ends: list[int]) -> Step
     return step
 
 
-def _generate(model: Any, prompts: Tensor, draw: _Draw, ends: list[int]) -> None:
+def steps_itself(model: Any, positions: int) -> bool:
+    """Whether the own loop draws texts of so many tokens faster than `generate`."""
+    return positions <= OWN_POSITIONS and model.num_parameters() <= OWN_WEIGHTS and fits(model)
+
+
+def _generate(model: Any, prompts: Tensor, mask: Tensor, draw: _Draw, ends: list[int]) -> None:
     own_settings = model.generation_config
     model.generation_config = GenerationConfig()  # its penalties and cuts would change the distribution
     settings = GenerationConfig(
@@ -155,7 +161,7 @@ def _generate(model: Any, prompts: Tensor, draw: _Draw, ends: list[int]) -> None
     try:
         model.generate(
             prompts,
-            attention_mask=torch.ones_like(prompts),
+            attention_mask=mask,
             generation_config=settings,
             logits_processor=LogitsProcessorList([draw]),
         )

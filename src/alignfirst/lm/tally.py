@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from alignfirst.lm import flops
+from alignfirst.lm.batch import Batch
 from alignfirst.lm.team import Team
 
 Log = Callable[[int, Mapping[str, float | None]], None]
@@ -16,25 +18,38 @@ Curves = dict[str, list[float | None]]
 
 @dataclass
 class Tally:
-    """Tokens that passed through models, padding included, and the floating-point operations of that."""
+    """Tokens that passed through models, padding included, and the floating-point operations of that.
+
+    `flops` go by weights and tokens alone (Kaplan et al. 2020): 2 a token forward, 6 with the way back. `products` are
+    what matrix products really take (`lm.flops`): attention, no head where no logits are asked for, frozen weights.
+    They are counted where whole batches are, which is in every training.
+    """
 
     sampled: int = 0
     scored: int = 0
     trained: int = 0
     flops: float = 0.0
+    products: float = 0.0
 
-    def sample(self, model: Any, tokens: int) -> None:
+    def sample(self, model: Any, fed: Batch | int) -> None:
+        """`fed`: a batch, or so many tokens."""
+        tokens = fed if isinstance(fed, int) else fed.n_tokens
         self.sampled += tokens
         self.flops += 2.0 * multiplying(model) * tokens
+        self.products += 0.0 if isinstance(fed, int) else flops.drawn(model, fed)
 
-    def score(self, model: Any, tokens: int) -> None:
+    def score(self, model: Any, fed: Batch | int, whole: bool = False) -> None:
+        """`whole`: the distribution over the vocabulary, not the log-probabilities of the tokens alone."""
+        tokens = fed if isinstance(fed, int) else fed.n_tokens
         self.scored += tokens
         self.flops += 2.0 * multiplying(model) * tokens
+        self.products += 0.0 if isinstance(fed, int) else flops.scored(model, fed, whole)
 
-    def train(self, model: Any, tokens: int) -> None:
+    def train(self, model: Any, batch: Batch, whole: bool = False) -> None:
         """Forward and backward."""
-        self.trained += tokens
-        self.flops += 6.0 * multiplying(model) * tokens
+        self.trained += batch.n_tokens
+        self.flops += 6.0 * multiplying(model) * batch.n_tokens
+        self.products += flops.trained(model, batch, whole)
 
     def set(self, counts: Mapping[str, float]) -> None:
         """Take over what `asdict` gave."""
@@ -43,9 +58,9 @@ class Tally:
 
     def over(self, team: Team) -> Tally:
         """The sum over all processes."""
-        own = np.array([[self.sampled, self.scored, self.trained, self.flops]], dtype=np.float64)
-        sampled, scored, trained, flops = team.gather(own).sum(0).tolist()
-        return Tally(int(sampled), int(scored), int(trained), flops)
+        own = np.array([[self.sampled, self.scored, self.trained, self.flops, self.products]], dtype=np.float64)
+        sampled, scored, trained, flops, products = team.gather(own).sum(0).tolist()
+        return Tally(int(sampled), int(scored), int(trained), flops, products)
 
     def tokens(self) -> dict[str, int]:
         return {"sampled": self.sampled, "scored": self.scored, "trained": self.trained}

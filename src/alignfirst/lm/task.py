@@ -108,3 +108,4 @@ class AlignResult:
     tokens: dict[str, int]
     flops: float
     curves: Curves = field(repr=False)
+    products: float = 0.0

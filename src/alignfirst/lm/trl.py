@@ -59,7 +59,8 @@ def align_with_trl(
     policy.load_state_dict(student.state_dict())
     book = book_of(trainer.state.log_history, settings, log)
     hits = None if task.is_target is None or not s.samples else s.hits
-    return AlignResult(settings.updates, s.samples, hits, s.tally.tokens(), s.tally.flops, book.curves)
+    t = s.tally
+    return AlignResult(settings.updates, s.samples, hits, t.tokens(), t.flops, book.curves, t.products)
 
 
 def check_trl(task: Task, settings: AlignSettings) -> None:
@@ -107,6 +108,7 @@ def dpo_trainer(s: Session, student: Any, scratch: Path) -> Any:
         dataloader_drop_last=True,
         **common_arguments(s, scratch),
     )
+    count_pairs(s, pairs)
     return TokenDpo(
         model=student,
         ref_model=deepcopy(s.reference),
@@ -115,6 +117,15 @@ def dpo_trainer(s: Session, student: Any, scratch: Path) -> Any:
         processing_class=id_tokenizer(student.config.vocab_size, s.task.prompts.eos),
         optimizers=optimizers(student, s.settings),
     )
+
+
+def count_pairs(s: Session, pairs: Pairs) -> None:
+    """What training on pairs costs. TRL asks the reference again in every update; rows are taken in our own order."""
+    n = min(s.settings.samples // 2, len(pairs))
+    for picks in islice(permutations(s.rng("batches"), len(pairs), n), s.settings.updates):
+        batch = pairs.pool.rows(np.concatenate([pairs.first[picks], pairs.second[picks]])).trimmed()
+        s.tally.score(s.reference, batch)
+        s.tally.train(s.policy, batch)
 
 
 def pair_rows(pairs: Pairs) -> list[dict[str, list[int]]]:
@@ -188,7 +199,7 @@ class TrlReward:
         s.samples += len(batch)
         s.hits += 0 if s.task.is_target is None else int(np.asarray(s.task.is_target(batch), bool).sum())
         for count in (s.tally.sample, s.tally.train):
-            count(s.policy, batch.n_tokens)
+            count(s.policy, batch)
         return rewards.tolist()
 
 

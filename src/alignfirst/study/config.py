@@ -36,6 +36,7 @@ WORLDS: dict[str, str] = {
     "mog": "alignfirst.study.config_mog:MogConfig",
     "grammar": "alignfirst.study.config_grammar:GrammarConfig",
     "chain": "alignfirst.study.config_chain:ChainConfig",
+    "hf": "alignfirst.study.config_hf:HfConfig",
 }
 
 MAX_CELLS = 1_000_000
@@ -67,7 +68,8 @@ def _safe_name(name: Any) -> str:
     return name
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Refuses line breaks and control characters."""
     if not text.isprintable():
         raise broken("{key} must be one line of printable text", text, "Remove line breaks and control characters.")
     return text
@@ -148,7 +150,7 @@ class StudyConfig(Section):
 
     name: Name = "study"
     preset: Name = "study"
-    description: Annotated[_Text, AfterValidator(_one_line)] = option("", max_length=500)
+    description: Annotated[_Text, AfterValidator(one_line)] = option("", max_length=500)
     world: str
     recipes: Recipes = ("align-distil", "distil-align")
     algorithms: Algorithms = (

@@ -27,17 +27,22 @@ class StageEstimate:
 
 
 class Costs:
-    """Seconds per node. Tasks that were timed in this directory count first, then what the world says of itself.
+    """Seconds per node. Tasks that were timed in this directory count first, then what the world says of itself, or
+    of this study (`stated`, by kind).
 
     A world that prices its nodes (`nodes` of the plan, by key) says how many operations it does a second on one core.
     """
 
     def __init__(
-        self, world: World, timings: Iterable[Mapping[str, Any]] = (), nodes: Mapping[str, Node] | None = None
+        self,
+        world: World,
+        timings: Iterable[Mapping[str, Any]] = (),
+        nodes: Mapping[str, Node] | None = None,
+        stated: Mapping[str, float] | None = None,
     ) -> None:
         self.world, self.nodes = world, nodes or {}
         self.priced = world if isinstance(world, Priced) else None
-        stated: Mapping[str, float] = getattr(world, "seconds_per_node", {})
+        stated = stated or getattr(world, "seconds_per_node", {})
         self._stated = dict(stated)
         seen: dict[tuple[str, str], list[float]] = {}
         for line in timings:

@@ -144,6 +144,7 @@ class _Planner:
     def cell(
         self, values: Mapping[str, Json], recipe: str, algorithm: str | None, beta: float | None, seed: int
     ) -> Cell:
+        self.scale = self._scale(recipe, algorithm)
         sft = self._node("sft", {}, seed=seed)
         stages = [CellStage("sft", sft, self._measure(sft, sft))]
         count = {"align": 0, "distil": 0}
@@ -176,7 +177,7 @@ class _Planner:
             seed=seed,
             algorithm=algorithm,
             beta=beta,
-            updates=stage.updates,
+            updates=stage.updates * self.scale,
             occurrence=occurrence,
         )
         measure = self._measure(model, sft, reference, algorithm, beta)
@@ -194,6 +195,15 @@ class _Planner:
             return None, why
         context = {"seed": seed, "algorithm": algorithm, "beta": beta, "share": stage.updates}
         return self._node("audit", {"sft": sft, **models}, **context), None
+
+    def _scale(self, recipe: str, algorithm: str | None) -> float:
+        """What matching budgets multiplies the updates of a recipe's align stages with, where a world knows."""
+        scale = getattr(self.world, "scale", None)
+        return (
+            1.0
+            if scale is None
+            else float(scale(self.config, RECIPES[recipe], RECIPES[self.config.recipes[0]], algorithm))
+        )
 
     def _reference(self, stage: Stage) -> str:
         return "sft" if "sft" in (stage.reference, self.reference) else "start"

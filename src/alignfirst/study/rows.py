@@ -11,7 +11,7 @@ from alignfirst.study.plan import Cell, CellStage, Plan
 from alignfirst.worlds.protocol import Artefact
 
 # Columns that the stage itself tells; every other number comes from measuring its model.
-OF_STAGE = ("target_draws", "updates", "samples", "flops")
+OF_STAGE = ("target_draws", "updates", "samples", "flops", "tokens")
 PREDICTED = ("predicted_reward", "predicted_target_mass")
 SHOWN = "shown"  # what a measurement keeps for the exhibits of its model: no column
 

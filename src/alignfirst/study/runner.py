@@ -7,7 +7,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from alignfirst.study.bill import Bill, bill
 from alignfirst.study.config import StudyConfig
 from alignfirst.study.engine import Means, Progress, available_cores, execute, terminable
 from alignfirst.study.plan import Plan, plan_study
+from alignfirst.study.recipe import RECIPES
 from alignfirst.study.rows import SHOWN, Rows
 from alignfirst.study.run_dir import (
     CONFIG,
@@ -37,7 +38,7 @@ from alignfirst.study.run_dir import (
 )
 from alignfirst.study.schedule import Schedule
 from alignfirst.study.worker import Report, Task, forget_partial, load_world
-from alignfirst.worlds.protocol import Artefact, World
+from alignfirst.worlds.protocol import Artefact, Preflight, World
 
 EXHIBITED_SEEDS = 5
 
@@ -57,13 +58,15 @@ class RunResult:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a run would do. `seconds` is wall time on so many workers, `stages` has seconds on one core."""
+    """What a run would do. `seconds` is wall time on so many workers, `stages` has seconds on one core. `preflight` is
+    what the world found out about the study's own files, where it has such."""
 
     cells: int
     rows: int
     stages: tuple[cost.StageEstimate, ...]
     workers: int
     bill: Bill | None = None  # of what is left to do, by formula; None where the world cannot tell
+    preflight: Preflight | None = None
 
     @property
     def nodes(self) -> int:
@@ -85,12 +88,16 @@ def run(
     progress: Progress | None = None,
     command: str | None = None,
     means: Means | None = None,
+    strict: bool = False,
+    announce: Callable[[Preflight], None] | None = None,
 ) -> RunResult:
     """Run a study in a directory, or finish it there: what is stored is not computed again.
 
     `workers`: processes, by default one an available core, all with the same bytes; 0 computes in this process, for
     debuggers (a BLAS with several threads may then differ in the last digit). `progress` is called with nodes
-    settled, nodes in all, kind of the last task, and busy workers. `means` says how else it is computed.
+    settled, nodes in all, kind of the last task, and busy workers. `means` says how else it is computed. Where a study
+    brings files of its own, `announce` gets what was found out about them before any work; `strict` refuses a run that
+    it warns about.
 
     Raises InputError (directory of another study), RunLockedError (another process is at work there), StoreError (the
     disk refuses); KeyboardInterrupt and SystemExit(143) on SIGINT and SIGTERM. Whatever happens, what was stored
@@ -106,25 +113,45 @@ def run(
         counts = manifest["counts"]
         seconds = time.perf_counter() - begin
         return RunResult(run_dir.path, "complete", ExitCode.OK, counts, seconds, nothing_to_do=True)
+    found = preflight(config, world, strict, announce)
     run_dir.make()
     run_dir.check(config)  # `new/../old` is only seen to be `old` once `new` is there
     with terminable(), run_dir.lock():
         run_dir.check(config)  # another process may have made it its own in between
-        this = _Run(config, world, plan, run_dir, begin, command or _command(), means or Means())
+        this = _Run(config, world, plan, run_dir, begin, command or _command(), means or Means(), found)
         return this.go(workers, progress)
 
 
-def dry_run(config: StudyConfig, out: Path | str, workers: int | None = None) -> DryRun:
+def preflight(
+    config: StudyConfig, world: World, strict: bool = False, announce: Callable[[Preflight], None] | None = None
+) -> Preflight | None:
+    """What a world finds out about a study's own files; None where a study has none. Raises InputError."""
+    look = getattr(world, "preflight", None)
+    if look is None:
+        return None
+    found: Preflight = look(config, {name: RECIPES[name] for name in config.recipes})
+    if announce is not None:
+        announce(found)
+    if strict and found.warnings:
+        more = f" and {len(found.warnings) - 1} more" if len(found.warnings) > 1 else ""
+        raise InputError(
+            "a strict run must have no warnings", found.warnings[0] + more, "Repair that, or do without --strict."
+        )
+    return found
+
+
+def dry_run(config: StudyConfig, out: Path | str, workers: int | None = None, strict: bool = False) -> DryRun:
     """What `run` would do, touching nothing. Raises InputError for the directory of another study."""
     world = load_world(config.world)
     plan, run_dir = plan_study(config, world), RunDir(out)
     run_dir.check(config)
-    costs = cost.Costs(world, run_dir.timings(), plan.nodes)
+    found = preflight(config, world, strict)
+    costs = cost.Costs(world, run_dir.timings(), plan.nodes, None if found is None else found.seconds)
     stored = Store(run_dir.store).keys()
     stages = cost.estimate(plan.nodes, stored, costs)
     rows = sum(len(cell.stages) for cell in plan.cells)
     owed = bill(world, config, plan.nodes, [key for key in plan.nodes if key not in stored])
-    return DryRun(len(plan.cells), rows, tuple(stages), max(1, _workers(workers)), owed)
+    return DryRun(len(plan.cells), rows, tuple(stages), max(1, _workers(workers)), owed, found)
 
 
 def _workers(workers: int | None) -> int:
@@ -163,17 +190,21 @@ class _Run:
         begin: float,
         command: str,
         means: Means,
+        preflight: Preflight | None = None,
     ) -> None:
         self.config, self.world, self.plan, self.run_dir = config, world, plan, run_dir
         self.begin, self.command, self.started, self.means = begin, command, now(), means
         self.store = Store(run_dir.store)
         self.earlier = run_dir.manifest() or {}
+        self.preflight = preflight
 
     def go(self, workers: int, progress: Progress | None) -> RunResult:
         self._announce()
         self._event("start", version=alignfirst.__version__, command=self.command, workers=workers)
         files.sweep(self.store.root)
         notes = tuple(self.store.heal())
+        if self.preflight is not None:
+            self.world.prepare(self.config, self.store)  # type: ignore[attr-defined]
         stored = self.store.keys() & self.plan.nodes.keys()
         forget_partial(self.store, stored)
         schedule = self._schedule(stored)
@@ -214,7 +245,8 @@ class _Run:
         self.run_dir.append(EVENTS, json.dumps({"time": now(), "event": event, **what}, allow_nan=False) + "\n")
 
     def _schedule(self, stored: set[str]) -> Schedule:
-        costs = cost.Costs(self.world, self.run_dir.timings(), self.plan.nodes)
+        stated = None if self.preflight is None else self.preflight.seconds
+        costs = cost.Costs(self.world, self.run_dir.timings(), self.plan.nodes, stated)
         return Schedule(self.plan.nodes, self.plan.nodes.keys() - stored, self.world, costs.seconds)
 
     def _execute(self, schedule: Schedule, workers: int, stored: int, progress: Progress | None) -> None:

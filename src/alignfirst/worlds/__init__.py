@@ -12,6 +12,7 @@ WORLDS = {
     "mog": "alignfirst.worlds.mog:WORLD",
     "grammar": "alignfirst.worlds.grammar:WORLD",
     "chain": "alignfirst.worlds.hf.chain:WORLD",
+    "hf": "alignfirst.worlds.hf.own:WORLD",
 }
 
 

@@ -48,6 +48,22 @@ class Failure:
     reason: str
 
 
+@dataclass(frozen=True)
+class Preflight:
+    """What is known of a study's inputs before any work. A world whose studies bring files of their own offers
+
+    preflight(config, recipes) -> Preflight   raises InputError for what cannot work; stages by name of a recipe
+    prepare(config, store) -> None            puts into the store what nodes need beside each other's outputs
+    scale(config, stages, first, algorithm)   what the updates of align stages are multiplied with, so that a
+                                              recipe costs what the first of the study does
+    """
+
+    lines: tuple[str, ...]  # for a person
+    warnings: tuple[str, ...]  # what a strict run refuses
+    data: Mapping[str, Json]  # the same for programs
+    seconds: Mapping[str, float]  # a node of each kind, on one core
+
+
 Outcome = Artefact | Failure
 Load = Callable[[str], Artefact]
 

@@ -1,0 +1,252 @@
+"""What the world of own models computes: models fine-tuned, distilled, aligned and measured, all seeded by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from alignfirst.errors import InputError, StageFailure
+from alignfirst.lm import bridge, own
+from alignfirst.lm.align import AlignSettings, Labels, Pairs, Task, align
+from alignfirst.lm.batch import Batch, Prompts
+from alignfirst.lm.distil import DistilSettings, distil
+from alignfirst.lm.fit import fit
+from alignfirst.lm.optim import OptimSettings
+from alignfirst.lm.reward import classifier, named
+from alignfirst.lm.streams import permutations
+from alignfirst.theory.objectives import ALGORITHMS
+from alignfirst.worlds.hf.own import measure, models, streams
+from alignfirst.worlds.hf.own.facts import rows_of
+from alignfirst.worlds.hf.own.rows import Row, Rows
+from alignfirst.worlds.protocol import Artefact, Failure, Load, Node, Outcome
+
+Settings = Mapping[str, Any]
+WARMUP = 0.1
+
+
+class Desk:
+    """What every node has at hand: its settings, its inputs, the tokenizer, the rows of the data."""
+
+    def __init__(self, node: Node, load: Load) -> None:
+        self.node, self.load, self.s = node, load, node.settings
+        self.tokenizer = own.tokenizer_of(load(self.s["tokenizer"]).arrays)
+
+    def model(self, role: str) -> Any:
+        return models.model_of(self.load(self.node.inputs[role]), self.load, self.s["precision"])
+
+    @property
+    def rows(self) -> Rows:
+        return rows_of(self.s["data"], self.load(self.s["data"]["index"]), self.tokenizer)
+
+    def training(self, n: int) -> list[Row]:
+        """The first n training rows of this seed's order, or all: the same for every stage and recipe."""
+        order = streams.generator(self.s["seed"], "rows").permutation(self.rows.side(held=False))
+        return self.rows.read(order[:n])
+
+    def held_out(self, n: int) -> list[Row]:
+        """n held-out rows, the same for every seed."""
+        rows = self.rows
+        return rows.read(streams.generator(0, "held-out").permutation(rows.side(held=True))[:n])
+
+    def prompts(self, n: int, new_tokens: int, held: bool, seed: int) -> Prompts:
+        """n distinct prompts of one side that leave room for the answer."""
+        rows = self.rows
+        fitting = rows.longest_prompt(rows.encoder.rules.max_length - new_tokens, held)
+        purpose: streams.Purpose = "held-out" if held else "rows"
+        order = streams.generator(seed, purpose).permutation(fitting)
+        distinct: dict[tuple[int, ...], None] = {}
+        for a in range(0, len(order), max(n, 1)):
+            for row in rows.read(order[a : a + n]):
+                distinct.setdefault(tuple(row.prompt))
+            if len(distinct) >= n:
+                break
+        if not distinct:
+            raise StageFailure(f"no prompt leaves room for {new_tokens} new tokens")
+        return Prompts(own.token_rows(list(distinct)[:n]), new_tokens, self.tokenizer.eos_token_id)
+
+    def artefact(self, model: Any, result: Any, base: models.Base, drawn: int | None = None) -> Artefact:
+        found = models.artefact_of(model, self.s, base, self.load, result, self.held_out(models.CHECKED))
+        return found if drawn is None else Artefact(found.arrays, {**found.meta, "samples": drawn})
+
+
+def run_sft(desk: Desk) -> Artefact:
+    """The teacher as it is, or fine-tuned on the chosen answers."""
+    s = desk.s
+    source = s["teacher"]
+    if "steps" not in s:
+        meta = {
+            "pretrained": dict(source), "architecture": own.architecture_of(source["source"]),
+            "tokenizer": s["tokenizer"], "updates": 0, "samples": 0, "flops": 0.0, "curves": {},
+            "tokens": {"sampled": 0, "scored": 0, "trained": 0},
+        }  # fmt: skip
+        model = own.ready(own.model_of(source["source"], source["digest"]), s["precision"])
+        return Artefact(meta=meta | {"check": models.checked(model, desk.held_out(models.CHECKED))})
+    model = own.ready(own.model_of(source["source"], source["digest"]), s["precision"])
+    rows = desk.training(s["steps"] * s["batch"])
+
+    def batches() -> Iterator[Batch]:
+        for picks in permutations(streams.generator(s["seed"], "sft"), len(rows), s["batch"]):
+            yield Batch.of_rows([(rows[i].prompt, rows[i].chosen) for i in picks])
+
+    result = models.train(
+        model, s, streams.number(s["seed"], "sft"),
+        lambda: fit(model, batches(), s["steps"], _schedule(s), chunk=s["chunk"]),
+    )  # fmt: skip
+    return desk.artefact(model, result, {"pretrained": dict(source)})
+
+
+def run_distil(desk: Desk) -> Artefact:
+    """A student of any teacher, on answers to the training prompts."""
+    s = desk.s
+    seed, occurrence = s["seed"], s["occurrence"]
+    teacher = own.frozen(desk.model("teacher"))
+    start = {"student": s["student"], "teacher": s["teacher"], "seed": streams.number(seed, "distil-start", occurrence)}
+    student = own.ready(models.student_of(start), s["precision"])
+    settings = DistilSettings(
+        method=s["loss"],
+        optim=_schedule(s),
+        temperature=s["temperature"],
+        samples=s["samples"],
+        updates=s["steps"],
+        batch=s["batch"],
+        top_k=s.get("top_k"),
+        chunk=s["chunk"],
+        occurrence=occurrence,
+    )
+    rehearsal = None
+    if "rehearsal" in s:
+        rows = desk.training(max(1, round(s["rehearsal"] * s["samples"])))
+        rehearsal = Batch.of_rows([(r.prompt, r.chosen) for r in rows])
+    prompts = desk.prompts(s["prompts"], s["new_tokens"], held=False, seed=seed)
+    result = models.train(
+        student, s, start["seed"],
+        lambda: distil(teacher, student, prompts, settings, streams.number(seed, "distil"), rehearsal),
+    )  # fmt: skip
+    return desk.artefact(student, result, start, drawn=None if s["loss"] == "reverse-kl" else s["samples"])
+
+
+def run_align(desk: Desk) -> Artefact:
+    """One alignment: one algorithm, beta and seed, on the user's pairs or on answers that a reward judges."""
+    s = desk.s
+    seed, method = s["seed"], ALGORITHMS[s["algorithm"]]
+    policy = desk.model("initial")
+    reference = own.frozen(desk.model("reference")) if method.uses_beta else None
+    settings = AlignSettings(
+        algorithm=s["algorithm"],
+        beta=s["beta"],
+        optim=_schedule(s),
+        updates=s["updates"],
+        samples=s["samples"],
+        group_size=s.get("group", 2),
+        level=s.get("level", "sequence"),
+        kl_in=s.get("kl_in", "reward"),
+        epochs=s.get("epochs", 1),
+        labels=Labels(**s.get("labels", {})),
+        stored_pairs=s.get("pairs", 1),
+        chunk=s["chunk"],
+        occurrence=s["occurrence"],
+        reward_timeout=s["reward"]["timeout"] if "reward" in s else None,
+    )
+    result = models.train(
+        policy, s, streams.number(seed, "align", s["occurrence"]),
+        lambda: _trainer(s["trainer"])(policy, reference, _task(desk), settings, streams.number(seed, "align")),
+    )  # fmt: skip
+    return desk.artefact(policy, result, {"key": desk.node.inputs["initial"]})
+
+
+def _task(desk: Desk) -> Task:
+    s = desk.s
+    if "reward" not in s:
+        rows = desk.training(s["updates"] * s["samples"] // 2)
+        pairs = Pairs.of_rows([(r.prompt, r.chosen, r.rejected) for r in rows])
+        return Task(Prompts(own.token_rows([rows[0].prompt]), 1, desk.tokenizer.eos_token_id), pairs=pairs)
+    prompts = desk.prompts(s["updates"] * s["samples"], s["new_tokens"], held=False, seed=s["seed"])
+    source = desk.model("pairs") if "pairs" in desk.node.inputs else None
+    return Task(prompts, reward_of(s["reward"], desk.tokenizer), pair_source=source)
+
+
+def run_measure(desk: Desk) -> Artefact:
+    """One model on held-out pairs and on its own answers to held-out prompts."""
+    s, inputs = desk.s, desk.node.inputs
+    models_ = {"model": desk.model("model")}
+    for role in ("sft", "reference"):
+        if role in inputs:
+            same = next((r for r in models_ if inputs[r] == inputs[role]), None)
+            models_[role] = desk.model(role) if same is None else models_[same]
+    held = desk.held_out(s["pairs"]) if s["data"]["rules"]["kind"] == "pairs" else []
+    asked = desk.prompts(s["prompts"], s["new_tokens"], held=True, seed=0)
+    reward = reward_of(s["reward"], desk.tokenizer) if "reward" in s else None
+    own_text = measure.draw(models_["model"], asked, s["samples"], streams.number(0, "own-samples"))
+    sft_text = _sft_text(inputs["sft"], repr(s), lambda: measure.draw(
+        models_["sft"], asked, s["samples"], streams.number(0, "teacher-samples")
+    ))  # fmt: skip
+    found = measure.describe(models_, held, own_text, sft_text, reward, s.get("reward", {}).get("timeout"))
+    if "tasks" in s:
+        from alignfirst.lm.harness import evaluate
+
+        found["lm_eval"] = evaluate(models_["model"], desk.tokenizer, s["tasks"], s["task_limit"])
+    return Artefact(meta=found)
+
+
+_TEXTS: dict[tuple[str, str], Any] = {}
+
+
+def _sft_text(key: str, settings: str, drawn: Callable[[], Any]) -> Any:
+    """Answers of the sft model: drawn once for all measurements of a task."""
+    if (key, settings) not in _TEXTS:
+        _TEXTS.clear()
+        _TEXTS[key, settings] = drawn()
+    return _TEXTS[key, settings]
+
+
+def one_by_one(work: Callable[[Desk], Artefact]) -> Callable[[Sequence[Node], Load], list[Outcome]]:
+    """Nodes share no work but the loading of their inputs, so that none depends on which stand beside it."""
+
+    def each(nodes: Sequence[Node], load: Load) -> list[Outcome]:
+        bridge.one_thread()
+        return [outcome(node, load) for node in nodes]
+
+    def outcome(node: Node, load: Load) -> Outcome:
+        try:
+            return work(Desk(node, load))
+        except (StageFailure, InputError) as e:
+            return Failure(str(e))
+
+    return each
+
+
+WORK: Mapping[str, Callable[[Sequence[Node], Load], list[Outcome]]] = {
+    "sft": one_by_one(run_sft),
+    "distil": one_by_one(run_distil),
+    "align": one_by_one(run_align),
+    "measure": one_by_one(run_measure),
+}
+
+
+def reward_of(s: Settings, tokenizer: Any) -> Any:
+    """The reward that a study names: a function of texts, or a classifier."""
+    if "function" in s:
+        return named(s["function"], tokenizer, Path())
+    return _classifier(s["classifier"], s["label"], tokenizer)
+
+
+@lru_cache(maxsize=1)
+def _classifier(name: str, label: str | None, tokenizer: Any) -> Any:
+    place, _, revision = name.rpartition("@")
+    if not place or Path(name).exists():
+        place, revision = name, ""
+    return classifier(place, tokenizer, label, revision or None)
+
+
+def _trainer(name: str) -> Callable[..., Any]:
+    if name == "native":
+        return align
+    from alignfirst.lm.trl import align_with_trl  # imports TRL
+
+    return align_with_trl
+
+
+def _schedule(s: Settings) -> OptimSettings:
+    return OptimSettings(s["learning_rate"], warmup=WARMUP)
