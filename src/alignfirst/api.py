@@ -102,6 +102,39 @@ class Run:
         store, world = Store(self.path / "store"), load_world(self.manifest["world"])
         return world.open(store.get(row["model"]), store.get)
 
+    def export(
+        self,
+        recipe: str,
+        folder: str | Path,
+        *,
+        stage: int | None = None,
+        seed: int | None = None,
+        adapter: bool = False,
+        **where: Any,
+    ) -> Path:
+        """Write a trained model as a Hugging Face folder: weights, tokenizer, generation config, model card.
+
+        The model is named as in `model`; LoRA adapters are merged into it, or stand alone with `adapter`. Raises
+        InputError where no model or several are meant, the folder is not empty, or the world's models are no such.
+        """
+        from alignfirst import __version__, records
+        from alignfirst.store import Store
+        from alignfirst.study.worker import load_world
+
+        last = {"final": True} if stage is None else {"stage_index": stage}
+        row = records.pick(self.records, recipe=recipe, seed=seed, **last, **where)
+        if row["status"] != "ok":
+            raise InputError("a model must have been trained", f"one that is {row['status']}", f"{row['error']}.")
+        write = getattr(load_world(self.manifest["world"]), "export", None)
+        if write is None:
+            cure = "Run.model opens those of this run."
+            raise InputError("models of world hf are exported", f"world {self.manifest['world']}", cure)
+        same = ("recipe", "algorithm", "beta", "seed", *(self.manifest.get("varied") or ()))
+        rows = [r for r in self.records if all(r[n] == row[n] for n in same) and r["stage_index"] <= row["stage_index"]]
+        about = {"version": __version__, "command": str(self.manifest.get("command", ""))}
+        write(self.config.resolved(), rows, Store(self.path / "store"), Path(folder), about, adapter)
+        return Path(folder)
+
     def verdicts(self) -> list[dict[str, Any]]:
         """Per claim: its id, its statement, and in how many settings it holds, is reversed, undecided, insufficient."""
         counts: dict[tuple[str, str], Counter[str]] = {}

@@ -65,6 +65,6 @@ def study(folder: Path, data: Path, **more: Any) -> StudyConfig:
         "data": {"pairs": str(data), "held_out": 0.3},
         "distil": {"steps": 6, "batch": 8, "samples": 16, "prompts": 8, "new_tokens": 6, "top_k": None},
         "align": {"updates": 8, "learning_rate": 1e-3, "samples": 8, "chunk": 4},
-        "measure": {"pairs": 20, "prompts": 6, "samples": 12, "new_tokens": 6},
+        "measure": {"pairs": 12, "prompts": 6, "samples": 12, "new_tokens": 6},
     }
     return from_mapping(base).with_values(more)

@@ -80,7 +80,7 @@ def test_both_orders_end_in_a_student_and_every_stage_is_measured(both: tuple[Pa
     for row in rows:
         sizes = store.get(row["model"]).meta["architecture"]["num_hidden_layers"]
         assert sizes == (2 if row["final"] or (row["recipe"], row["stage_index"]) == ("distil-align", 1) else 4)
-        assert row["logp_chosen"] < 0 and row["held_out_pairs"] == 20 and row["measured_on"] == 12
+        assert row["logp_chosen"] < 0 and row["held_out_pairs"] == 12 and row["measured_on"] == 12
         assert (row["held_out_accuracy"] is None) == (row["stage"] == "sft")
         low, high = row["intervals"]["logp_chosen"]
         assert low <= row["logp_chosen"] <= high
@@ -97,7 +97,7 @@ def test_measurements_are_those_of_the_models(both: tuple[Path, Rows], place: Pa
     policy, reference = (models.model_of(store.get(r["model"]), store.get, "float32") for r in (row, before))
     node = plan_study(study(place), load_world("hf")).nodes
     measured = next(n for n in node.values() if n.kind == "measure" and n.inputs["model"] == row["model"])
-    held = work.Desk(measured, store.get).held_out(20)
+    held = work.Desk(measured, store.get).held_out(12)
     assert all(known.index.arrays["held"][known.index.arrays["line"] == r.line].all() for r in held)
 
     def logp(model: Any) -> Any:

@@ -15,9 +15,9 @@ from alignfirst.study.recipe import RECIPES
 EXPECTED = {
     "mog", "mog-uniform", "mog-two-rare", "mog-noisy", "mog-boundary", "mog-budget", "mog-mitigations", "mog-quick",
     "grammar", "grammar-rare", "grammar-common", "grammar-prompts", "grammar-budget", "grammar-distil", "grammar-quick",
-    "smollm2", "smollm2-cpu", "smollm2-tiny",
+    "smollm2", "smollm2-cpu", "smollm2-tiny", "hf-dpo", "hf-grpo",
 }  # fmt: skip
-ONE_SEED = {"smollm2-cpu", "smollm2-tiny"}  # half an hour a seed, and a first look: their pages say what that shows
+ONE_SEED = {"smollm2-cpu", "smollm2-tiny", "hf-dpo", "hf-grpo"}  # their pages say what one seed shows
 
 
 def test_every_preset_is_a_described_study_under_its_own_name() -> None:

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from alignfirst import __version__
-from alignfirst.cli import audit, compare, ls, presets, report, run, show, status
+from alignfirst.cli import audit, compare, export, ls, presets, report, run, show, status
 from alignfirst.cli.out import clean, complain
 from alignfirst.errors import AlignfirstError, ExitCode, shorten
 
@@ -87,7 +87,17 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run.run, report.report, audit.audit, compare.compare, ls.ls, status.status, presets.presets, show.show):
+for command in (
+    run.run,
+    report.report,
+    audit.audit,
+    compare.compare,
+    export.export,
+    ls.ls,
+    status.status,
+    presets.presets,
+    show.show,
+):
     app.command(cls=Command)(command)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoConfig
+from transformers import AutoConfig, GenerationConfig
 
 from alignfirst.errors import InputError
 from alignfirst.lm.gguf import smollm2_gguf
@@ -28,6 +28,7 @@ from alignfirst.lm.load import (
     load_tokenizer,
     quiet,
     resolve,
+    save,
     to_arrays,
 )
 from alignfirst.lm.sources import CONFIG, Resolved, read_json
@@ -188,3 +189,21 @@ def tokenizer_named(name: str) -> Any:
 def tokenizer_differences(first: str, second: str) -> list[str]:
     """In words; empty where two named models have the same tokenizer."""
     return compare_tokenizers(tokenizer_named(first), tokenizer_named(second))
+
+
+# -- folders ----------------------------------------------------------------------------------------------------------
+
+
+def write_model(model: Any, folder: Path, tokenizer: Any) -> None:
+    """Weights, config and generation config, as `from_pretrained` reads them. Answers end where training ended them."""
+    save(model, folder)
+    ends = {name: getattr(model.config, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    if tokenizer.eos_token_id is not None:
+        ends["eos_token_id"] = tokenizer.eos_token_id
+    if ends["pad_token_id"] is None:
+        ends["pad_token_id"] = ends["eos_token_id"]
+    GenerationConfig(**{name: token for name, token in ends.items() if token is not None}).save_pretrained(folder)
+
+
+def load_folder(folder: Path) -> Any:
+    return load(str(folder)).model

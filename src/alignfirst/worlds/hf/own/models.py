@@ -76,6 +76,7 @@ def artefact_of(
     if not all(np.isfinite(a).all() for a in arrays.values() if a.dtype.kind == "f"):
         raise StageFailure(f"weights are not finite after {result.updates} updates: lower the learning rate")
     meta: dict[str, Json] = {"architecture": own.architecture(model.config), "tokenizer": settings["tokenizer"]}
+    meta["from"] = origin(settings)
     if adapted:
         meta |= {"base": dict(base), "lora": dict(settings["lora"])}
         model = own.ready(whole(Artefact(arrays, meta), load), settings["precision"])  # what a reader will get
@@ -88,6 +89,11 @@ def artefact_of(
         "check": checked(model, rows),
     }
     return Artefact(arrays, meta)
+
+
+def origin(settings: Mapping[str, Any]) -> dict[str, Json]:
+    """Models and data that a stage names by itself, for the lineage of what becomes of it."""
+    return {name: settings[name] for name in ("teacher", "student", "data") if name in settings}
 
 
 def checked(model: Any, rows: list[Row]) -> list[dict[str, Json]]:

@@ -167,7 +167,8 @@ def index(source: Source, encoder: Encoder, progress: Callable[[int], None] = la
         scan.take(placed.line, placed.position, placed.cells, placed.wrong)
         if scan.total % WARN_EVERY == 0:
             progress(scan.total)
-    return scan.result()
+    found = scan.result()
+    return Artefact(found.arrays, {**found.meta, "identity": source.identity})
 
 
 class Scan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from alignfirst.errors import InputError, StageFailure
 from alignfirst.lm import bridge, own
 from alignfirst.lm.align import AlignSettings, Labels, Pairs, Task, align
 from alignfirst.lm.batch import Batch, Prompts
+from alignfirst.lm.checkpoint import Checkpoints
 from alignfirst.lm.distil import DistilSettings, distil
 from alignfirst.lm.fit import fit
 from alignfirst.lm.optim import OptimSettings
@@ -79,6 +80,7 @@ def run_sft(desk: Desk) -> Artefact:
         meta = {
             "pretrained": dict(source), "architecture": own.architecture_of(source["source"]),
             "tokenizer": s["tokenizer"], "updates": 0, "samples": 0, "flops": 0.0, "curves": {},
+            "from": models.origin(s),
             "tokens": {"sampled": 0, "scored": 0, "trained": 0},
         }  # fmt: skip
         model = own.ready(own.model_of(source["source"], source["digest"]), s["precision"])
@@ -92,7 +94,9 @@ def run_sft(desk: Desk) -> Artefact:
 
     result = models.train(
         model, s, streams.number(s["seed"], "sft"),
-        lambda: fit(model, batches(), s["steps"], _schedule(s), chunk=s["chunk"]),
+        lambda: fit(
+            model, batches(), s["steps"], _schedule(s), chunk=s["chunk"], checkpoints=Checkpoints.of(desk.node)
+        ),
     )  # fmt: skip
     return desk.artefact(model, result, {"pretrained": dict(source)})
 
@@ -122,7 +126,8 @@ def run_distil(desk: Desk) -> Artefact:
     prompts = desk.prompts(s["prompts"], s["new_tokens"], held=False, seed=seed)
     result = models.train(
         student, s, start["seed"],
-        lambda: distil(teacher, student, prompts, settings, streams.number(seed, "distil"), rehearsal),
+        lambda: distil(teacher, student, prompts, settings, streams.number(seed, "distil"), rehearsal,
+            checkpoints=Checkpoints.of(desk.node)),
     )  # fmt: skip
     return desk.artefact(student, result, start, drawn=None if s["loss"] == "reverse-kl" else s["samples"])
 
@@ -151,7 +156,7 @@ def run_align(desk: Desk) -> Artefact:
     )
     result = models.train(
         policy, s, streams.number(seed, "align", s["occurrence"]),
-        lambda: _trainer(s["trainer"])(policy, reference, _task(desk), settings, streams.number(seed, "align")),
+        lambda: _trainer(desk)(policy, reference, _task(desk), settings, streams.number(seed, "align")),
     )  # fmt: skip
     return desk.artefact(policy, result, {"key": desk.node.inputs["initial"]})
 
@@ -240,9 +245,9 @@ def _classifier(name: str, label: str | None, tokenizer: Any) -> Any:
     return classifier(place, tokenizer, label, revision or None)
 
 
-def _trainer(name: str) -> Callable[..., Any]:
-    if name == "native":
-        return align
+def _trainer(desk: Desk) -> Callable[..., Any]:
+    if desk.s["trainer"] == "native":
+        return partial(align, checkpoints=Checkpoints.of(desk.node))
     from alignfirst.lm.trl import align_with_trl  # imports TRL
 
     return align_with_trl

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from alignfirst.store import Store
@@ -99,6 +100,21 @@ class OwnWorld:
         from alignfirst.worlds.hf.own import exhibits
 
         return exhibits.exhibits(models)
+
+    def open(self, artefact: Artefact, load: Load) -> Any:
+        """The transformers model in evaluation mode, adapters merged."""
+        from alignfirst.worlds.hf.own import models  # imports torch
+
+        return models.whole(artefact, load).eval()
+
+    def export(
+        self, config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], store: Store, folder: Path,
+        about: Mapping[str, str], adapter: bool = False,
+    ) -> None:  # fmt: skip
+        """Write the model of the last of a recipe's `rows` as a Hugging Face folder, with its card."""
+        from alignfirst.worlds.hf.own import export
+
+        export.export(config, rows, store, folder, about, adapter)
 
     # -- what a study brings with it --------------------------------------------------------------------------------
 
