@@ -95,7 +95,7 @@ def run_sft(desk: Desk) -> Artefact:
     result = models.train(
         model, s, streams.number(s["seed"], "sft"),
         lambda: fit(
-            model, batches(), s["steps"], _schedule(s), chunk=s["chunk"], checkpoints=Checkpoints.of(desk.node)
+            model, batches(), s["steps"], _schedule(s), chunk=s["chunk"], checkpoints=Checkpoints.of(desk.node.key)
         ),
     )  # fmt: skip
     return desk.artefact(model, result, {"pretrained": dict(source)})
@@ -127,7 +127,7 @@ def run_distil(desk: Desk) -> Artefact:
     result = models.train(
         student, s, start["seed"],
         lambda: distil(teacher, student, prompts, settings, streams.number(seed, "distil"), rehearsal,
-            checkpoints=Checkpoints.of(desk.node)),
+            checkpoints=Checkpoints.of(desk.node.key)),
     )  # fmt: skip
     return desk.artefact(student, result, start, drawn=None if s["loss"] == "reverse-kl" else s["samples"])
 
@@ -247,7 +247,7 @@ def _classifier(name: str, label: str | None, tokenizer: Any) -> Any:
 
 def _trainer(desk: Desk) -> Callable[..., Any]:
     if desk.s["trainer"] == "native":
-        return partial(align, checkpoints=Checkpoints.of(desk.node))
+        return partial(align, checkpoints=Checkpoints.of(desk.node.key))
     from alignfirst.lm.trl import align_with_trl  # imports TRL
 
     return align_with_trl
