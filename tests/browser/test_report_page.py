@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.browser
 
-FIGURES = ("exhibits", "plane", "heatmap", "frontier", "exact", "cost", "seeds")
+FIGURES = ("exhibits", "plane", "heatmap", "frontier", "exact", "audited", "cost", "seeds")
 
 
 def figure(page: Any, name: str) -> Any:
@@ -84,6 +84,20 @@ def test_an_algorithm_without_beta_switches_the_slider_off(open_tab: Any, report
         assert film.get_by_role("slider").is_disabled()
         assert "beta" not in film.locator("figcaption").inner_text()
         assert film.locator(".panel canvas").count() == 8, "its cells stand for every beta"
+
+
+def test_audits_are_drawn_by_verdict_and_say_where_there_are_none(open_tab: Any, report: Path) -> None:
+    with open_tab(report) as tab:
+        part = figure(tab.page, "audited")
+        assert {"go", "no-go", "insufficient data"} >= set(part.locator(".legendtext").all_inner_texts()) != set()
+        assert re.search(r"mean distance \d\.\d{3} in reward", part.locator("figcaption").inner_text())
+        part.get_by_text("The numbers behind this figure").click()
+        verdicts = set(part.locator("details td:nth-child(4)").all_inner_texts())
+        assert {"go", "no-go"} <= verdicts
+        part.get_by_label("algorithm").select_option(label="best-of-n")
+        assert part.locator(".plot").inner_text() == "The audit has no numbers for best-of-n here."
+        part.get_by_label("algorithm").select_option(label="grpo")
+        part.locator(".plot .main-svg").first.wait_for(state="attached")
 
 
 def test_hover_shows_the_numbers_of_a_point(open_tab: Any, report: Path) -> None:

@@ -128,6 +128,7 @@ def _rows(spec: Spec, cell: dict[str, Any], models: dict[str, Model]) -> Iterato
             row |= _measures(model, sft, rng, kind)
         if status == "ok" and kind == "align" and optimum is not None:
             row |= _align_measures(model, reference, optimum, cell["beta"])
+            row |= _audit(optimum, cell, rng)
         yield row
 
 
@@ -170,6 +171,15 @@ def _align_measures(model: Model, reference: Model, optimum: Model, beta: float 
         "target_draws": 153600 * (e + m) / 2,
         "trap": trap,
     }
+
+
+def _audit(optimum: Model, cell: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+    """What an audit would have said: near the optimum, and nothing of algorithms that it does not predict."""
+    if cell["algorithm"] == "ipo" or cell["beta"] is None:
+        return {"audit_verdict": "refused", "audit_reason": "it is not predicted"}
+    mass = float(np.clip(optimum.mass + 0.05 * rng.normal(), 0, 1))
+    call = "go" if mass > 0.7 else "no-go" if mass < 0.3 else "insufficient data"
+    return {"audit_mass": mass, "audit_reward": GAP * mass, "audit_verdict": call, "audit_reason": f"it is {call}"}
 
 
 def _sft(seed: int) -> Model:
@@ -232,7 +242,7 @@ def _config(spec: Spec) -> dict[str, Any]:
 
 
 def _timings() -> list[dict[str, Any]]:
-    kinds = {"sft": 3.1, "distil": 4.4, "align": 11.2, "measure": 6.3, "predict": 2.0}
+    kinds = {"sft": 3.1, "distil": 4.4, "align": 11.2, "measure": 6.3, "predict": 2.0, "audit": 0.5}
     return [
         {"kind": k, "label": f"{k} {i}", "nodes": 40, "seconds": s / 4, "cpu_seconds": s / 4.2,
          "peak_rss_mb": 210.5 + i, "worker": i % 2}

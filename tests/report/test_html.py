@@ -90,7 +90,7 @@ def test_every_link_leads_to_a_section(page: Page) -> None:
 
 def test_every_figure_has_a_place_for_its_table(page: Page) -> None:
     figures = [a["data-figure"] for t, a in page.elements if t == "figure"]
-    assert figures == ["exhibits", "plane", "heatmap", "frontier", "exact", "cost", "seeds"]
+    assert figures == ["exhibits", "plane", "heatmap", "frontier", "exact", "audited", "cost", "seeds"]
     assert sum(a.get("class") == "data" for t, a in page.elements if t == "details") >= len(figures)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alignfirst.records import Row
+from alignfirst.report.audited import points
 from alignfirst.report.exhibits import exhibit
 from alignfirst.report.load import Run
 from alignfirst.report.table import Codes, columns
@@ -83,6 +84,7 @@ def payload(run: Run) -> dict[str, Any]:
         "cells": _cells(run, at, pool, by_cell, models) | _text_cells(run, at, pool, by_cell, of_text),
         "pairs": _pairs(run, at),
         "claims": _claims(run, at),
+        "audited": points(run, at),
         "exhibits": exhibits,
         "timings": timings_by_kind(run.timings),
         "pool": pool.values,

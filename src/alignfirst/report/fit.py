@@ -66,6 +66,10 @@ def _measured(data: Payload) -> list[str]:
     return [m["id"] for m in [*data["metrics"], *data.get("text_measures", [])]]
 
 
+def _no_audited(data: Payload) -> None:
+    data["audited"] = {}
+
+
 def _main_pairs(data: Payload) -> None:
     kept = {i for i, m in enumerate(data["metrics"]) if m["id"] in KEPT_BY_SEED}
     pairs = data["pairs"]
@@ -79,6 +83,7 @@ STEPS: tuple[tuple[Callable[[Payload], None], str], ...] = (
     (_one_exhibited_seed, "exhibits of all but one seed"),
     (_main_metrics_by_seed, "single seeds of the measures other than reward, target mass, precision and recall"),
     (_few_exhibited_variants, "exhibits of all but the first eight variants"),
+    (_no_audited, "the single alignments that were audited"),
     (_main_pairs, "differences of the measures other than reward, target mass, precision and recall"),
     (_no_exhibits, "all exhibits"),
     (_no_seeds, "all single seeds"),

@@ -18,11 +18,13 @@ from plotly.offline import get_plotlyjs
 
 from alignfirst.errors import StoreError
 from alignfirst.report import words
+from alignfirst.report.audited import audited
 from alignfirst.report.data import SHOWN_FAILURES, failures, payload, timings_by_kind
 from alignfirst.report.fit import fitted
 from alignfirst.report.load import Run
 from alignfirst.report.texture import parts
 from alignfirst.report.verdict import VERDICTS, Verdict, Window
+from alignfirst.stats.audited import VERDICTS as CALLS
 
 MOST_BYTES = 8_000_000
 HEAD = "head.js"
@@ -30,13 +32,13 @@ STYLES = ("page.css", "figure.css", "verdict.css", "filmstrip.css", "text.css", 
 SCRIPTS = (
     "core.js", "study.js", "theme.js", "controls.js", "figure.js", "density.js", "filmstrip.js", "text.js",
     "exhibits.js", "curves.js", "variety.js", "plane.js", "recipes.js", "heatmap.js", "frontier.js", "exact.js",
-    "claims.js", "cost.js", "seeds.js", "shell.js", "main.js",
+    "audited.js", "claims.js", "cost.js", "seeds.js", "shell.js", "main.js",
 )  # fmt: skip
 SECTIONS = (
     ("verdict", "Verdict"), ("exhibits", "Densities"), ("texts", "Texts"), ("variety", "Variety and coverage"),
     ("curves", "Training"), ("plane", "Precision and recall"), ("recipes", "Recipes"), ("order", "Where order matters"),
-    ("frontier", "Reward and KL"), ("exact", "Exact and trained"), ("claims", "Claims"), ("cost", "Cost"),
-    ("seeds", "Every seed"), ("provenance", "Provenance"),
+    ("frontier", "Reward and KL"), ("exact", "Exact and trained"), ("audited", "Audited against reached"),
+    ("claims", "Claims"), ("cost", "Cost"), ("seeds", "Every seed"), ("provenance", "Provenance"),
 )  # fmt: skip
 
 
@@ -127,6 +129,7 @@ def _sections(run: Run) -> list[tuple[str, str]]:
         "curves": "curves" in text,
         "recipes": len({r["recipe"] for r in run.rows}) > 2,
         "exact": theory_known(run) or not text,
+        "audited": bool(audited(run).sentence),
     }
     return [(i, name) for i, name in SECTIONS if here.get(i, True)]
 
@@ -144,6 +147,7 @@ def _context(run: Run, verdict: Verdict) -> dict[str, Any]:
         "config": run.config,
         "verdict": dataclasses.asdict(verdict),
         "verdicts": list(VERDICTS),
+        "calls": list(CALLS),
         "strips": [strip(w) for w in verdict.windows],
         "failures": lost[:SHOWN_FAILURES],
         "failures_left_out": max(0, len(lost) - SHOWN_FAILURES),

@@ -16,6 +16,7 @@ from alignfirst.report.plots_text import behaviours, training
 from alignfirst.report.select import Selection
 from alignfirst.report.words import beta_text, signed
 
+CALLS = {"go": ("#12805c", "o"), "no-go": ("#b3261e", "x"), "insufficient data": ("#5a626c", "d")}
 MAKO = ("#ffffff", "#c0e5ca", "#98d8b2", "#6bc9ad", "#49b6ad", "#38a3aa", "#348fa7", "#357ba3", "#38689f", "#3c5397",
         "#40407e", "#3a2d5f", "#2e1e3c")  # fmt: skip
 DENSITY = LinearSegmentedColormap.from_list("density", MAKO)
@@ -234,6 +235,35 @@ def frontier(s: Selection) -> Figure | None:
     return figure
 
 
+def audited(s: Selection) -> Figure | None:
+    """Reward that the audit predicted against reward reached, one panel an algorithm, coloured by verdict."""
+    seen: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for row in s.run.rows:
+        if row["status"] == "ok" and row["audit_reward"] is not None:
+            seen.setdefault(row["algorithm"], {}).setdefault(row["model"], row)
+    if not seen:
+        return None
+    across = min(3, len(seen))
+    down = -(-len(seen) // across)
+    figure = Figure(figsize=(0.6 + 2.6 * across, 2.7 * down), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel()
+    for ax, (algorithm, rows) in zip(grid, seen.items(), strict=False):
+        for call, (shade, marker) in CALLS.items():
+            mine = [(r["audit_reward"], r["reward"]) for r in rows.values() if r["audit_verdict"] == call]
+            x, y = np.array(mine, float).reshape(-1, 2).T
+            ax.plot(x, y, ls="none", marker=marker, ms=3.6, color=shade, alpha=0.6, mew=0.8, label=call)
+        ax.axline((0, 0), slope=1, color="#cfccc4", lw=1)
+        ax.settitle(cut(algorithm), loc="left", fontsize=9.5)
+    for ax in grid[len(seen) :]:
+        ax.axis("off")
+    figure.supxlabel("reward that the audit predicted", fontsize=9.5, color=MUTED)
+    figure.supylabel("reward reached", fontsize=9.5, color=MUTED)
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
+    title(figure, "Did the audit know before training?", "One mark an alignment, at the end of its align stage.")
+    return figure
+
+
 def seeds(s: Selection) -> Figure | None:
     """Final reward of every seed, by recipe and beta."""
     betas = list(range(len(s.axes.betas.values))) or [-1]
@@ -276,5 +306,6 @@ PLOTS = {
     "order-target-precision": ("Where does the order of the stages matter, in target precision?", precision_map),
     "boundary": ("Where is the boundary at which order matters?", boundary),
     "frontier": ("How much reward did alignment get for its KL?", frontier),
+    "audited": ("Did the audit know before training?", audited),
     "seeds": ("Do all seeds tell the same story?", seeds),
 }

@@ -9,6 +9,7 @@ from alignfirst.report.figures import Drawn
 from alignfirst.report.load import Run
 from alignfirst.report.verdict import VERDICTS, KeyRow, Verdict, Window
 from alignfirst.report.words import DASH, count, number, seconds_text, visible
+from alignfirst.stats.audited import VERDICTS as CALLS
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&!$])")
 
@@ -29,6 +30,7 @@ def summary(run: Run, verdict: Verdict, figures: Sequence[Drawn]) -> str:
         *_claims(verdict),
         *_recipes(verdict),
         *_windows(verdict),
+        *_audited(verdict),
         *_figures(figures),
         _provenance(run),
     ]
@@ -85,6 +87,14 @@ def _windows(verdict: Verdict) -> list[str]:
     rows = [[_named(w.algorithm, w.setting), _theory(w), w.observed, w.kinds] for w in verdict.windows]
     head = ["algorithm", "theory: beta", "training: beta", "kinds of trap, pairs of seed and beta"]
     return ["## Where in beta the low-recall trap is", _table(head, rows)]
+
+
+def _audited(verdict: Verdict) -> list[str]:
+    if not verdict.audited.sentence:
+        return []
+    head = ["algorithm", *(f"reached of {v}" for v in CALLS), "error of reward", "error of target mass"]
+    rows = [[a.algorithm, *a.verdicts, a.reward_error, a.mass_error] for a in verdict.audited.lines]
+    return ["## Audited against reached", plain(verdict.audited.sentence), _table(head, rows)]
 
 
 def _named(algorithm: str, setting: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from alignfirst.report.audited import Audited, audited
 from alignfirst.report.load import Run
 from alignfirst.report.others import RecipeLine, recipe_lines
 from alignfirst.report.tiles import Tile, focus_beta, theory_answers, tiles
@@ -79,6 +80,7 @@ class Verdict:
     key_beta: str
     key_rows: list[KeyRow]
     key_rows_left_out: int
+    audited: Audited
 
 
 def verdict(run: Run) -> Verdict:
@@ -105,6 +107,7 @@ def verdict(run: Run) -> Verdict:
         key_beta=beta_text(focus) if focus is not None else "",
         key_rows=rows[:most],
         key_rows_left_out=max(0, len(rows) - most),
+        audited=audited(run),
     )
 
 
