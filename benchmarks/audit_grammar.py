@@ -31,14 +31,15 @@ from alignfirst.audit.constants import MIN_ESS
 from alignfirst.audit.draws import gather
 from alignfirst.audit.predict import Evidence, Plan, Prediction, examine, predict
 from alignfirst.audit.verdict import judge
-from alignfirst.cli.audit_grammar import GrammarDrawing
-from alignfirst.cli.audit_store import Found, planned
 from alignfirst.store import Store
 from alignfirst.study import cost
+from alignfirst.study.audits import planned, sample
 from alignfirst.study.config import StudyConfig, from_mapping
 from alignfirst.study.engine import execute
 from alignfirst.study.schedule import Schedule
 from alignfirst.study.worker import load_world
+from alignfirst.worlds import get
+from alignfirst.worlds.grammar.draws import Drawing
 from alignfirst.worlds.protocol import Node
 from audit_stats import Interval, auc, over_teachers, share, spearman
 
@@ -152,9 +153,9 @@ def cells_of(build: Builder, store: Store, workers: int) -> list[Cell]:
 
 def evidence_of(config: StudyConfig, name: Name, model: Any, sft: Any) -> Evidence:
     seed = FIRST_SEED + name.teacher
-    drawing = GrammarDrawing(Found(config, model, sft, seed, ""), model, sft)
-    q = drawing.sample(model, DRAWS, drawing.noise(seed, "reference"))
-    p = None if name.kind == "teacher" else drawing.sample(sft, DRAWS, drawing.noise(seed, "teacher"))
+    drawing = Drawing(get("grammar").settings("audit", config, seed=seed), model, sft)
+    q = sample(drawing.sample(model, DRAWS, drawing.noise(seed, "reference")))
+    p = None if name.kind == "teacher" else sample(drawing.sample(sft, DRAWS, drawing.noise(seed, "teacher")))
     return examine(gather(q, p, drawing.preferred(DRAWS, drawing.noise(seed, "preferred"))))
 
 

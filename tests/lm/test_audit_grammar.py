@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ pytest.importorskip("transformers", reason="language models need transformers")
 
 from typer.testing import CliRunner
 
+from alignfirst.api import run
 from alignfirst.cli.app import app
-from alignfirst.cli.audit_grammar import GrammarDrawing
-from alignfirst.cli.audit_store import Address, find
+from alignfirst.cli.audit_store import Address, drawing_of, find
 
 STUDY = """
 world: grammar
@@ -52,10 +53,21 @@ def test_scores_are_those_of_the_model_that_drew(study: str) -> None:
     address = Address.parse(f"{study}:distil-align/distil")
     assert address is not None
     found = find(address)
-    drawing = GrammarDrawing(found, found.model, found.sft)
+    drawing = drawing_of(found, found.sft)
     own = drawing.sample(found.model, 64, np.random.default_rng(0))
-    other = GrammarDrawing(found, found.sft, found.model)  # the same texts, scored instead of drawn
+    other = drawing_of(replace(found, model=found.sft), found.model)  # the same texts, scored instead of drawn
     again = other.sample(found.model, 64, np.random.default_rng(0))
-    assert own.logp_reference is not None and again.logp_teacher is not None
     np.testing.assert_allclose(own.logp_reference, again.logp_teacher, atol=1e-4)
     np.testing.assert_array_equal(own.reward, again.reward)
+
+
+def test_a_study_says_what_the_audit_of_its_references_says(study: str, tmp_path: Path) -> None:
+    """The same numbers to the last bit: one drawing and one judge serve both."""
+    finished = run(study, out=tmp_path / "run", workers=0)
+    for recipe, stage in (("align-distil", "sft"), ("distil-align", "distil")):
+        arguments = ["audit", "--reference", f"{finished.path}:{recipe}/{stage}", "--json"]
+        [plan] = json.loads(CliRunner().invoke(app, arguments).stdout)["plans"]
+        [row] = [r for r in finished.records if (r["recipe"], r["stage"]) == (recipe, "align")]
+        assert (row["audit_verdict"], row["audit_reason"]) == (plan["verdict"], plan["because"])
+        assert row["audit_reward"] == plan["reward"]["value"] is not None
+        assert row["audit_mass"] == plan["target_mass"]["value"]

@@ -23,7 +23,7 @@ def test_the_summary_has_the_verdict_the_claims_and_figures_that_exist(built: Pa
 
 def test_tables_are_rectangular(built: Path) -> None:
     tables = re.findall(r"(?:^\|.*\n)+", (built / "summary.md").read_text(), re.MULTILINE)
-    assert len(tables) == 3
+    assert len(tables) == 4
     for table in tables:
         assert len({len(re.split(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
 

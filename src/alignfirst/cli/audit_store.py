@@ -12,16 +12,16 @@ import numpy as np
 
 from alignfirst.cli.places import MANIFEST, RUNS
 from alignfirst.errors import InputError
-from alignfirst.study.audits import plan_of, planned
+from alignfirst.study.audits import plan_of, planned, sample
 
 if TYPE_CHECKING:
     from alignfirst.audit.draws import Sample
     from alignfirst.audit.findings import Audit
-    from alignfirst.cli.audit_grammar import GrammarDrawing
     from alignfirst.study.config import StudyConfig
     from alignfirst.study.plan import Cell, Plan
-    from alignfirst.worlds.mog.draws import Drawing
-    from alignfirst.worlds.protocol import Artefact, Drawn
+    from alignfirst.worlds.grammar.draws import Drawing as GrammarDrawing
+    from alignfirst.worlds.mog.draws import Drawing as MixtureDrawing
+    from alignfirst.worlds.protocol import Artefact
 
 SAMPLES = 4_096  # a mixture's draws cost nothing
 AUDITED = ("mog", "grammar")
@@ -172,7 +172,7 @@ def audit_store(
     drawing = drawing_of(found, p)
     n, seed = samples or SAMPLES, found.seed
     q_draws, p_draws = (
-        _sample(drawing.sample(model, n, drawing.noise(seed, source)))
+        sample(drawing.sample(model, n, drawing.noise(seed, source)))
         for model, source in ((found.model, "reference"), (p, "teacher"))
     )
     preferred = drawing.preferred(n, drawing.noise(seed, "preferred"))
@@ -204,24 +204,18 @@ def _teacher(text: str, found: Found) -> Any:
     return teacher.model
 
 
-def drawing_of(found: Found, teacher: Any) -> Drawing | GrammarDrawing:
+def drawing_of(found: Found, teacher: Any) -> MixtureDrawing | GrammarDrawing:
     """What draws from the found model and from a teacher, and scores under both."""
+    from alignfirst.worlds import get
+
+    settings = get(found.config.world).settings("audit", found.config, seed=found.seed)
     if found.config.world == "mog":
-        from alignfirst.worlds import get
-        from alignfirst.worlds.mog.draws import Drawing
+        from alignfirst.worlds.mog import draws as mog
 
-        settings = get("mog").settings("audit", found.config, seed=found.seed)
-        return Drawing(settings, found.model, teacher)
-    from alignfirst.cli.audit_grammar import GrammarDrawing
+        return mog.Drawing(settings, found.model, teacher)
+    from alignfirst.worlds.grammar import draws as grammar
 
-    return GrammarDrawing(found, found.model, teacher)
-
-
-def _sample(drawn: Drawn | Sample) -> Sample:
-    from alignfirst.study.audits import sample
-    from alignfirst.worlds.protocol import Drawn
-
-    return sample(drawn) if isinstance(drawn, Drawn) else drawn
+    return grammar.Drawing(settings, found.model, teacher)
 
 
 def _with_beta(config: StudyConfig) -> list[str]:

@@ -253,7 +253,7 @@ def audited(s: Selection) -> Figure | None:
             x, y = np.array(mine, float).reshape(-1, 2).T
             ax.plot(x, y, ls="none", marker=marker, ms=3.6, color=shade, alpha=0.6, mew=0.8, label=call)
         ax.axline((0, 0), slope=1, color="#cfccc4", lw=1)
-        ax.settitle(cut(algorithm), loc="left", fontsize=9.5)
+        ax.set_title(cut(algorithm), loc="left", fontsize=9.5)
     for ax in grid[len(seen) :]:
         ax.axis("off")
     figure.supxlabel("reward that the audit predicted", fontsize=9.5, color=MUTED)

@@ -54,7 +54,7 @@ def run_distil(node: Node, load: Load) -> Artefact:
     """A student of any teacher."""
     s = node.settings
     lang, seed, occurrence = language(s["p_star"]), s["seed"], s["occurrence"]
-    teacher = _model(load(node.inputs["teacher"]))
+    teacher = model_of(load(node.inputs["teacher"]))
     student = build(_sizes(s, lang), streams.number(seed, "distil-start", occurrence))
     settings = DistilSettings(
         method=s["loss"],
@@ -81,7 +81,7 @@ def run_align(node: Node, load: Load) -> Artefact:
     s = node.settings
     lang, method = language(s["p_star"]), ALGORITHMS[s["algorithm"]]
     initial = load(node.inputs["initial"])
-    policy = _model(initial)
+    policy = model_of(initial)
     settings = AlignSettings(
         algorithm=s["algorithm"],
         beta=s["beta"],
@@ -100,11 +100,11 @@ def run_align(node: Node, load: Load) -> Artefact:
     )
     task = Task(
         prompts=_prompts(lang),
-        reward=_reward(s["reward"], lang),
+        reward=reward_of(s["reward"], lang),
         is_target=lambda batch: _posterior(lang, batch)[:, lang.target] > 0.5,
-        pair_source=_model(load(node.inputs["pairs"])) if "pairs" in node.inputs else None,
+        pair_source=model_of(load(node.inputs["pairs"])) if "pairs" in node.inputs else None,
     )
-    reference = _model(load(node.inputs["reference"])) if method.uses_beta else None
+    reference = model_of(load(node.inputs["reference"])) if method.uses_beta else None
     train = partial(align, checkpoints=Checkpoints.of(node.key)) if s["trainer"] == "native" else _trl()
     result = train(policy, reference, task, settings, streams.number(s["seed"], "align"))
     sizes = TinyLlama(**initial.meta["config"])
@@ -118,12 +118,12 @@ def run_measure(node: Node, load: Load) -> Artefact:
     """One model on held-out text and on its own."""
     s = node.settings
     lang, n = language(s["p_star"]), s["samples"]
-    models = {role: _model(load(key)) for role, key in node.inputs.items()}
+    models = {role: model_of(load(key)) for role, key in node.inputs.items()}
     star, target = _held_out(lang, n)
     prompt = lang.balanced(n)
     tokens, logq = bridge.drawn(models["model"], _prompts(lang), prompt, streams.number(0, "own-samples"))
     own = bridge.batch_of(lang.marks(prompt), tokens)
-    rewards = rewards_of(_reward(s["reward"], lang), own, "the measurement", s["reward"].get("timeout"))
+    rewards = rewards_of(reward_of(s["reward"], lang), own, "the measurement", s["reward"].get("timeout"))
 
     def text(x: Tokens) -> measure.Text:
         return measure.Text(x, prompt, bridge.logp_of(models["model"], bridge.batch_of(lang.marks(prompt), x)))
@@ -205,7 +205,7 @@ def _sizes(s: Settings, lang: Language) -> TinyLlama:
     )
 
 
-def _model(artefact: Artefact) -> Any:
+def model_of(artefact: Artefact) -> Any:
     return from_arrays(TinyLlama(**artefact.meta["config"]), artefact.arrays)
 
 
@@ -225,7 +225,7 @@ def _posterior(lang: Language, batch: Batch) -> F64:
     return lang.posterior(bridge.responses_of(batch), _prompt(lang, batch))
 
 
-def _reward(s: Settings, lang: Language) -> Callable[[Batch], Any]:
+def reward_of(s: Settings, lang: Language) -> Callable[[Batch], Any]:
     """The reward of a batch: one that the language knows, or the user's function of texts."""
     if ":" in s["kind"]:
         return named(s["kind"], Decoder(lang), Path())

@@ -7,8 +7,9 @@ from typing import Any
 
 from alignfirst.plugins import reward_settings
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.worlds.protocol import Artefact, Json, Load, Node, NodeKind, Outcome
+from alignfirst.worlds.protocol import Artefact, AuditDraws, Json, Load, Node, NodeKind, Outcome
 
+AUDIT_SAMPLES = 4_096  # texts of every model
 MODEL_KEYS = ("hidden", "layers", "heads", "intermediate")
 FIT_KEYS = ("steps", "batch", "learning_rate")
 
@@ -17,8 +18,14 @@ class GrammarWorld:
     """World protocol for small transformers on an exact grammar."""
 
     name = "grammar"
-    versions: Mapping[NodeKind, int] = {"sft": 1, "distil": 1, "align": 2, "measure": 1}
-    seconds_per_node: Mapping[NodeKind, float] = {"sft": 25.0, "distil": 4.5, "align": 4.0, "measure": 0.8}
+    versions: Mapping[NodeKind, int] = {"sft": 1, "distil": 1, "align": 2, "measure": 1, "audit": 1}
+    seconds_per_node: Mapping[NodeKind, float] = {
+        "sft": 25.0,
+        "distil": 4.5,
+        "align": 4.0,
+        "measure": 0.8,
+        "audit": 0.3,
+    }
 
     def settings(self, kind: NodeKind, config: Any, **context: Json) -> dict[str, Json]:
         """What of the config changes the output of a node of this kind; nothing else may stand here."""
@@ -74,18 +81,32 @@ class GrammarWorld:
     def _measure_settings(self, config: Any, *, beta: float | None, algorithm: str | None) -> dict[str, Json]:
         return {"p_star": truth(config), "reward": oracle(config), "samples": config.measure.samples}
 
+    def _audit_settings(self, config: Any, *, seed: int) -> dict[str, Json]:
+        return {"seed": seed, "p_star": truth(config), "reward": oracle(config), "samples": AUDIT_SAMPLES}
+
     def group(self, node: Node) -> Hashable:
-        """A training is a task of its own; measurements that share an sft model share its loading."""
+        """A training is a task of its own; measurements that share an sft model share its loading.
+
+        Audits of the same models share what is drawn of them.
+        """
+        if node.kind == "audit":
+            return node.kind, *sorted(node.inputs.items())
         return (node.kind, node.inputs["sft"], repr(node.settings)) if node.kind == "measure" else node.key
 
     def batch_size(self, node: Node) -> int:
-        return 4 if node.kind == "measure" else 1
+        return {"measure": 4, "audit": 1_000}.get(node.kind, 1)
 
     def run(self, nodes: Sequence[Node], load: Load) -> list[Outcome]:
         """Compute nodes of one kind and group. A training that diverges fails alone, with its reason."""
         from alignfirst.worlds.grammar import work  # imports torch
 
         return work.WORK[nodes[0].kind](nodes, load)
+
+    def draw(self, settings: Mapping[str, Json], model: str, teacher: str, load: Load) -> AuditDraws:
+        """Draws of a model and, unless it is its own teacher, of its teacher."""
+        from alignfirst.worlds.grammar.draws import draw  # imports torch
+
+        return draw(settings, load(model), None if teacher == model else load(teacher))
 
     def exhibits(self, config: Any, models: Mapping[str, Artefact]) -> dict[str, Json]:
         """A few texts of every model and its training curves; see docs/exhibits.md for the shape."""
