@@ -16,6 +16,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import pytest
+from fault_runs import content as fault_content
+from fault_runs import finish, start
 from toy_world import ToyConfig
 
 from alignfirst.store import Store
@@ -148,3 +150,31 @@ def test_damage_anywhere_in_the_store_heals(whole: Path, tmp_path: Path, seed: i
     assert result.counts["computed"] >= 1
     assert content(out) == content(whole)
     assert Store(out / "store").heal() == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_full_at_twenty_points(mount: Callable[[str], Path], mixture: Any, count: Any) -> None:
+    """A disk that is full at any point of a run ends it with words that say so; earlier cells are intact, and once
+    there is space the same command finishes the run with the same bytes."""
+    counted, disk = count("disk full"), mount("size=64m")
+    needed = sum(path.stat().st_size for path in mixture.whole.rglob("*") if path.is_file())
+    stored: set[int] = set()
+    for point in range(1, 21):
+        with counted.trial():
+            mount(f"remount,size={max(needed * point // 24 // 1024, 16)}k")
+            process = start(mixture.path, disk / "run")
+            _, errors = process.communicate(timeout=120)
+            assert process.returncode == 1, errors
+            assert "No space left on device. Free some space, then run the same command again" in errors
+            assert "Traceback" not in errors
+            store = Store(disk / "run" / "store")
+            assert store.damaged() == []
+            kept = store.digests()
+            assert all(mixture.content["store"][key] == digest for key, digest in kept.items())
+            stored.add(len(kept))
+            mount("remount,size=64m")
+            finish(mixture.path, disk / "run")
+            assert fault_content(disk / "run") == mixture.content
+            shutil.rmtree(disk / "run")
+    assert len(stored) > 5, "they were full at different points"

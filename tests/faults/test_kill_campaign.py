@@ -14,7 +14,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import pytest
-from fault_runs import GRAMMAR, MIXTURE, SIGKILLED, children, content, finish, gone, injected, killed, start
+from fault_runs import SIGKILLED, children, content, finish, gone, injected, killed, start
 from ledger import Count
 
 from alignfirst.store import Store
@@ -25,31 +25,6 @@ pytestmark = [
 ]
 lm = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs alignfirst[lm]")
 Counter = Callable[[str], Count]
-
-
-class Study:
-    """A study, its uninterrupted run, and how long that took."""
-
-    def __init__(self, folder: Path, text: str) -> None:
-        self.path = folder / "study.yaml"
-        self.path.write_text(text)
-        self.whole = folder / "whole"
-        finish(self.path, folder / "warm")  # compiles what is compiled once a machine
-        begin = time.monotonic()
-        finish(self.path, self.whole)
-        self.seconds = time.monotonic() - begin
-        self.content = content(self.whole)
-        self.nodes = len(self.content["store"])
-
-
-@pytest.fixture(scope="module")
-def mixture(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return Study(tmp_path_factory.mktemp("mixture"), MIXTURE)
-
-
-@pytest.fixture(scope="module")
-def grammar(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return Study(tmp_path_factory.mktemp("grammar"), GRAMMAR)
 
 
 def tasks(out: Path) -> list[dict[str, Any]]:
@@ -70,7 +45,7 @@ def longest_task(out: Path) -> float:
     return longest
 
 
-def kill_at_random(study: Study, folder: Path, kills: int, count: Count) -> None:
+def kill_at_random(study: Any, folder: Path, kills: int, count: Count) -> None:
     """Kill and resume until there were so many kills; a run that ends first is compared, and another one begun."""
     rng, done, attempt = random.Random(7), 0, 0
     while done < kills:
@@ -92,7 +67,8 @@ def kill_at_random(study: Study, folder: Path, kills: int, count: Count) -> None
                 assert store.damaged() == [], "no file is ever half there"
                 assert stored <= store.keys(), "nothing that was stored is lost"
                 stored = store.keys()
-        assert json.loads((out / "manifest.json").read_text())["counts"]["reused"] == len(stored)
+        if len(stored) < study.nodes:  # else it may have been killed after its last word
+            assert json.loads((out / "manifest.json").read_text())["counts"]["reused"] == len(stored)
         assert content(out) == study.content
         assert not list(out.rglob("*.tmp"))
         assert sum(task["nodes"] for task in tasks(out)) <= study.nodes, "nothing that was stored is computed again"
@@ -101,7 +77,7 @@ def kill_at_random(study: Study, folder: Path, kills: int, count: Count) -> None
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments(mixture: Study, tmp_path: Path, count: Counter) -> None:
+def test_killed_at_random_moments(mixture: Any, tmp_path: Path, count: Counter) -> None:
     """A mixture study of 200 cells that is killed at random moments and resumed ends with the same bytes as one that
     was left alone; at most one task of at most two seconds a worker is computed again."""
     kill_at_random(mixture, tmp_path, 50, count("kill: mixture, random moments"))
@@ -109,13 +85,13 @@ def test_killed_at_random_moments(mixture: Study, tmp_path: Path, count: Counter
 
 @pytest.mark.slow
 @lm
-def test_a_grammar_killed_at_random_moments(grammar: Study, tmp_path: Path, count: Counter) -> None:
+def test_a_grammar_killed_at_random_moments(grammar: Any, tmp_path: Path, count: Counter) -> None:
     """A grammar study of 200 cells that is killed at random moments and resumed ends with the same bytes as one that
     was left alone; at most one task of at most two seconds a worker is computed again."""
     kill_at_random(grammar, tmp_path, 50, count("kill: grammar, random moments"))
 
 
-def kill_while_saving(study: Study, out: Path, kills: int, count: Count) -> None:
+def kill_while_saving(study: Any, out: Path, kills: int, count: Count) -> None:
     """Each start dies at the n-th shard that one worker saves: before, in the middle of, or at the end of writing."""
     rng, half_written = random.Random(11), 0
     moments: list[dict[str, Any]] = [{"on": "open"}, {"on": "rename"}, {"on": "open", "delay": 1}]
@@ -142,13 +118,13 @@ def kill_while_saving(study: Study, out: Path, kills: int, count: Count) -> None
 
 
 @pytest.mark.slow
-def test_killed_while_saving(mixture: Study, tmp_path: Path, count: Counter) -> None:
+def test_killed_while_saving(mixture: Any, tmp_path: Path, count: Counter) -> None:
     """A kill inside the writing of results leaves no half file, and the resumed run ends with the same bytes."""
     kill_while_saving(mixture, tmp_path / "run", 10, count("kill: mixture, while saving"))
 
 
 @pytest.mark.slow
 @lm
-def test_a_grammar_killed_while_saving_weights(grammar: Study, tmp_path: Path, count: Counter) -> None:
+def test_a_grammar_killed_while_saving_weights(grammar: Any, tmp_path: Path, count: Counter) -> None:
     """A kill inside the writing of weights leaves no half file, and the resumed run ends with the same bytes."""
     kill_while_saving(grammar, tmp_path / "run", 10, count("kill: grammar, while saving weights"))

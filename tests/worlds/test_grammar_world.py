@@ -249,6 +249,12 @@ def fine(prompts, texts):
 def nan(prompts, texts):
     return [float("nan") if i == 3 else 0.5 for i in range(len(texts))]
 
+def infinite(prompts, texts):
+    return [0.5] * (len(texts) - 1) + [float("inf")]
+
+def minus_infinite(prompts, texts):
+    return [float("-inf")] * len(texts)
+
 def text(prompts, texts):
     return ["good"] * len(texts)
 
@@ -281,6 +287,8 @@ def test_a_function_of_texts_is_a_reward() -> None:
     ("function", "words"),
     [
         ("nan", "returned nan for row 3 at update 0"),
+        ("infinite", "returned inf for row 15 at update 0"),
+        ("minus_infinite", "returned -inf for row 0 at update 0"),
         ("text", "returned good for row 0 at update 0"),
         ("few", "returned 15 values for 16 rows at update 0: none for row 15"),
         ("raising", "raised RuntimeError: no idea for row 0 at update 0"),
@@ -288,7 +296,14 @@ def test_a_function_of_texts_is_a_reward() -> None:
         ("missing", "the reward function must be importable"),
     ],
 )
-def test_a_reward_that_misbehaves_fails_its_cell_with_the_row_named(function: str, words: str) -> None:
+def test_a_reward_that_misbehaves_fails_its_cell_with_the_row_named(function: str, words: str, count: Any) -> None:
+    """A reward that gives NaN, an infinity, text or too few values, raises, hangs or is not there fails its cell with
+    the row named."""
+    with count("numbers: rewards").trial():
+        check_misbehaving(function, words)
+
+
+def check_misbehaving(function: str, words: str) -> None:
     begin = time.monotonic()
     config = tiny(recipes=["align-only"], **{"reward.kind": f"rewards_of_this_test:{function}", "reward.timeout": 0.2})
     plan, done = plan_study(config, WORLD), {}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alignfirst.audit.intervals import Floats, Ints
-from alignfirst.errors import InputError
+from alignfirst.errors import InputError, shorten
 
 
 class Column(NamedTuple):
@@ -118,7 +118,7 @@ def _unknown(columns: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
 
 
 def _bad(rule: str, value: object, line: Sequence[int], row: int, cure: str) -> InputError:
-    return InputError(rule, f"{value!r} in line {line[row]}", cure)
+    return InputError(rule, f"{shorten(repr(value), 60)} in line {line[row]}", cure)
 
 
 def _numbers(name: str, values: Sequence[Any] | None, line: Sequence[int]) -> Floats:
