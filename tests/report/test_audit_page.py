@@ -51,8 +51,8 @@ def payload_of(text: str) -> dict[str, Any]:
 
 
 def about(x: float | None) -> Any:
-    """Five digits reach the page."""
-    return None if x is None else pytest.approx(x, rel=1e-4)
+    """Six digits reach the page."""
+    return None if x is None else pytest.approx(x, rel=1e-5)
 
 
 # -- numbers ----------------------------------------------------------------------------------------------------------

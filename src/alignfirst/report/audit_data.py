@@ -163,4 +163,4 @@ def _rounded(value: Any) -> Any:
         return {k: _rounded(v) for k, v in value.items()}
     if isinstance(value, list):
         return [_rounded(v) for v in value]
-    return rounded(value, 5)
+    return rounded(value, 6)
