@@ -12,6 +12,9 @@ The design was fixed before anything was trained, and run once:
 The constants are those of `audit/constants.py`, set on mixtures: nothing was fitted here. Figures are given for cells
 with at least 10 effective draws, and for all; intervals are bootstrap over references. Should a rule have to change, it
 is chosen on the first four teachers and reported on the other four.
+
+A rule had to change: every target was met, but one in six verdicts `no-go` on grpo was wrong. So text got constants of
+its own for grpo (`TEXT_GATES`), chosen on the first four teachers; before and after are told on the other four.
 """
 
 from __future__ import annotations
@@ -22,12 +25,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from alignfirst.audit.constants import MIN_ESS
+from alignfirst.audit.constants import MIN_ESS, TEXT_GATES
 from alignfirst.audit.draws import gather
 from alignfirst.audit.predict import Evidence, Plan, Prediction, examine, predict
 from alignfirst.audit.verdict import judge
@@ -41,7 +45,8 @@ from alignfirst.study.worker import load_world
 from alignfirst.worlds import get
 from alignfirst.worlds.grammar.draws import Drawing
 from alignfirst.worlds.protocol import Node
-from audit_stats import Interval, auc, over_teachers, share, spearman
+from audit_cases import discrimination
+from audit_stats import FitCell, Interval, auc, fit, over_teachers, share, spearman
 
 WORLD = "alignfirst.worlds.grammar:WORLD"
 WEIGHTS = (0.01, 0.05, 0.02, 0.12, 0.015, 0.08, 0.03, 0.2)  # of the target, a teacher
@@ -51,6 +56,7 @@ STUDENTS = ((1.0, 64), (0.9, 64), (0.8, 64), (0.7, 64), (0.6, 64), (0.8, 32))  #
 ALGORITHMS, BETAS = ("reinforce", "grpo"), (0.05, 0.1, 0.3)
 DRAWS = 4_096
 WAVE = 4  # teachers trained together
+CHOSEN_ON = 4  # first teachers, on which a change of a rule may rest
 RANK, AREA = 0.8, 0.9  # what was aimed at
 
 
@@ -70,8 +76,14 @@ class Cell(NamedTuple):
     prediction: Prediction
     call: str
     recall: float
+    discrimination: float
     reward: float
     target_mass: float
+    text: bool  # judged by the constants for text
+
+    @property
+    def supported(self) -> bool:
+        return (self.prediction.ess or 0.0) >= MIN_ESS
 
 
 def config_of(teacher: int, quick: bool) -> StudyConfig:
@@ -140,23 +152,31 @@ def cells_of(build: Builder, store: Store, workers: int) -> list[Cell]:
     cells = []
     for name, key in build.models.items():
         config, sft = build.configs[name.teacher], store.get(build.models[Name(name.teacher, "teacher")])
-        evidence = evidence_of(config, name, store.get(key), sft)
+        evidence, discriminates = evidence_of(config, name, store.get(key), sft)
         recall = store.get(build.measures[name]).meta["target_recall"]
         for (reference, algorithm, beta), end in build.ends.items():
-            if reference == name:
-                prediction = predict(evidence, Plan(algorithm, beta, planned(config, algorithm)))
-                call, meta = judge(evidence, prediction).call, store.get(end).meta
-                what = (name, 0, algorithm, beta, evidence, prediction, call, recall)
-                cells.append(Cell(*what, meta["reward"], meta["target_mass"]))
+            if reference != name:
+                continue
+            meta = store.get(end).meta
+            for text in (False, True):
+                prediction = predict(evidence, Plan(algorithm, beta, planned(config, algorithm), text=text))
+                call = judge(evidence, prediction).call
+                what = (name, 0, algorithm, beta, evidence, prediction, call, recall, discriminates)
+                cells.append(Cell(*what, meta["reward"], meta["target_mass"], text))
     return cells
 
 
-def evidence_of(config: StudyConfig, name: Name, model: Any, sft: Any) -> Evidence:
+def evidence_of(config: StudyConfig, name: Name, model: Any, sft: Any) -> tuple[Evidence, float]:
+    """What an audit sees of a reference, and how often it finds the better of two of the teacher's texts likelier."""
     seed = FIRST_SEED + name.teacher
     drawing = Drawing(get("grammar").settings("audit", config, seed=seed), model, sft)
-    q = sample(drawing.sample(model, DRAWS, drawing.noise(seed, "reference")))
-    p = None if name.kind == "teacher" else sample(drawing.sample(sft, DRAWS, drawing.noise(seed, "teacher")))
-    return examine(gather(q, p, drawing.preferred(DRAWS, drawing.noise(seed, "preferred"))))
+    q, p = (
+        sample(drawing.sample(drawn, DRAWS, drawing.noise(seed, source)))
+        for drawn, source in ((model, "reference"), (sft, "teacher"))
+    )
+    pooled = None if name.kind == "teacher" else p
+    preferred = drawing.preferred(DRAWS, drawing.noise(seed, "preferred"))
+    return examine(gather(q, pooled, preferred)), discrimination(p)
 
 
 def scores(cells: list[Cell]) -> dict[str, Any]:
@@ -170,6 +190,7 @@ def scores(cells: list[Cell]) -> dict[str, Any]:
         "tilt without gate": (np.array([b.reward.value for b in best]), np.array([b.mass.value for b in best])),
         "recall": (np.array([c.recall for c in cells]),) * 2,
         "hits": (np.array([c.evidence.mass.value for c in cells]),) * 2,
+        "discrimination": (np.array([c.discrimination for c in cells]),) * 2,
         "-beta": (np.array([-c.beta for c in cells]),) * 2,
     }
     found: dict[str, Any] = {"cells": len(cells), "references": len(set(group)), "reached": int(success.sum())}
@@ -189,6 +210,17 @@ def scores(cells: list[Cell]) -> dict[str, Any]:
     return found | {"go": int(go.sum()), "no-go": int(no_go.sum())}
 
 
+def refit(cells: list[Cell]) -> dict[str, Any]:
+    """The constants for text again, on the first four teachers."""
+    half = [
+        FitCell(c.evidence, c.beta, c.prediction.plan.rollouts or 0, c.reward, c.target_mass)
+        for c in cells
+        if c.algorithm == "grpo" and c.reference.teacher < CHOSEN_ON
+    ]
+    gate, _ = fit(half, (0.0,))
+    return {"fitted": asdict(gate), "shipped": asdict(TEXT_GATES["grpo"])}
+
+
 def within(number: Any, truth: float) -> bool:
     return number.low is not None and number.low <= truth <= number.high
 
@@ -196,13 +228,20 @@ def within(number: Any, truth: float) -> bool:
 def report(cells: list[Cell]) -> dict[str, Any]:
     names = sorted({c.reference for c in cells})
     cells = [c._replace(number=names.index(c.reference)) for c in cells]
-    found: dict[str, Any] = {"design": (__doc__ or "").split("\n\n")[2].split("\n"), "references": len(names)}
+    designed, other = [c for c in cells if not c.text], [c for c in cells if c.reference.teacher >= CHOSEN_ON]
+    found: dict[str, Any] = {"references": len(names)}
     found["ess at least 10"], found["all"] = {}, {}
     for algorithm in (*ALGORITHMS, "both"):
-        rows = [c for c in cells if algorithm in (c.algorithm, "both")]
+        rows = [c for c in designed if algorithm in (c.algorithm, "both")]
         found["all"][algorithm] = scores(rows)
-        found["ess at least 10"][algorithm] = scores([c for c in rows if (c.prediction.ess or 0.0) >= MIN_ESS])
-    for which in ("ess at least 10", "all"):
+        found["ess at least 10"][algorithm] = scores([c for c in rows if c.supported])
+    found["the rule for text"] = {
+        f"grpo, {when}": scores([c for c in other if c.text == text and c.supported and c.algorithm == "grpo"])
+        for when, text in (("before", False), ("after", True))
+    }
+    found["fit"] = refit(designed)
+    print("fitted on the first four teachers:", found["fit"])
+    for which in ("ess at least 10", "all", "the rule for text"):
         for algorithm, told in found[which].items():
             print(f"\n{algorithm}, {which}")
             for name, value in told.items():

@@ -83,3 +83,40 @@ def test_every_failure_case_has_its_count_and_an_example() -> None:
     assert f"{cases['hard labels']['cells']} of {cases['hard labels']['of']} trainings" in section
     short = cases["undertrained"]
     assert f"{short['calls']['go']} of {short['go in all']} verdicts `go` were wrong" in section
+
+
+GRAMMAR: dict[str, Any] = json.loads((ROOT / "benchmarks" / "audit_grammar.json").read_text())
+ON_TEXT = ("spearman audit", "auc audit", "mae", "decided right", "no-go right", "undecided")
+
+
+@pytest.mark.parametrize("section, cells", [("With at least 10", "ess at least 10"), ("All cells, also", "all")])
+def test_the_page_shows_what_was_measured_on_text(section: str, cells: str) -> None:
+    shown = table(section, 8)
+    assert set(shown) == {"reinforce", "grpo", "both"}
+    for algorithm, row in shown.items():
+        scores = GRAMMAR[cells][algorithm]
+        assert row == [str(scores["cells"]), *(three(scores[name]) for name in ON_TEXT)]
+
+
+def test_baselines_on_text_are_those_that_were_measured() -> None:
+    names = ("audit", "tilt without gate", "recall", "hits", "discrimination", "-beta")
+    shown = table("on the same\ncells (Spearman / AUC)", 7)
+    assert set(shown) == {"reinforce", "grpo", "both"}
+    for algorithm, row in shown.items():
+        scores = GRAMMAR["ess at least 10"][algorithm]
+        assert row == [f"{scores['spearman ' + n][0]:.2f} / {scores['auc ' + n][0]:.2f}" for n in names]
+
+
+def test_the_constants_for_text_are_those_of_their_fit_and_the_page_tells_before_and_after() -> None:
+    fitted, shipped = GRAMMAR["fit"]["fitted"], constants.TEXT_GATES["grpo"]
+    assert (fitted["hits"], fitted["quality"], fitted["pull"]) == (shipped.hits, shipped.quality, shipped.pull)
+    for when in ("before", "after"):
+        scores = GRAMMAR["the rule for text"][f"grpo, {when}"]
+        told = " | ".join(three(scores[name]) for name in (*ON_TEXT, "mass in its interval"))
+        assert f"| {when} | {told} |" in PAGE
+
+
+def test_targets_on_text_are_judged() -> None:
+    scores = GRAMMAR["ess at least 10"]["both"]
+    met = scores["spearman audit"][0] >= 0.8 and scores["auc audit"][0] >= 0.9
+    assert met == (not GRAMMAR["misses"]) and ("neither is missed" in PAGE) == met

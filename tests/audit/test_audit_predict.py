@@ -38,11 +38,13 @@ def test_every_algorithm_is_predicted_or_refused_with_a_reason() -> None:
     assert set(constants.ON_POLICY) == {n for n in constants.GATES if ALGORITHMS[n].data != "pairs-offline"}
 
 
+@pytest.mark.parametrize("text", [False, True])
 @pytest.mark.parametrize("algorithm", list(constants.GATES))
-def test_the_prediction_is_the_gated_tilt(algorithm: str) -> None:
+def test_the_prediction_is_the_gated_tilt(algorithm: str, text: bool) -> None:
     evidence = behaviours(0.01, hit_reward=0.9)
-    gate, beta, rollouts = constants.GATES[algorithm], 0.3, 2_000
-    found = predict(evidence, Plan(algorithm, beta, rollouts))
+    gates = constants.GATES | (constants.TEXT_GATES if text else {})
+    gate, beta, rollouts = gates[algorithm], 0.3, 2_000
+    found = predict(evidence, Plan(algorithm, beta, rollouts, text=text))
     m0, s, gap = 0.01, 0.9, 1.0
     at = max(beta, gate.floor * gap)
     odds = m0 / (1 - m0) * math.exp(0.9 / at)

@@ -19,6 +19,7 @@ from alignfirst.audit.constants import (
     PULL_AT,
     REFUSED,
     REWARD_SLACK,
+    TEXT_GATES,
     UNPREDICTED,
     Gate,
 )
@@ -34,6 +35,7 @@ class Plan:
     """One alignment that is to be launched. `rollouts`: responses it will draw in all (offline pairs: both of each).
 
     `flip`: probability that a pair's label is turned round; `scale`: P(winner) = sigmoid(scale x reward gap).
+    `text`: responses are sequences of tokens, which some algorithms find with fewer good hits.
     """
 
     algorithm: str
@@ -42,6 +44,7 @@ class Plan:
     labels: str = "bradley-terry"
     flip: float = 0.0
     scale: float = 1.0
+    text: bool = False
 
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
@@ -55,6 +58,11 @@ class Plan:
             raise InputError("labels must be bradley-terry or hard", self.labels, "Sampled or argmax preferences?")
         if not 0 <= self.flip < 0.5:
             raise InputError("flip must be at least 0 and below 0.5", self.flip, "At 0.5 labels say nothing.")
+
+    @property
+    def gate(self) -> Gate:
+        """The constants of its gate. KeyError for an algorithm that is refused."""
+        return (TEXT_GATES if self.text and self.algorithm in TEXT_GATES else GATES)[self.algorithm]
 
     @property
     def refusal(self) -> str | None:
@@ -211,7 +219,7 @@ def predict(evidence: Evidence, plan: Plan) -> Prediction:
     if plan.refusal:
         none = Number(None, why=plan.refusal)
         return Prediction(plan, plan.refusal, none, none)
-    gate, gap = GATES[plan.algorithm], evidence.gap
+    gate, gap = plan.gate, evidence.gap
     acting = acting_beta(plan, gap)
     beta = acting if gap is None else max(acting, gate.floor * gap)
     best = evidence.tilt(beta)

@@ -105,7 +105,7 @@ def _ways_out(evidence: Evidence, p: Prediction) -> list[str]:
         todo.append("More rollouts may do: see rollouts needed.")
     if p.tilted_at is not None and p.tilted_at > acting_beta(p.plan, evidence.gap):
         todo.append("Align on-policy: pairs drawn once cannot carry a policy this far from its reference.")
-    if evidence.quality.value is not None and evidence.quality.value < GATES[p.plan.algorithm].least_quality:
+    if evidence.quality.value is not None and evidence.quality.value < p.plan.gate.least_quality:
         todo.append("Mix target examples into the distillation set: the reference's hits are diffuse.")
     return todo or ["Take another reference, or align before distilling."]
 
@@ -120,7 +120,7 @@ def _go(evidence: Evidence, p: Prediction) -> Verdict | None:
 
 def _doubts(evidence: Evidence, p: Prediction) -> list[tuple[str, str]]:
     """What forbids `go` whatever the prediction: (reason, cure)."""
-    s, least = evidence.quality, GATES[p.plan.algorithm].least_quality
+    s, least = evidence.quality, p.plan.gate.least_quality
     found = []
     if p.plan.rollouts is None:
         found.append(("the number of rollouts was not given", "Give --rollouts: responses drawn in all of training."))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from alignfirst.audit.constants import GATES, MIN_ESS, SEEN, SUCCESS
+from alignfirst.audit.constants import MIN_ESS, SEEN, SUCCESS
 from alignfirst.audit.intervals import Number
 from alignfirst.audit.predict import Evidence, Plan, Prediction, acting_beta, needed_hits, predict
 from alignfirst.theory.coverage import draws_needed
@@ -142,7 +142,7 @@ def _rollouts(evidence: Evidence, p: Prediction) -> Number:
     m0, best, s, gap = evidence.mass, p.optimum.mass, evidence.quality, evidence.gap
     if best.value is None or gap is None:
         return Number(None, why=best.why or "no hit and no preferred example was seen")
-    gate = GATES[p.plan.algorithm]
+    gate = p.plan.gate
     h = needed_hits(gate, acting_beta(p.plan, gap), gap)
     quality = [1.0 if q is None else q for q in (s.value, s.high, s.low)]
     masses = [(m0.value, best.value), (m0.high, best.high), (m0.low, best.low)]

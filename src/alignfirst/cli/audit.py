@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json as jsonlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -105,20 +106,28 @@ def _target(text: str) -> Target:
 
 
 def _plans(
-    algorithms: Sequence[str] | None, betas: Sequence[float] | None, rollouts: int | None, labels: str
+    algorithms: Sequence[str] | None,
+    betas: Sequence[float] | None,
+    rollouts: int | None,
+    labels: str,
+    text: bool = False,
 ) -> list[Plan]:
     from alignfirst.audit.constants import GATES
     from alignfirst.audit.predict import Plan
 
-    return [Plan(a, b, rollouts, labels) for a in algorithms or GATES for b in betas or (BETA,)]
+    return [Plan(a, b, rollouts, labels, text=text) for a in algorithms or GATES for b in betas or (BETA,)]
 
 
 def _log_probs(path: Path, target_file: Path | None, target: Target | None, plans: Sequence[Plan]) -> Audit:
+    import numpy as np
+
     from alignfirst.audit.findings import audit as run
     from alignfirst.audit.inputs import inputs_of
     from alignfirst.audit.logprobs import read
 
     table = read(path) if target_file is None else read(path, target_file)
+    if np.isfinite(table.tokens).any():  # lengths in tokens: the responses are text
+        plans = [replace(plan, text=True) for plan in plans]
     about = {"log_probs": str(path), DIGEST: sha256_of(path), "rows": len(table)}
     return run(inputs_of(table, target), plans, title=str(path), about=about)
 
@@ -135,7 +144,7 @@ def _models(reference: str, given: dict[str, Any], target: Target | None) -> Aud
     if Address.parse(reference) is None:
         from alignfirst.cli.audit_models import audit_models
 
-        plans = _plans(given["algorithm"], given["beta"], given["rollouts"], given["labels"])
+        plans = _plans(given["algorithm"], given["beta"], given["rollouts"], given["labels"], text=True)
         return audit_models(given, plans, target)
     for name in ("pairs", "prompts", "reward", "target", "target_file", "rows"):
         if given[name] is not None:

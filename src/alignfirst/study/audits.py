@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from alignfirst.worlds import TEXT
 from alignfirst.worlds.protocol import Artefact, AuditDraws, AuditedWorld, Drawn, Json, Load, Node, Outcome
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ def plan_of(config: Any, algorithm: str, beta: float, rollouts: int) -> dict[str
     from alignfirst.theory.objectives import ALGORITHMS
 
     plan: dict[str, Json] = {"algorithm": algorithm, "beta": beta, "rollouts": rollouts}
+    if config.world in TEXT:
+        plan["text"] = True
     if ALGORITHMS[algorithm].on_pairs:
         plan |= {name: config.value(f"preferences.{name}") for name in ("labels", "flip", "scale")}
     return plan
