@@ -60,10 +60,10 @@ def opened(page: Path, shot: Path) -> list[str]:
         tab = browser.new_page(viewport={"width": 1280, "height": 900})
         tab.on("pageerror", lambda error: wrong.append(f"page error: {error}"))
         tab.on("console", lambda said: wrong.append(f"console: {said.text}") if said.type == "error" else None)
-        tab.goto(page.absolute().as_uri())
+        tab.goto(page.absolute().as_uri(), timeout=300_000)
         tab.wait_for_timeout(3000)
         words = tab.inner_text("body")
-        tab.screenshot(path=shot, full_page=True)
+        tab.screenshot(path=shot, full_page=True, timeout=300_000)
         browser.close()
     print(f"report: {page.stat().st_size / 1e6:.1f} MB, {len(words):,} characters shown; picture: {shot}")
     return wrong + [f"the report does not mention {word}" for word in ("grpo", "insufficient") if word not in words]
