@@ -61,12 +61,14 @@ def opened(page: Path, shot: Path) -> list[str]:
         tab.on("pageerror", lambda error: wrong.append(f"page error: {error}"))
         tab.on("console", lambda said: wrong.append(f"console: {said.text}") if said.type == "error" else None)
         tab.goto(page.absolute().as_uri(), timeout=300_000)
-        tab.wait_for_timeout(3000)
+        for y in range(0, int(tab.evaluate("document.body.scrollHeight")), 600):  # figures are drawn as they are met
+            tab.evaluate(f"scrollTo(0, {y})")
+            tab.wait_for_timeout(500)
         words = tab.inner_text("body")
         tab.screenshot(path=shot, full_page=True, timeout=300_000)
         browser.close()
     print(f"report: {page.stat().st_size / 1e6:.1f} MB, {len(words):,} characters shown; picture: {shot}")
-    return wrong + [f"the report does not mention {word}" for word in ("grpo", "insufficient") if word not in words]
+    return wrong + [f"the report does not mention {word}" for word in ("grpo", "Too few seeds") if word not in words]
 
 
 out = fresh(RUNS / "-".join([PRESET, *(value.replace("=", "-") for value in sys.argv[1:])]))

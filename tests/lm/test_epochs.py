@@ -83,9 +83,10 @@ def test_the_best_check_is_kept_and_patience_ends_the_training() -> None:
 def test_chunks_add_up_to_the_whole_batch() -> None:
     texts, held = corpus(40, 0), corpus(16, 1)
     a, b = build(SIZES, 0), build(SIZES, 0)
-    whole = fit_epochs(a, texts, held, settings(), 7)
-    parts = fit_epochs(b, texts, held, settings(chunk=2), 7)
-    np.testing.assert_allclose(weights(a), weights(b), atol=1e-4)  # Adam divides by tiny second moments
+    optim = OptimSettings(0.01, epsilon=1e-3)  # Adam divides by tiny second moments: rounding would be steps
+    whole = fit_epochs(a, texts, held, settings(optim=optim), 7)
+    parts = fit_epochs(b, texts, held, settings(optim=optim, chunk=2), 7)
+    np.testing.assert_allclose(weights(a), weights(b), atol=1e-4)
     np.testing.assert_allclose(whole.curves["loss"], parts.curves["loss"], rtol=1e-4)
     assert whole.tokens == parts.tokens and whole.flops == parts.flops
 

@@ -20,6 +20,7 @@ from alignfirst.errors import InputError
 from alignfirst.lm.load import build, parameter_count, save
 from alignfirst.lm.tiny import SmolLlama
 from alignfirst.records import COLUMNS, read
+from alignfirst.scratch import SCRATCH, Scratch
 from alignfirst.store import encode
 from alignfirst.study.config import StudyConfig, from_mapping
 from alignfirst.study.plan import Plan, plan_study
@@ -27,7 +28,7 @@ from alignfirst.study.recipe import RECIPES
 from alignfirst.study.runner import dry_run, run
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.worlds.hf.chain import cost
-from alignfirst.worlds.protocol import SCRATCH, Artefact, Failure, Node, Outcome, Scratch
+from alignfirst.worlds.protocol import Artefact, Failure, Node, Outcome
 
 WORLD = worlds.get("chain")
 WORDS = 40
