@@ -88,7 +88,7 @@ def test_chunks_add_up_to_the_whole_batch() -> None:
     parts = fit_epochs(b, texts, held, settings(optim=optim, chunk=2), 7)
     np.testing.assert_allclose(weights(a), weights(b), atol=1e-4)
     np.testing.assert_allclose(whole.curves["loss"], parts.curves["loss"], rtol=1e-4)
-    assert whole.tokens == parts.tokens and whole.flops == parts.flops
+    assert whole.updates == parts.updates and whole.kept == parts.kept
 
 
 class Cut(Exception):
