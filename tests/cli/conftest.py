@@ -51,8 +51,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def invoke() -> Invoke:
     """The command line inside this process."""
 
-    def call(*arguments: object) -> Result:
-        return CliRunner().invoke(app, [str(a) for a in arguments])
+    def call(*arguments: object, input: str | None = None) -> Result:
+        return CliRunner().invoke(app, [str(a) for a in arguments], input=input)
 
     return call
 

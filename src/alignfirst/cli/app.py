@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from alignfirst import __version__
-from alignfirst.cli import audit, compare, export, ls, presets, report, run, show, status
+from alignfirst.cli import audit, compare, export, init, ls, presets, report, run, show, status
 from alignfirst.cli.out import clean, complain
 from alignfirst.errors import AlignfirstError, ExitCode, shorten
 
@@ -91,6 +91,7 @@ for command in (
     run.run,
     report.report,
     audit.audit,
+    init.init,
     compare.compare,
     export.export,
     ls.ls,

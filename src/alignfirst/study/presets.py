@@ -102,7 +102,7 @@ def _named_layer(name: str | Path, folder: Path | None) -> _Layer:
     if isinstance(name, str) and path.suffix not in {".yaml", ".yml"} and "/" not in name and not _is_file(path):
         cure = did_you_mean(name, known, f"Choose from {', '.join(known)}.")
         raise InputError("a study must be a preset or a YAML file", name, cure)
-    return _Layer(yaml_io.read(path), _name_of(path), None, path.parent)
+    return _Layer(yaml_io.read(path), name_of(path), None, path.parent)
 
 
 def _is_file(path: Path) -> bool:
@@ -112,7 +112,7 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _name_of(path: Path) -> str:
+def name_of(path: Path) -> str:
     """A run's name from a file's, where the file does not say one."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem).strip("-_")[:64]
     try:
