@@ -159,7 +159,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "preferred": {"algorithms": "sft-preferred"},
     "trl": {"align.trainer": "trl"},
     "bfloat16": {"precision": "bfloat16"},
-    "sequence": {"distil.loss": "sequence", "recipes": ["distil-align-rehearsed"]},
+    "sequence": {"distil.loss": "sequence", "distil.rehearsal": 0.25, "recipes": ["distil-align-rehearsed"]},
     "reverse": {"distil.loss": "reverse-kl", "recipes": ["align-distil-align"]},
     "grpo": {"algorithms": "grpo", "reward": {"function": "own_reward:few_a"}, "align": {
         "updates": 2, "samples": 8, "chunk": 8, "group_size": 4, "new_tokens": 4}},
@@ -168,6 +168,9 @@ WAYS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # TRL's, of its own arguments
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_through_ends_in_records(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str

@@ -35,7 +35,7 @@ def card(
     """The text of README.md. `rows` are the records of the model's recipe, its own last; `digests` of the stored
     models by key; `data` is what the index says of the data; `about` names version, command and run."""
     parts = [
-        front_matter(config, rows[-1]),
+        front_matter(config, data, rows[-1]),
         title(rows[-1]),
         lineage(rows, digests),
         seen(config, data),
@@ -44,14 +44,14 @@ def card(
     return "\n".join([*parts, cost(rows), settings(config), made(about), ""])
 
 
-def front_matter(config: Mapping[str, Any], row: Row) -> str:
+def front_matter(config: Mapping[str, Any], data: Mapping[str, Any], row: Row) -> str:
     teacher = str(config["teacher"]["model"]).partition("@")[0]
     found: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["alignfirst", str(row["recipe"]), *([str(row["algorithm"])] if row["algorithm"] else [])],
     }
-    if HUB_ID.fullmatch(teacher):
+    if HUB_ID.fullmatch(teacher) and not str(data["teacher"]["digest"]).startswith("sha256:"):  # no local folder
         found["base_model"] = teacher
     return f"---\n{yaml.safe_dump(found, sort_keys=False, allow_unicode=False)}---\n"
 
