@@ -86,7 +86,10 @@ FIGURES.cost = {
       marker: { color: recipes.map((r) => look(r).color) },
       hoverinfo: "text",
       hovertext: recipes.map((r, j) =>
-        hover(look(r).name, per[j] === null ? "no result" : `${earnedText()} per ${unit.text} operations: ${fixed(per[j] * unit.scale)}`),
+        hover(
+          look(r).name,
+          per[j] === null ? "no result" : `${earnedText()} per ${unit.text} operations: ${fixed(per[j] * unit.scale)}`,
+        ),
       ),
     };
     const names = recipes.map((r) => short(look(r).name) + "\u2002");

@@ -34,7 +34,8 @@ function curveNames() {
 }
 
 const curveTitle = (name) => (Object.hasOwn(CURVES, name) ? CURVES[name] : name);
-const points = (curves, name) => (curves && curves[name] ? curves[name].flatMap((v, k) => (v === null ? [] : [k])) : []);
+const points = (curves, name) =>
+  curves && curves[name] ? curves[name].flatMap((v, k) => (v === null ? [] : [k])) : [];
 
 function trainedLook({ r, again }) {
   const { color, name, symbol } = look(r);
@@ -85,7 +86,11 @@ function boldCurve(stage, name, suffix, look, showlegend) {
     marker: { color: look.color, size: 5, symbol: look.symbol },
     hoverinfo: "text",
     hovertext: at.map((k) =>
-      hover(`${look.name}, seed ${state.seed}`, `update ${curves.update[k]}`, `${curveTitle(name)} ${fixed(curves[name][k])}`),
+      hover(
+        `${look.name}, seed ${state.seed}`,
+        `update ${curves.update[k]}`,
+        `${curveTitle(name)} ${fixed(curves[name][k])}`,
+      ),
     ),
   };
 }

@@ -71,7 +71,8 @@ function cutMark(hidden) {
 
 function textBody(text, more) {
   if (!text.length) return h("p", { class: "words none" }, "(an empty text)");
-  if (!text.trim()) return h("p", { class: "words none" }, `(nothing but white space, ${grouped(text.length + more)} characters)`);
+  if (!text.trim())
+    return h("p", { class: "words none" }, `(nothing but white space, ${grouped(text.length + more)} characters)`);
   const { shown, hidden } = beginning(text, state.length === "whole" ? WHOLE : BEGINNING);
   const rest = hidden + more;
   return h(
@@ -161,7 +162,10 @@ function textRow(name, color, panels) {
 
 // All recipes start from one sft model, so it stands once, beside the truth.
 function startRow() {
-  const r = Math.max(0, DATA.recipes.findIndex((_, i) => modelOf(cellOf(i, 0))));
+  const r = Math.max(
+    0,
+    DATA.recipes.findIndex((_, i) => modelOf(cellOf(i, 0))),
+  );
   const cell = cellOf(r, 0);
   const panels = [textPanel("sft", modelOf(cell), cell, massOf(cell), "where every recipe starts")];
   if (EXHIBIT.truth) panels.unshift(textPanel("p_star", EXHIBIT.truth, null, massOfTruth(), "the ground truth"));
@@ -226,8 +230,13 @@ const textExhibit = {
   caption() {
     const only = EXHIBIT.prompts.length === 1 && !/^<.*>$/.test(EXHIBIT.prompts[0]);
     const prompt = only ? ` Every text answers the prompt \u201c${EXHIBIT.prompts[0]}\u201d.` : "";
-    const bar = massOfTruth() || massLegend() ? " The bar is the model\u2019s mass by behaviour, over all texts it was measured on." : "";
-    const facts = someFact("target") ? " Below a text: its likeliest behaviour with the posterior of the target, and its reward." : "";
+    const bar =
+      massOfTruth() || massLegend()
+        ? " The bar is the model\u2019s mass by behaviour, over all texts it was measured on."
+        : "";
+    const facts = someFact("target")
+      ? " Below a text: its likeliest behaviour with the posterior of the target, and its reward."
+      : "";
     const words = TARGET_WORDS.size ? " Words of the target are coloured." : "";
     return `${selectionText(["algorithm", "beta", "seed", "variant"])}. Texts are the first that were drawn, none was chosen.${prompt}${facts}${words}${bar}`;
   },

@@ -144,7 +144,14 @@ function gridLayout(grid, panels) {
     const { x, y } = grid.at(i);
     const n = i ? String(i + 1) : "";
     layout[`xaxis${n}`] = axis("", { domain: x, anchor: `y${n}`, zeroline: false, ...xaxis });
-    layout[`yaxis${n}`] = axis("", { domain: y, anchor: `x${n}`, zeroline: false, nticks: 5, exponentformat: "power", ...yaxis });
+    layout[`yaxis${n}`] = axis("", {
+      domain: y,
+      anchor: `x${n}`,
+      zeroline: false,
+      nticks: 5,
+      exponentformat: "power",
+      ...yaxis,
+    });
     layout.annotations.push({
       text: short(title, 48),
       x: x[0],

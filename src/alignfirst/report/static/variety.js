@@ -59,7 +59,11 @@ function stepTraces({ r, cells }, measure, suffix, showlegend) {
       cliponaxis: false,
       hoverinfo: "text",
       hovertext: known.map((i) =>
-        hover(`${name}, ${stageText(cells[i].kind)}`, `${measure.label} ${fixed(textMean(cells[i], measure))}`, `${cells[i].n} seeds`),
+        hover(
+          `${name}, ${stageText(cells[i].kind)}`,
+          `${measure.label} ${fixed(textMean(cells[i], measure))}`,
+          `${cells[i].n} seeds`,
+        ),
       ),
     },
   ];
@@ -82,7 +86,13 @@ function coverageTraces(suffix) {
   });
   const sft = cellOf(0, 0);
   const grey = css("--muted");
-  const start = line(sft, "sft", "sft", { line: { color: grey, width: 1.75, dash: "dot" }, marker: { color: grey, size: 5 } }, true);
+  const start = line(
+    sft,
+    "sft",
+    "sft",
+    { line: { color: grey, width: 1.75, dash: "dot" }, marker: { color: grey, size: 5 } },
+    true,
+  );
   const ends = varietyRecipes().map(({ r, cells }) => {
     const { color, symbol, name } = look(r);
     const style = { line: { color, width: 2.25 }, marker: { color, size: 8, symbol } };
@@ -115,7 +125,11 @@ FIGURES.variety = {
       const ns = measuresOf("coverage").map((m) => esc(m.path[0]));
       panels.push({
         title: "coverage: target text within log N nats",
-        xaxis: { tickvals: ns.map((_, k) => k), ticktext: ns.map((n) => `N\u202f=\u202f${n}`), range: [-0.25, ns.length - 0.75] },
+        xaxis: {
+          tickvals: ns.map((_, k) => k),
+          ticktext: ns.map((n) => `N\u202f=\u202f${n}`),
+          range: [-0.25, ns.length - 0.75],
+        },
         yaxis: { range: [-0.04, 1.04] },
       });
     }
@@ -128,7 +142,11 @@ FIGURES.variety = {
       ? " Coverage: share of target text that the model gives at least 1/N of its true probability, at the end of each recipe."
       : ""),
   table() {
-    const measures = [...measuresOf("entropy"), ...varietyMeasures().filter((m) => m.column !== "entropy"), ...measuresOf("coverage")];
+    const measures = [
+      ...measuresOf("entropy"),
+      ...varietyMeasures().filter((m) => m.column !== "entropy"),
+      ...measuresOf("coverage"),
+    ];
     return {
       columns: ["recipe", "stage", "seeds", ...measures.map((m) => m.label)],
       rows: varietyRecipes().flatMap(({ r, cells }) =>
@@ -153,7 +171,13 @@ function behaviourRows() {
   DATA.recipes.forEach((recipe, r) =>
     recipe.stages.forEach((kind, i) => {
       const cell = cellOf(r, i);
-      if (i) rows.push({ label: `${recipe.name}: ${stageText(kind)}`, color: look(r).color, mass: means(cell), n: cell && cell.n });
+      if (i)
+        rows.push({
+          label: `${recipe.name}: ${stageText(kind)}`,
+          color: look(r).color,
+          mass: means(cell),
+          n: cell && cell.n,
+        });
     }),
   );
   return rows;
@@ -163,7 +187,8 @@ FIGURES.behaviours = {
   plotly: true,
   deps: ["algorithm", "beta", "variant"],
   controls: () => [algorithmControl(), betaControl(), ...variantControls()],
-  empty: () => (behaviourRows().some((row) => row.mass.some((v) => v !== null)) ? null : "No cell of this choice has a result."),
+  empty: () =>
+    behaviourRows().some((row) => row.mass.some((v) => v !== null)) ? null : "No cell of this choice has a result.",
   draw(element, width) {
     const rows = behaviourRows();
     const narrow = width < 620;
@@ -196,9 +221,22 @@ FIGURES.behaviours = {
       height: 100 + rows.length * (narrow ? 50 : 36),
       margin: { l: narrow ? 8 : 210, r: 8, t: 8, b: 8 },
       annotations: rows.map(label),
-      legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom", xanchor: "left", traceorder: "normal", font: { size: 12 } },
+      legend: {
+        orientation: "h",
+        x: 0,
+        y: 1,
+        yanchor: "bottom",
+        xanchor: "left",
+        traceorder: "normal",
+        font: { size: 12 },
+      },
       xaxis: axis("share of what the model writes", { range: [0, 1], zeroline: false }),
-      yaxis: axis("", { range: [rows.length - 0.45, narrow ? -0.85 : -0.6], tickvals: [], showgrid: false, zeroline: false }),
+      yaxis: axis("", {
+        range: [rows.length - 0.45, narrow ? -0.85 : -0.6],
+        tickvals: [],
+        showgrid: false,
+        zeroline: false,
+      }),
     });
   },
   caption: () =>
@@ -246,9 +284,15 @@ function promptTraces(row, k, count, keys) {
       if (value === null || value === undefined) continue;
       dots.x.push(centre(j) + jitter(seed, width * 0.7));
       dots.y.push(value);
-      dots.text.push(hover(`${row.name}, seed ${seed}`, promptLabel(key)[0], `${measure.label} ${fixed(value, digits)}`));
+      dots.text.push(
+        hover(`${row.name}, seed ${seed}`, promptLabel(key)[0], `${measure.label} ${fixed(value, digits)}`),
+      );
     }
-    const note = hover(`${row.name}, mean of ${row.cell.n} seeds`, promptLabel(key)[0], `${measure.label} ${fixed(mean, digits)}`);
+    const note = hover(
+      `${row.name}, mean of ${row.cell.n} seeds`,
+      promptLabel(key)[0],
+      `${measure.label} ${fixed(mean, digits)}`,
+    );
     bars.x.push(centre(j) - width * 0.42, centre(j) + width * 0.42, null);
     bars.y.push(mean, mean, null);
     bars.text.push(note, note, "");
@@ -264,7 +308,15 @@ function promptTraces(row, k, count, keys) {
       name: short(row.name),
       marker: { color: fade(row.color, 0.7), size: 6.5, symbol: row.symbol, opacity: 1 },
     },
-    { ...shared, x: bars.x, y: bars.y, hovertext: bars.text, mode: "lines", line: { color: row.color, width: 2.5 }, showlegend: false },
+    {
+      ...shared,
+      x: bars.x,
+      y: bars.y,
+      hovertext: bars.text,
+      mode: "lines",
+      line: { color: row.color, width: 2.5 },
+      showlegend: false,
+    },
   ];
 }
 
@@ -281,18 +333,26 @@ FIGURES.prompts = {
   draw(element, width) {
     const keys = promptKeys();
     const rows = promptRows();
-    const tick = (key) => promptLabel(key).filter(Boolean).map((t) => short(t, width < 560 ? 12 : 22)).join("<br>");
-    plotly(element, rows.flatMap((row, k) => promptTraces(row, k, rows.length, keys)), {
-      height: width < 560 ? 400 : 430,
-      xaxis: axis("", {
-        tickvals: keys.map((_, j) => j),
-        ticktext: keys.map(tick),
-        range: [-0.5, keys.length - 0.5],
-        showgrid: false,
-        zeroline: false,
-      }),
-      yaxis: axis(promptMeasures().find(([id]) => id === state.promptMeasure)[1], { zeroline: false }),
-    });
+    const tick = (key) =>
+      promptLabel(key)
+        .filter(Boolean)
+        .map((t) => short(t, width < 560 ? 12 : 22))
+        .join("<br>");
+    plotly(
+      element,
+      rows.flatMap((row, k) => promptTraces(row, k, rows.length, keys)),
+      {
+        height: width < 560 ? 400 : 430,
+        xaxis: axis("", {
+          tickvals: keys.map((_, j) => j),
+          ticktext: keys.map(tick),
+          range: [-0.5, keys.length - 0.5],
+          showgrid: false,
+          zeroline: false,
+        }),
+        yaxis: axis(promptMeasures().find(([id]) => id === state.promptMeasure)[1], { zeroline: false }),
+      },
+    );
   },
   caption: () =>
     `${selectionText(["algorithm", "beta", "variant"])}. Under each prompt: sft, then the last stage of each recipe. A dot is a seed, a bar the mean.`,
