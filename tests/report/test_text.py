@@ -179,7 +179,7 @@ def headings(text: str) -> list[str]:
 
 def test_text_has_its_own_sections_and_mixtures_keep_theirs(run: Run, real: Run, built: Path) -> None:
     common = ["plane", "order", "frontier"]
-    ends = ["claims", "cost", "seeds", "provenance"]
+    ends = ["audited", "claims", "cost", "seeds", "provenance"]
     text = page(run, verdict(run))
     assert headings(text) == ["verdict", "texts", "variety", "curves", *common, *ends]
     figures = re.findall(r'data-figure="([a-z]+)"', text)
