@@ -159,20 +159,23 @@ def run(
     workers: int | None = None,
     set: Mapping[str, Any] | Sequence[str] = (),
     progress: Progress | None = None,
+    require_go: bool = False,
 ) -> Run:
     """Run a study, or finish it where it was cut short: what is stored is not computed again.
 
     `config`: a preset's name, a YAML file's path, a mapping (which may say `extends`) or a StudyConfig. `set` sets
     dotted keys on top. `out` is the run directory, by default runs/NAME. `workers`: processes, by default one an
-    available core.
+    available core. `require_go` trains no alignment before its audit said go.
 
-    Raises InputError, RunLockedError or StoreError. Cells that fail end up in the records with a reason, and the
-    run's status is `partial` then.
+    Raises InputError, RunLockedError, StoreError, or GateError where an alignment is not a go. Cells that fail end up
+    in the records with a reason, and the run's status is `partial` then.
     """
     from alignfirst.study import presets, runner
 
     study = presets.load(config, set)
-    result = runner.run(study, RUNS / study.name if out is None else Path(out), workers, progress)
+    result = runner.run(
+        study, RUNS / study.name if out is None else Path(out), workers, progress, require_go=require_go
+    )
     return Run(result.out)
 
 

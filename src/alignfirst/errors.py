@@ -51,6 +51,12 @@ class Terminated(SystemExit):
         super().__init__(int(ExitCode.TERMINATED))
 
 
+class GateError(AlignfirstError):
+    """An audit did not say go where that was required. Nothing is wrong; nothing more is trained."""
+
+    exit_code = ExitCode.GATE
+
+
 class StageFailure(AlignfirstError):
     """One cell could not be computed (a NaN, a diverging run); its siblings go on."""
 

@@ -89,7 +89,7 @@ def test_an_algorithm_without_beta_switches_the_slider_off(open_tab: Any, report
 def test_audits_are_drawn_by_verdict_and_say_where_there_are_none(open_tab: Any, report: Path) -> None:
     with open_tab(report) as tab:
         part = figure(tab.page, "audited")
-        assert {"go", "no-go", "insufficient data"} >= set(part.locator(".legendtext").all_inner_texts()) != set()
+        assert {"go", "no-go", "insufficient data"} >= set(part.locator(".legendtext").all_text_contents()) != set()
         assert re.search(r"mean distance \d\.\d{3} in reward", part.locator("figcaption").inner_text())
         part.get_by_text("The numbers behind this figure").click()
         verdicts = set(part.locator("details td:nth-child(4)").all_inner_texts())
@@ -155,7 +155,8 @@ def test_the_keyboard_reaches_everything_in_reading_order(open_tab: Any, report:
         assert seen[1][2] == "HEADER" and seen[2][2] == "NAV"
         parts = list(dict.fromkeys(s[2] for s in seen if s[2] not in ("", "HEADER", "NAV")))
         assert parts == [
-            "verdict", "exhibits", "plane", "order", "frontier", "exact", "claims", "cost", "seeds", "provenance",
+            "verdict", "exhibits", "plane", "order", "frontier", "exact", "audited", "claims", "cost", "seeds",
+            "provenance",
         ]  # fmt: skip
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid", "focus is seen"
         tags = {s[0] for s in seen}
@@ -230,7 +231,8 @@ def test_without_scripts_the_verdict_still_stands(browser: Any, report: Path) ->
     page = context.new_page()
     page.goto(report.as_uri())
     assert page.locator("h1").inner_text().startswith("Aligning first ended with")
-    assert page.locator("table.key tbody tr").count() == 4
+    assert page.locator("#verdict table.key tbody tr").count() == 4
+    assert page.locator("#audited table.key tbody tr").count() == 4
     assert "static versions are in the folder figures" in page.locator("[data-figure=plane]").inner_text()
     context.close()
 

@@ -216,6 +216,27 @@ def test_a_study_says_what_the_audit_of_its_references_says(seed: int, finished:
             assert row["audit_mass"] == plan["target_mass"]["value"]
 
 
+def test_a_study_that_requires_a_go_stops_before_it_trains(
+    finished: Run, tiny_sets: list[str], invoke: Any, tmp_path: Path
+) -> None:
+    """At a large beta nothing is a go; at a smaller one sft is for every seed, and training goes on."""
+    out = tmp_path / "run"
+    stopped = invoke("run", "mog-quick", *tiny_sets, "--set=beta=0.5", "--out", out, "--require-go", "--no-report")
+    assert stopped.exit_code == ExitCode.GATE, stopped.output
+    assert "alignments are not a go" in stopped.stderr and "Traceback" not in stopped.output
+    assert not (out / "records.jsonl").exists()
+    goes = (
+        "--set=recipes=align-only",
+        "--set=algorithms=reinforce",
+        "--set=sft.samples=10000",
+        "--set=sft.components=16",
+        "--set=align.updates=200",
+    )
+    done = invoke("run", "mog-quick", *tiny_sets, *goes, "--out", tmp_path / "go", "--require-go", "--no-report")
+    assert done.exit_code == 0, done.stderr
+    assert "the audit says go for all 5 alignments that are trained now" in done.stderr
+
+
 def test_the_same_audit_twice_says_the_same(invoke: Any) -> None:
     first, second = (invoke("audit", "--reference", "mog:sft", "--beta", 0.2, "--json").stdout for _ in range(2))
     assert first == second

@@ -18,8 +18,9 @@ from toy_world import WORLD, ToyAlign, ToyConfig, ToyPreferences, ToyWorld
 
 from alignfirst import records
 from alignfirst.audit.constants import GATES, PULL_AT
+from alignfirst.errors import ExitCode, GateError, InputError
 from alignfirst.store import Store
-from alignfirst.study import audits
+from alignfirst.study import audits, runner
 from alignfirst.study.plan import Plan, plan_study
 from alignfirst.study.rows import Rows
 from alignfirst.worlds.protocol import Artefact, AuditDraws, Drawn, Json, Load, Node
@@ -190,3 +191,114 @@ def test_the_store_of_a_run_without_audits_serves_one_with_them(tmp_path: Path) 
     store.put_many([(key, Artefact(meta={})) for key in before.nodes])
     missing = [node.kind for key, node in planned(seeds=1).nodes.items() if not store.has(key)]
     assert set(missing) == {"audit"}
+
+
+# -- --require-go ---------------------------------------------------------------------------------------------------
+
+ALL = ("align-distil", "distil-align", "align-distil-align")
+
+
+class Verdicts(Audited):
+    """Notes the kinds of work in the order in which it is done."""
+
+    def __init__(self) -> None:
+        self.order: list[str] = []
+
+    def run(self, nodes: Any, load: Load) -> Any:
+        self.order += [node.kind for node in nodes]
+        return super().run(nodes, load)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Verdicts by algorithm, `go` unless said otherwise; audits are noted in the order of the work."""
+    verdicts: dict[str, str] = {}
+
+    def compute(world: Verdicts, nodes: Any, load: Load) -> Any:
+        found = []
+        for node in nodes:
+            world.order.append("audit")
+            plan = node.settings["plan"]
+            second = "later" if plan["rollouts"] < 800 else "first"
+            call = verdicts.get(second, verdicts.get(plan["algorithm"], "go"))
+            assert call != "broken"
+            found.append(Artefact(meta=dict(zip(audits.COLUMNS, (0.5, 0.6, call, "so it is"), strict=True))))
+        return found
+
+    monkeypatch.setattr(audits, "compute", compute)
+    return verdicts
+
+
+def start(
+    tmp_path: Path, world: ToyWorld, monkeypatch: pytest.MonkeyPatch, require_go: bool = True, **study: Any
+) -> Any:
+    monkeypatch.setattr(runner, "load_world", lambda name: world)
+    config = Config(**({"seeds": 2, "algorithms": ("reinforce", "grpo"), "beta": (0.1, 0.2), "recipes": ALL} | study))
+    said: list[str] = []
+    result = runner.run(config, tmp_path / "run", 0, require_go=require_go, say=said.append)
+    return result, said
+
+
+def test_all_go_trains_everything_after_its_audits(
+    tmp_path: Path, told: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = Verdicts()
+    result, said = start(tmp_path, world, monkeypatch)
+    assert (result.status, result.exit_code) == ("complete", 0)
+    first_level = 2 * 2 * 2 * 2  # seeds x algorithms x betas x (sft, student)
+    assert world.order[: world.order.index("align")].count("audit") == first_level
+    assert said == [f"the audit says go for all {n} alignments that are trained now" for n in (first_level, 8)]
+    plain, _ = start(tmp_path / "plain", Verdicts(), monkeypatch, require_go=False)
+    assert (result.out / "records.jsonl").read_bytes() == (plain.out / "records.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("call", ["no-go", "insufficient data"])
+def test_one_that_is_not_a_go_stops_all_before_any_is_trained(
+    call: str, tmp_path: Path, told: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told["grpo"] = call
+    world = Verdicts()
+    with pytest.raises(GateError) as e:
+        start(tmp_path, world, monkeypatch)
+    text = str(e.value)
+    assert text.startswith(f"8 of 16 alignments are not a go (8 {call}), so nothing more was trained; the first is ")
+    assert f"align-distil, grpo at beta 0.1, seed 0: {call} (so it is). Change the study" in text and "\n" not in text
+    assert e.value.exit_code == ExitCode.GATE == 4
+    assert "align" not in world.order and world.order.count("audit") == 16
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["status"] == "interrupted" and not (tmp_path / "run" / "records.jsonl").exists()
+    again = Verdicts()
+    with pytest.raises(GateError):
+        start(tmp_path, again, monkeypatch)
+    assert set(again.order) <= {"measure", "predict"}, "what was audited is not audited again"
+    result, _ = start(tmp_path, Verdicts(), monkeypatch, require_go=False)
+    assert result.status == "complete"
+
+
+def test_a_second_alignment_is_judged_once_the_first_is_trained(
+    tmp_path: Path, told: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told["later"] = "no-go"
+    world = Verdicts()
+    with pytest.raises(GateError, match="8 of 8 alignments are not a go"):
+        start(tmp_path, world, monkeypatch)
+    assert world.order.count("align") == 16
+
+
+def test_refused_algorithms_and_failed_audits_are_no_go_ahead(
+    tmp_path: Path, told: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(GateError, match=r"3 of 6 alignments are not a go \(3 refused\)"):
+        start(tmp_path / "a", Verdicts(), monkeypatch, algorithms=("reinforce", "ipo"), seeds=1, beta=(0.1,),
+              recipes=("align-only", "distil-align-anchored", "distil-align"))  # fmt: skip
+    told["grpo"] = "broken"
+    with pytest.raises(GateError, match=r"not audited \(AssertionError"):
+        start(tmp_path / "b", Verdicts(), monkeypatch)
+
+
+def test_a_world_that_is_not_audited_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match="needs a world whose studies are audited"):
+        start(tmp_path, ToyWorld(), monkeypatch)
+    assert not (tmp_path / "run").exists()

@@ -88,7 +88,7 @@ def test_every_preset_has_a_plan_without_torch(name: str) -> None:
     config = presets.load(name)
     assert config.world == "grammar" and len(config.seed_list) >= 5
     plan = plan_study(config, WORLD)
-    assert {node.kind for node in plan.nodes.values()} == {"sft", "align", "distil", "measure"}
+    assert {node.kind for node in plan.nodes.values()} == {"sft", "align", "distil", "measure", "audit"}
     for node in plan.nodes.values():
         assert WORLD.batch_size(node) >= 1 and hash(WORLD.group(node)) is not None
 
@@ -121,9 +121,9 @@ def test_settings_hold_what_changes_an_output_and_nothing_else() -> None:
         "sft.steps": 10, "reward.temperature": 0.7, "p_star.target_weight": 0.1,
     }  # fmt: skip
     expected = {
-        "measure.samples": {"measure"}, "align.updates": {"align"}, "preferences.pairs": {"align"},
-        "distil.temperature": {"distil", "align"}, "sft.steps": {"sft", "distil", "align"},
-        "reward.temperature": {"align"}, "p_star.target_weight": {"sft", "distil", "align"},
+        "measure.samples": {"measure"}, "align.updates": {"align"}, "preferences.pairs": {"align", "audit"},
+        "distil.temperature": {"distil", "align", "audit"}, "sft.steps": {"sft", "distil", "align", "audit"},
+        "reward.temperature": {"align", "audit"}, "p_star.target_weight": {"sft", "distil", "align", "audit"},
     }  # fmt: skip
     for key, value in moved.items():
         now = keys({key: value})

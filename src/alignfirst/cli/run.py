@@ -35,6 +35,9 @@ def run(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse a study whose own files give any reason for a warning.")
     ] = False,
+    require_go: Annotated[
+        bool, typer.Option("--require-go", help="Train no alignment before its audit says go; else exit with code 4.")
+    ] = False,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Build the report at the end.")] = True,
     json: out.Json = False,
 ) -> None:
@@ -49,7 +52,7 @@ def run(
     if dry_run:
         _dry_run(config, where, workers, strict, json)
         return
-    result = _run(config, where, workers, _means(checkpoint_every), strict)
+    result = _run(config, where, workers, _means(checkpoint_every), strict, require_go)
     page = _report(result) if report and result.exit_code != ExitCode.FAILED else None
     _print(config, result, page, json)
     raise typer.Exit(result.exit_code)
@@ -61,12 +64,24 @@ def _means(checkpoint_every: float | None) -> Means:
     return Means() if checkpoint_every is None else Means(checkpoint_every)
 
 
-def _run(config: StudyConfig, where: Path, workers: int | None, means: Means, strict: bool) -> RunResult:
+def _run(
+    config: StudyConfig, where: Path, workers: int | None, means: Means, strict: bool, require_go: bool
+) -> RunResult:
     from alignfirst.cli.progress import progress
     from alignfirst.study import runner
 
     with progress(config.name) as advance:
-        result = runner.run(config, where, workers, advance, means=means, strict=strict, announce=_announce)
+        result = runner.run(
+            config,
+            where,
+            workers,
+            advance,
+            means=means,
+            strict=strict,
+            announce=_announce,
+            require_go=require_go,
+            say=out.note,
+        )
     for note in result.notes:
         out.note(f"note: {note}")
     lost = result.counts.get("failed", 0) + result.counts.get("blocked", 0)

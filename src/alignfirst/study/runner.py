@@ -14,13 +14,14 @@ from typing import Any
 
 import alignfirst
 from alignfirst import files, records
-from alignfirst.errors import ExitCode, InputError
+from alignfirst.errors import ExitCode, GateError, InputError
 from alignfirst.records import Row
 from alignfirst.store import Store
 from alignfirst.study import cost
 from alignfirst.study.bill import Bill, bill
 from alignfirst.study.config import StudyConfig
 from alignfirst.study.engine import Means, Progress, available_cores, execute, terminable
+from alignfirst.study.gate import Gate, Say, require_audited
 from alignfirst.study.plan import Plan, plan_study
 from alignfirst.study.recipe import RECIPES
 from alignfirst.study.rows import SHOWN, Rows
@@ -90,6 +91,8 @@ def run(
     means: Means | None = None,
     strict: bool = False,
     announce: Callable[[Preflight], None] | None = None,
+    require_go: bool = False,
+    say: Say | None = None,
 ) -> RunResult:
     """Run a study in a directory, or finish it there: what is stored is not computed again.
 
@@ -97,11 +100,12 @@ def run(
     debuggers (a BLAS with several threads may then differ in the last digit). `progress` is called with nodes
     settled, nodes in all, kind of the last task, and busy workers. `means` says how else it is computed. Where a study
     brings files of its own, `announce` gets what was found out about them before any work; `strict` refuses a run that
-    it warns about.
+    it warns about. `require_go` trains no alignment before its audit said go; `say` then gets what the audits said.
 
     Raises InputError (directory of another study), RunLockedError (another process is at work there), StoreError (the
-    disk refuses); KeyboardInterrupt and SystemExit(143) on SIGINT and SIGTERM. Whatever happens, what was stored
-    before stays, and the same call goes on from there. Cells that fail end up in the records with a reason.
+    disk refuses), GateError (an alignment is not a go); KeyboardInterrupt and SystemExit(143) on SIGINT and SIGTERM.
+    Whatever happens, what was stored before stays, and the same call goes on from there. Cells that fail end up in the
+    records with a reason.
     """
     begin = time.perf_counter()
     workers = _workers(workers)
@@ -113,12 +117,15 @@ def run(
         counts = manifest["counts"]
         seconds = time.perf_counter() - begin
         return RunResult(run_dir.path, "complete", ExitCode.OK, counts, seconds, nothing_to_do=True)
+    if require_go:
+        require_audited(world)
     found = preflight(config, world, strict, announce)
     run_dir.make()
     run_dir.check(config)  # `new/../old` is only seen to be `old` once `new` is there
     with terminable(), run_dir.lock():
         run_dir.check(config)  # another process may have made it its own in between
         this = _Run(config, world, plan, run_dir, begin, command or _command(), means or Means(), found)
+        this.gate = Gate(plan, this.store, say) if require_go else None
         return this.go(workers, progress)
 
 
@@ -197,6 +204,7 @@ class _Run:
         self.store = Store(run_dir.store)
         self.earlier = run_dir.manifest() or {}
         self.preflight = preflight
+        self.gate: Gate | None = None
 
     def go(self, workers: int, progress: Progress | None) -> RunResult:
         self._announce()
@@ -210,7 +218,7 @@ class _Run:
         schedule = self._schedule(stored)
         try:
             self._execute(schedule, workers, len(stored), progress)
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit, GateError):
             self.store.refresh()  # a worker may have stored what it could not report any more
             computed = len(self.store.keys() & self.plan.nodes.keys()) - len(stored)
             counts = self._counts(schedule, [], len(stored)) | {"computed": computed}
@@ -247,7 +255,8 @@ class _Run:
     def _schedule(self, stored: set[str]) -> Schedule:
         stated = None if self.preflight is None else self.preflight.seconds
         costs = cost.Costs(self.world, self.run_dir.timings(), self.plan.nodes, stated)
-        return Schedule(self.plan.nodes, self.plan.nodes.keys() - stored, self.world, costs.seconds)
+        held = () if self.gate is None else self.gate.held
+        return Schedule(self.plan.nodes, self.plan.nodes.keys() - stored, self.world, costs.seconds, held)
 
     def _execute(self, schedule: Schedule, workers: int, stored: int, progress: Progress | None) -> None:
         total = len(self.plan.nodes)
@@ -262,10 +271,14 @@ class _Run:
                 self.run_dir.append(ERRORS, "".join(f"{now()} {task.kind} {task.label}\n{t}\n" for t in report.traces))
             if progress is not None:
                 progress(settled, total, task.kind, busy)
+            if self.gate is not None:
+                self.gate.advance(schedule, [*report.digests, *report.failures])
 
         if progress is not None:
             progress(stored, total, "", 0)
         self._event("plan", settled=stored, of=total)
+        if self.gate is not None:
+            self.gate.advance(schedule)  # audits of an earlier call
         execute(schedule, self.world, self.config.world, self.store, workers, on_report, self.means)
         self.store.refresh()
 

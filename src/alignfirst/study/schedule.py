@@ -22,8 +22,14 @@ class Schedule:
     """
 
     def __init__(
-        self, nodes: Mapping[str, Node], pending: Iterable[str], world: World, seconds: Callable[[Node], float]
+        self,
+        nodes: Mapping[str, Node],
+        pending: Iterable[str],
+        world: World,
+        seconds: Callable[[Node], float],
+        held: Iterable[str] = (),
     ) -> None:
+        """`held` nodes are not given out before they are released, even if all their inputs are there."""
         self.nodes, self.world = nodes, world
         todo = set(pending)
         self.pending = [key for key in nodes if key in todo]
@@ -32,6 +38,7 @@ class Schedule:
         self.computed = 0
         self._deaths = self._tasks = 0
         self._retries: list[Task] = []
+        self._held, self._ready_but_held = set(held), set[str]()
         self._order = {key: i for i, key in enumerate(self.pending)}
         self._bucket: dict[str, Bucket] = {k: (nodes[k].kind, world.group(nodes[k])) for k in self.pending}
         self._children: dict[str, list[str]] = {key: [] for key in self.pending}
@@ -72,6 +79,14 @@ class Schedule:
         keys = [heapq.heappop(ready)[1] for _ in range(min(size, len(ready)))]
         return self._task([self.nodes[key] for key in keys], 0)
 
+    def release(self, keys: Iterable[str]) -> None:
+        """Let held nodes be given out as soon as they are ready."""
+        for key in keys:
+            self._held.discard(key)
+            if key in self._ready_but_held and key not in self.blocked:
+                self._make_ready(key)
+            self._ready_but_held.discard(key)
+
     def succeed(self, keys: Iterable[str]) -> None:
         for key in keys:
             self.computed += 1
@@ -106,6 +121,9 @@ class Schedule:
         return Task(self._tasks, tuple(nodes), attempt)
 
     def _make_ready(self, key: str) -> None:
+        if key in self._held:
+            self._ready_but_held.add(key)
+            return
         bucket = self._bucket[key]
         self._unready[bucket] -= 1
         heapq.heappush(self._ready.setdefault(bucket, []), (self._order[key], key))
