@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from alignfirst.audit.constants import ON_POLICY
 from common import ROOT, RUNS, conclude, fresh, shell
 
 TARGETS = {"reinforce": (0.92, 0.97), "rloo": (0.92, 0.97), "ppo": (0.92, 0.97), "dpo-online": (0.92, 0.97)} | {
@@ -52,7 +53,8 @@ def mixtures(evidence: dict[str, Any], page: str) -> None:
         print(f"{algorithm:12s} {', '.join(told)}")
         for name in goals:
             in_page(page, f"{algorithm} {name}", three(scores[name]))
-    for algorithm, order in evidence["order"].items():
+    for algorithm in ON_POLICY:
+        order = evidence["order"][algorithm]
         told = judged(f"order, {algorithm}", order["right"][0], ">=", ORDER)
         print(f"order {algorithm:12s} right {told}, majority {order['majority']:.3f}")
 

@@ -78,6 +78,9 @@ def prices(plan: Plan, timings: Iterable[Mapping[str, Any]]) -> dict[str, float]
     for line in timings:
         if line["nodes"]:
             seen[line["kind"], line["label"]].append(line["cpu_seconds"] / line["nodes"])
+    unknown = {(node.kind, label(node)) for node in plan.nodes.values()} - seen.keys()
+    if unknown:
+        sys.exit(f"the run was made by another version: it has no timings of {sorted(unknown)}; run it again")
     return {key: median(seen[node.kind, label(node)]) for key, node in plan.nodes.items()}
 
 

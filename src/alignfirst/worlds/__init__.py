@@ -16,7 +16,7 @@ WORLDS = {
 }
 
 
-TEXT = frozenset({"grammar", "chain"})  # worlds whose responses are sequences of tokens
+TEXT = frozenset({"grammar", "chain", "hf"})  # worlds whose responses are sequences of tokens
 
 
 def get(name: str) -> World:
