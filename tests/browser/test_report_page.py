@@ -92,6 +92,7 @@ def test_audits_are_drawn_by_verdict_and_say_where_there_are_none(open_tab: Any,
         assert {"go", "no-go", "insufficient data"} >= set(part.locator(".legendtext").all_text_contents()) != set()
         assert re.search(r"mean distance \d\.\d{3} in reward", part.locator("figcaption").inner_text())
         part.get_by_text("The numbers behind this figure").click()
+        part.locator("details td:nth-child(4)").first.wait_for()
         verdicts = set(part.locator("details td:nth-child(4)").all_inner_texts())
         assert {"go", "no-go"} <= verdicts
         part.get_by_label("algorithm").select_option(label="best-of-n")
