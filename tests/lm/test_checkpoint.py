@@ -120,8 +120,8 @@ def interrupted_at(n: int, error: type[BaseException]) -> Iterator[list[int]]:
         for name in ("sample", "score", "train"):
             original = getattr(Tally, name)
 
-            def counted(self: Tally, *args: Any, original: Any = original) -> None:
-                original(self, *args)
+            def counted(self: Tally, *args: Any, original: Any = original, **more: Any) -> None:
+                original(self, *args, **more)
                 calls[0] += 1
                 if calls[0] == n:
                     raise error

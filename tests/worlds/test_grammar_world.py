@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,13 +19,14 @@ from alignfirst import worlds
 from alignfirst.errors import ExitCode
 from alignfirst.records import read
 from alignfirst.store import encode
+from alignfirst.study import audits
 from alignfirst.study.config import StudyConfig, from_mapping
 from alignfirst.study.plan import Plan, plan_study
 from alignfirst.study.recipe import RECIPES
 from alignfirst.study.runner import run
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.worlds.grammar.language import language
-from alignfirst.worlds.protocol import Artefact, Failure, Node, Outcome
+from alignfirst.worlds.protocol import Artefact, AuditedWorld, Failure, Node, Outcome
 
 WORLD = worlds.get("grammar")
 TINY: dict[str, Any] = {
@@ -52,6 +53,8 @@ class Played:
             self.outcomes[key] = self.again([node])[0]
 
     def again(self, nodes: Sequence[Node]) -> list[Outcome]:
+        if nodes[0].kind == "audit":
+            return audits.compute(cast(AuditedWorld, WORLD), nodes, self.load)
         return WORLD.run(nodes, self.load)
 
     def load(self, key: str) -> Artefact:
@@ -107,7 +110,7 @@ def test_curves_have_what_the_report_draws(everything: Played) -> None:
 
 
 def test_exhibits_cover_every_model(everything: Played) -> None:
-    models = {n.key: everything.load(n.key) for n in everything.plan.nodes.values() if n.kind != "measure"}
+    models = {n.key: everything.load(n.key) for kind in ("sft", "align", "distil") for n in everything.of_kind(kind)}
     found = WORLD.exhibits(everything.config, models)
     json.dumps(found, allow_nan=False)
     assert found["models"].keys() == models.keys()
@@ -137,7 +140,7 @@ def test_global_random_state_is_neither_used_nor_moved(everything: Played) -> No
 
 def test_seeds_and_occurrences_differ() -> None:
     played = Played(tiny(recipes=["align-distil-align"], seeds=2))
-    models = [played.load(n.key) for n in played.plan.nodes.values() if n.kind != "measure"]
+    models = [played.load(n.key) for n in played.plan.nodes.values() if n.kind in ("sft", "align", "distil")]
     assert len({encode(m) for m in models}) == len(models)
 
 
