@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -10,10 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from alignfirst.errors import InputError, StageFailure
 from alignfirst.lm.batch import Batch, Prompts
 from alignfirst.lm.forward import token_logps
 from alignfirst.lm.rollout import draw
 from alignfirst.lm.team import ALONE, Accelerated, Team
+from alignfirst.worlds.protocol import Artefact, Failure, Load, Node, Outcome
 
 Tokens = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -25,6 +28,19 @@ def one_thread() -> None:
     """One thread in this process: two are slower on small models, and sums come out the same on every machine."""
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)
+
+
+def one_by_one(work: Callable[[Node, Load], Artefact], nodes: Sequence[Node], load: Load) -> list[Outcome]:
+    """Nodes share no work but the loading of their inputs, so that none depends on which stand beside it."""
+    one_thread()
+    return [_outcome(work, node, load) for node in nodes]
+
+
+def _outcome(work: Callable[[Node, Load], Artefact], node: Node, load: Load) -> Outcome:
+    try:
+        return work(node, load)
+    except (StageFailure, InputError) as e:
+        return Failure(str(e))
 
 
 def prompts_of(rows: Tokens, new_tokens: int, eos: int | None = None) -> Prompts:

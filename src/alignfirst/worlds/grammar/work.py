@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from alignfirst.errors import InputError, StageFailure
+from alignfirst.errors import StageFailure
 from alignfirst.lm import bridge
 from alignfirst.lm.align import AlignSettings, Labels, Task, align
 from alignfirst.lm.batch import Batch
@@ -24,7 +24,7 @@ from alignfirst.lm.reward import named
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.worlds.grammar import measure, oracle, streams
 from alignfirst.worlds.grammar.language import F64, Language, Tokens, language
-from alignfirst.worlds.protocol import Artefact, Failure, Json, Load, Node, Outcome
+from alignfirst.worlds.protocol import Artefact, Json, Load, Node, Outcome
 
 Settings = Mapping[str, Any]
 
@@ -139,27 +139,15 @@ def run_measure(node: Node, load: Load) -> Artefact:
     return Artefact(meta=found)
 
 
-def one_by_one(work: Callable[[Node, Load], Artefact]) -> Callable[[Sequence[Node], Load], list[Outcome]]:
-    """Nodes share no work but the loading of their inputs, so that none depends on which stand beside it."""
-
-    def each(nodes: Sequence[Node], load: Load) -> list[Outcome]:
-        bridge.one_thread()
-        return [outcome(node, load) for node in nodes]
-
-    def outcome(node: Node, load: Load) -> Outcome:
-        try:
-            return work(node, load)
-        except (StageFailure, InputError) as e:
-            return Failure(str(e))
-
-    return each
+def run(nodes: Sequence[Node], load: Load) -> list[Outcome]:
+    return bridge.one_by_one(lambda node, load: WORK[node.kind](node, load), nodes, load)
 
 
-WORK: Mapping[str, Callable[[Sequence[Node], Load], list[Outcome]]] = {
-    "sft": one_by_one(run_sft),
-    "distil": one_by_one(run_distil),
-    "align": one_by_one(run_align),
-    "measure": one_by_one(run_measure),
+WORK: Mapping[str, Callable[[Node, Load], Artefact]] = {
+    "sft": run_sft,
+    "distil": run_distil,
+    "align": run_align,
+    "measure": run_measure,
 }
 
 

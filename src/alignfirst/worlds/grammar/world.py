@@ -100,7 +100,7 @@ class GrammarWorld:
         """Compute nodes of one kind and group. A training that diverges fails alone, with its reason."""
         from alignfirst.worlds.grammar import work  # imports torch
 
-        return work.WORK[nodes[0].kind](nodes, load)
+        return work.run(nodes, load)
 
     def draw(self, settings: Mapping[str, Json], model: str, teacher: str, load: Load) -> AuditDraws:
         """Draws of a model and, unless it is its own teacher, of its teacher."""

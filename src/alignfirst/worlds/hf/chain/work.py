@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from alignfirst.errors import InputError, StageFailure
+from alignfirst.errors import StageFailure
 from alignfirst.lm import bridge
 from alignfirst.lm.align import AlignSettings, Labels, Task, align
 from alignfirst.lm.checkpoint import Checkpoints
@@ -22,7 +22,7 @@ from alignfirst.worlds.hf.chain import cost, measure, streams
 from alignfirst.worlds.hf.chain.oracle import Oracle, calibrate
 from alignfirst.worlds.hf.chain.texts import F64, Texts, of_shards, shards_of, stored
 from alignfirst.worlds.hf.chain.truth import Truth, run_source
-from alignfirst.worlds.protocol import Artefact, Failure, Json, Load, Node, Outcome
+from alignfirst.worlds.protocol import Artefact, Json, Load, Node, Outcome
 
 Settings = Mapping[str, Any]
 
@@ -33,15 +33,7 @@ SHOWN = 8  # texts that are kept with a measurement
 
 def run(nodes: Sequence[Node], load: Load) -> list[Outcome]:
     """Nodes share no work but what a process keeps of p_star, so that none depends on which stand beside it."""
-    bridge.one_thread()
-    return [_outcome(node, load) for node in nodes]
-
-
-def _outcome(node: Node, load: Load) -> Outcome:
-    try:
-        return WORK[node.kind](node, load)
-    except (StageFailure, InputError) as e:
-        return Failure(str(e))
+    return bridge.one_by_one(lambda node, load: WORK[node.kind](node, load), nodes, load)
 
 
 def run_draw(node: Node, load: Load) -> Artefact:

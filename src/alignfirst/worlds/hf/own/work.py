@@ -7,7 +7,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from alignfirst.errors import InputError, StageFailure
+from alignfirst.errors import StageFailure
 from alignfirst.lm import bridge, own
 from alignfirst.lm.align import AlignSettings, Labels, Pairs, Task, align
 from alignfirst.lm.batch import Batch, Prompts
@@ -21,7 +21,7 @@ from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.worlds.hf.own import measure, models, streams
 from alignfirst.worlds.hf.own.facts import rows_of
 from alignfirst.worlds.hf.own.rows import Row, Rows
-from alignfirst.worlds.protocol import Artefact, Failure, Load, Node, Outcome
+from alignfirst.worlds.protocol import Artefact, Load, Node, Outcome
 
 Settings = Mapping[str, Any]
 WARMUP = 0.1
@@ -206,27 +206,15 @@ def _sft_text(key: str, settings: str, drawn: Callable[[], Any]) -> Any:
     return _TEXTS[key, settings]
 
 
-def one_by_one(work: Callable[[Desk], Artefact]) -> Callable[[Sequence[Node], Load], list[Outcome]]:
-    """Nodes share no work but the loading of their inputs, so that none depends on which stand beside it."""
-
-    def each(nodes: Sequence[Node], load: Load) -> list[Outcome]:
-        bridge.one_thread()
-        return [outcome(node, load) for node in nodes]
-
-    def outcome(node: Node, load: Load) -> Outcome:
-        try:
-            return work(Desk(node, load))
-        except (StageFailure, InputError) as e:
-            return Failure(str(e))
-
-    return each
+def run(nodes: Sequence[Node], load: Load) -> list[Outcome]:
+    return bridge.one_by_one(lambda node, load: WORK[node.kind](Desk(node, load)), nodes, load)
 
 
-WORK: Mapping[str, Callable[[Sequence[Node], Load], list[Outcome]]] = {
-    "sft": one_by_one(run_sft),
-    "distil": one_by_one(run_distil),
-    "align": one_by_one(run_align),
-    "measure": one_by_one(run_measure),
+WORK: Mapping[str, Callable[[Desk], Artefact]] = {
+    "sft": run_sft,
+    "distil": run_distil,
+    "align": run_align,
+    "measure": run_measure,
 }
 
 

@@ -93,7 +93,7 @@ class OwnWorld:
         """Compute nodes of one kind and group. A training that diverges fails alone, with its reason."""
         from alignfirst.worlds.hf.own import work  # imports torch
 
-        return work.WORK[nodes[0].kind](nodes, load)
+        return work.run(nodes, load)
 
     def exhibits(self, config: Any, models: Mapping[str, Artefact]) -> dict[str, Json]:
         """A few answers of every model and its training curves; see docs/own-models.md for the shape."""
