@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from alignfirst.errors import InputError
 from alignfirst.lm.batch import Batch, Prompts
@@ -50,6 +50,26 @@ class AlignSettings:
     occurrence: int = 0  # which align stage of its recipe: a second one draws other noise
     probe_every: int = 0  # offline: draw from the policy every so many updates, for the curves alone; 0: never
     reward_timeout: float | None = None  # seconds for one call
+
+    @classmethod
+    def of(cls, s: Mapping[str, Any], optim: OptimSettings, **more: Any) -> Self:
+        """What an align node of a world says; `more` is what only that world knows."""
+        return cls(
+            algorithm=s["algorithm"],
+            beta=s["beta"],
+            optim=optim,
+            updates=s["updates"],
+            samples=s["samples"],
+            group_size=s.get("group", 2),
+            level=s.get("level", "sequence"),
+            kl_in=s.get("kl_in", "reward"),
+            epochs=s.get("epochs", 1),
+            labels=Labels(**s.get("labels", {})),
+            stored_pairs=s.get("pairs", 1),
+            chunk=s.get("chunk"),
+            occurrence=s["occurrence"],
+            **more,
+        )
 
     def __post_init__(self) -> None:
         self._check_names()

@@ -12,7 +12,7 @@ import numpy as np
 
 from alignfirst.errors import StageFailure
 from alignfirst.lm import bridge
-from alignfirst.lm.align import AlignSettings, Labels, Task, align
+from alignfirst.lm.align import AlignSettings, Task, align
 from alignfirst.lm.batch import Batch
 from alignfirst.lm.checkpoint import Checkpoints
 from alignfirst.lm.distil import DistilSettings, distil
@@ -82,19 +82,9 @@ def run_align(node: Node, load: Load) -> Artefact:
     lang, method = language(s["p_star"]), ALGORITHMS[s["algorithm"]]
     initial = load(node.inputs["initial"])
     policy = model_of(initial)
-    settings = AlignSettings(
-        algorithm=s["algorithm"],
-        beta=s["beta"],
-        optim=OptimSettings(s["learning_rate"]),
-        updates=s["updates"],
-        samples=s["samples"],
-        group_size=s.get("group", 2),
-        level=s.get("level", "sequence"),
-        kl_in=s.get("kl_in", "reward"),
-        epochs=s.get("epochs", 1),
-        labels=Labels(**s.get("labels", {})),
-        stored_pairs=s.get("pairs", 1),
-        occurrence=s["occurrence"],
+    settings = AlignSettings.of(
+        s,
+        OptimSettings(s["learning_rate"]),
         probe_every=max(1, s["updates"] // (PROBES - 1)) if method.data == "pairs-offline" else 0,
         reward_timeout=s["reward"].get("timeout"),
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from alignfirst.errors import StageFailure
 from alignfirst.lm import bridge
-from alignfirst.lm.align import AlignSettings, Labels, Task, align
+from alignfirst.lm.align import AlignSettings, Task, align
 from alignfirst.lm.checkpoint import Checkpoints
 from alignfirst.lm.epochs import EpochSettings, fit_epochs
 from alignfirst.lm.load import build, from_arrays, to_arrays
@@ -80,22 +80,8 @@ def run_distil(node: Node, load: Load) -> Artefact:
 def run_align(node: Node, load: Load) -> Artefact:
     """One alignment: one algorithm, beta and seed."""
     s, truth, method = node.settings, Truth.of(node, load), ALGORITHMS[node.settings["algorithm"]]
-    settings = AlignSettings(
-        algorithm=s["algorithm"],
-        beta=s["beta"],
-        optim=OptimSettings(s["learning_rate"]),
-        updates=s["updates"],
-        samples=s["samples"],
-        group_size=s.get("group", 2),
-        level=s.get("level", "sequence"),
-        kl_in=s.get("kl_in", "reward"),
-        epochs=s.get("epochs", 1),
-        labels=Labels(**s.get("labels", {})),
-        stored_pairs=s.get("pairs", 1),
-        chunk=s["chunk"],
-        occurrence=s["occurrence"],
-        probe_every=cost.probe_every(s["updates"]) if method.data == "pairs-offline" else 0,
-    )
+    probe_every = cost.probe_every(s["updates"]) if method.data == "pairs-offline" else 0
+    settings = AlignSettings.of(s, OptimSettings(s["learning_rate"]), probe_every=probe_every)
     policy, oracle = _model(node, load, "initial"), _oracle(node, load)
     reference = _model(node, load, "reference") if method.uses_beta else None
     apart = "pairs" in node.inputs and (reference is None or node.inputs["pairs"] != node.inputs["reference"])

@@ -9,7 +9,7 @@ from typing import Any
 
 from alignfirst.errors import StageFailure
 from alignfirst.lm import bridge, own
-from alignfirst.lm.align import AlignSettings, Labels, Pairs, Task, align
+from alignfirst.lm.align import AlignSettings, Pairs, Task, align
 from alignfirst.lm.batch import Batch, Prompts
 from alignfirst.lm.checkpoint import Checkpoints
 from alignfirst.lm.distil import DistilSettings, distil
@@ -138,22 +138,8 @@ def run_align(desk: Desk) -> Artefact:
     seed, method = s["seed"], ALGORITHMS[s["algorithm"]]
     policy = desk.model("initial")
     reference = own.frozen(desk.model("reference")) if method.uses_beta else None
-    settings = AlignSettings(
-        algorithm=s["algorithm"],
-        beta=s["beta"],
-        optim=_schedule(s),
-        updates=s["updates"],
-        samples=s["samples"],
-        group_size=s.get("group", 2),
-        level=s.get("level", "sequence"),
-        kl_in=s.get("kl_in", "reward"),
-        epochs=s.get("epochs", 1),
-        labels=Labels(**s.get("labels", {})),
-        stored_pairs=s.get("pairs", 1),
-        chunk=s["chunk"],
-        occurrence=s["occurrence"],
-        reward_timeout=s["reward"]["timeout"] if "reward" in s else None,
-    )
+    timeout = s["reward"]["timeout"] if "reward" in s else None
+    settings = AlignSettings.of(s, _schedule(s), reward_timeout=timeout)
     result = models.train(
         policy, s, streams.number(seed, "align", s["occurrence"]),
         lambda: _trainer(desk)(policy, reference, _task(desk), settings, streams.number(seed, "align")),
