@@ -1,4 +1,4 @@
-"""Random streams by name, keyed by seed and purpose, so that no two ever share a number.
+"""Random streams by name, see `alignfirst.streams`.
 
 What p_star draws, and what models are measured on, is drawn once for all seeds: seed 0 of its purpose.
 """
@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-import numpy as np
-from numpy.random import SeedSequence
+from alignfirst.streams import Streams
 
 Purpose = Literal[
     "counted",  # p_star: which tokens it uses most
@@ -31,10 +30,5 @@ Purpose = Literal[
     "align",
     "own",  # of a model that is measured
 ]
-_PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
-
-
-def number(seed: int, purpose: Purpose, *place: int) -> int:
-    """A seed for a library that wants a number of its own, below 2^63; `place` tells shards and occurrences apart."""
-    sequence = SeedSequence((seed, _PURPOSES.index(purpose), *place))
-    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+_STREAMS: Streams[Purpose] = Streams(get_args(Purpose))
+number = _STREAMS.number

@@ -1,4 +1,4 @@
-"""Random streams by name, keyed by seed and purpose, so that no two ever share a number.
+"""Random streams by name, see `alignfirst.streams`.
 
 Cells of one seed share the noise of a purpose whatever their beta, algorithm or recipe. What models are measured on
 does not depend on the seed: the same held-out rows and the same noise for every model.
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-import numpy as np
-from numpy.random import Generator, Philox, SeedSequence
+from alignfirst.streams import Streams
 
 Purpose = Literal[
     "rows",  # which training rows are used, and in which order
@@ -22,18 +21,5 @@ Purpose = Literal[
     "own-samples",
     "teacher-samples",
 ]
-_PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
-
-
-def _sequence(seed: int, purpose: Purpose, occurrence: int) -> SeedSequence:
-    return SeedSequence((seed, _PURPOSES.index(purpose), occurrence))
-
-
-def generator(seed: int, purpose: Purpose, occurrence: int = 0) -> Generator:
-    """The generator of one purpose in one seed; `occurrence` tells apart stages of one kind in a recipe."""
-    return Generator(Philox(_sequence(seed, purpose, occurrence)))
-
-
-def number(seed: int, purpose: Purpose, occurrence: int = 0) -> int:
-    """A seed for a library that wants a number of its own, below 2^63."""
-    return int(_sequence(seed, purpose, occurrence).generate_state(1, np.uint64)[0] >> np.uint64(1))
+_STREAMS: Streams[Purpose] = Streams(get_args(Purpose))
+generator, number = _STREAMS.generator, _STREAMS.number
