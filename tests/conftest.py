@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,10 @@ from ledger import Count, Ledger
 # digits, and threads of several processes on few cores only wait for each other.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"
+
+# What a background job inherits, and would hand on: the runs that tests interrupt must be interruptible.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run of CI: a failure there is one that can be repeated.
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
