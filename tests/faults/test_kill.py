@@ -16,10 +16,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import pytest
+from fault_runs import children, content, gone, until
 from toy_world import ToyConfig
 
 from alignfirst.store import Store
-from alignfirst.study.run_dir import DIGESTED, RunDir
+from alignfirst.study.run_dir import RunDir
 from alignfirst.study.runner import run
 
 DRIVER = Path(__file__).parent / "driver.py"
@@ -28,10 +29,6 @@ SETTINGS: dict[str, Any] = {"seeds": 3, "algorithms": ["ppo", "dpo-offline"], "b
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks processes up in /proc")
 
 Start = Callable[..., subprocess.Popen[str]]
-
-
-def content(out: Path) -> dict[str, Any]:
-    return {name: (out / name).read_bytes() for name in DIGESTED} | {"store": Store(out / "store").digests()}
 
 
 @pytest.fixture(scope="module")
@@ -65,40 +62,6 @@ def start() -> Iterator[Start]:
         process.communicate()
 
 
-def workers_of(pid: int) -> set[int]:
-    """Live children of a process."""
-    found = set()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == pid and fields[0] != "Z":
-            found.add(int(stat.parent.name))
-    return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.01)
-    return found
-
-
-def gone_soon(pids: set[int]) -> bool:
-    """They take milliseconds; seconds are for machines that are busy with other tests."""
-    until(lambda: not any(alive(pid) for pid in pids), 4.0)
-    return True
-
-
 def kill_somewhere(process: subprocess.Popen[str], rng: random.Random) -> bool:
     """Kill a run after some progress, or while it starts, or while it ends. False where it ended by itself."""
     assert process.stdout is not None
@@ -110,10 +73,10 @@ def kill_somewhere(process: subprocess.Popen[str], rng: random.Random) -> bool:
         time.sleep(rng.uniform(0.0, 0.03))
     if process.poll() is not None:
         return False
-    workers = workers_of(process.pid)
+    workers = children(process.pid)
     process.kill()
     process.wait()
-    assert gone_soon(workers)
+    gone(workers, 4.0)
     return True
 
 
@@ -147,13 +110,13 @@ def test_interrupted_it_keeps_what_is_stored_and_says_so(
     out = tmp_path / "run"
     process = start(out, TOY_HOLD=str(hold))
     until(lambda: Store(out / "store").keys())
-    workers = workers_of(process.pid)
+    workers = children(process.pid)
     assert workers
     process.send_signal(number)
     _, errors = process.communicate(timeout=10)
     assert process.returncode == code
     assert "Traceback" not in errors, "neither from the parent nor from a worker"
-    assert gone_soon(workers)
+    gone(workers, 4.0)
     manifest = RunDir(out).manifest()
     assert manifest is not None
     assert manifest["status"] == "interrupted"
@@ -184,7 +147,7 @@ def test_workers_killed_from_outside_are_replaced(whole: Path, tmp_path: Path, s
     out = tmp_path / "run"
     process = start(out, TOY_HOLD=str(hold))
     until(lambda: Store(out / "store").keys())
-    for worker in until(lambda: w if len(w := workers_of(process.pid)) == 2 else None):
+    for worker in until(lambda: w if len(w := children(process.pid)) == 2 else None):
         os.kill(worker, signal.SIGKILL)
     hold.unlink()
     assert process.wait(60) == 0
@@ -193,7 +156,7 @@ def test_workers_killed_from_outside_are_replaced(whole: Path, tmp_path: Path, s
 
 def test_workers_do_not_outlive_a_parent_even_in_the_middle_of_a_node(tmp_path: Path, start: Start, hold: Path) -> None:
     process = start(tmp_path / "run", TOY_HOLD=str(hold))
-    workers = until(lambda: w if len(w := workers_of(process.pid)) == 2 else None)
+    workers = until(lambda: w if len(w := children(process.pid)) == 2 else None)
     until(lambda: Store(tmp_path / "run" / "store").keys())
     process.kill()
-    assert gone_soon(workers)
+    gone(workers, 4.0)
