@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,37 +26,6 @@ class Tab:
 
 
 Opener = Callable[..., Any]
-
-
-def beside(name: str) -> ModuleType:
-    """A helper in tests/report; tests are not a package, so it is loaded by its path."""
-    known = f"report_{name}"
-    if known not in sys.modules:
-        path = Path(__file__).parents[1] / "report" / f"{name}.py"
-        spec = importlib.util.spec_from_file_location(known, path)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[known] = module
-        spec.loader.exec_module(module)
-    return sys.modules[known]
-
-
-@pytest.fixture(scope="session")
-def synthetic() -> ModuleType:
-    """Runs made up for the report's tests."""
-    return beside("synthetic")
-
-
-@pytest.fixture(scope="session")
-def audits() -> ModuleType:
-    """Audits made up for the tests of their page."""
-    return beside("audit_pages")
-
-
-@pytest.fixture(scope="session")
-def of_text() -> ModuleType:
-    """Makes such a run one of text: `synthetic.write(path, spec, of_text.TextSpec())`."""
-    return beside("synthetic_text")
 
 
 @pytest.fixture(scope="session")
