@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -291,9 +291,3 @@ def digest(*parts: Text) -> bytes:
     """16 bytes that tell texts apart."""
     text = json.dumps([part if isinstance(part, str) else [list(m) for m in part] for part in parts])
     return hashlib.sha256(text.encode()).digest()[:16]
-
-
-def iterate(pairs: Pairs) -> Iterator[tuple[Text, tuple[Text, Text]]]:
-    """(prompt, (chosen, rejected)) of every kept row."""
-    for pair in pairs.rows:
-        yield pair.prompt, (pair.chosen, pair.rejected)
