@@ -62,6 +62,13 @@ const algorithmControl = () =>
       )
     : null;
 
+const seedControl = (seeds) =>
+  selectControl(
+    "seed",
+    "seed",
+    seeds.map((s) => [s, s]),
+  );
+
 const metricControl = () =>
   selectControl(
     "measure",

@@ -111,11 +111,7 @@ FIGURES.curves = {
   controls: () => [
     algorithmControl(),
     betaControl(),
-    selectControl(
-      "seed",
-      "seed",
-      curveSeeds().map((s) => [s, s]),
-    ),
+    seedControl(curveSeeds()),
     stageKinds.length > 1
       ? segmented(
           "training of",

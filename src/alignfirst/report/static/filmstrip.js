@@ -53,11 +53,7 @@ const mixtureExhibit = {
   controls: () => [
     algorithmControl(),
     betaControl(),
-    selectControl(
-      "seed",
-      "seed",
-      (EXHIBIT.seeds || []).map((s) => [s, s]),
-    ),
+    seedControl(EXHIBIT.seeds || []),
     ...variantControls(),
   ],
   empty: () => (EXHIBIT.models && EXHIBIT.models.length ? null : "This run kept no models to show."),

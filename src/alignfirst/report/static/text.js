@@ -198,11 +198,7 @@ const textExhibit = {
   controls: () => [
     algorithmControl(),
     betaControl(),
-    selectControl(
-      "seed",
-      "seed",
-      (EXHIBIT.seeds || []).map((s) => [s, s]),
-    ),
+    seedControl(EXHIBIT.seeds || []),
     EXHIBIT.prompts.length > 1
       ? selectControl("prompt", "prompt", [[-1, "all, in turn"], ...EXHIBIT.prompts.map((p, i) => [i, p])])
       : null,
