@@ -20,9 +20,11 @@ Curves = dict[str, list[float | None]]
 class Tally:
     """Tokens that passed through models, padding included, and the floating-point operations of that.
 
-    `flops` go by weights and tokens alone (Kaplan et al. 2020): 2 a token forward, 6 with the way back. `products` are
-    what matrix products really take (`lm.flops`): attention, no head where no logits are asked for, frozen weights.
-    They are counted where whole batches are, which is in every training.
+    Two counts, for two purposes. `flops` go by weights and tokens alone (Kaplan et al. 2020: 2 a token forward, 6 with
+    the way back), so that a study of the paper can be priced exactly from its settings, before a text is drawn: the
+    column `flops` of grammar and chain. `products` are what matrix products really take (`lm.flops`, held against
+    torch's counter): attention, no head where no logits are asked for, frozen weights under adapters. A budget that
+    adapters, long prompts and two sizes of model share must go by these: the column `flops` of own models.
     """
 
     sampled: int = 0

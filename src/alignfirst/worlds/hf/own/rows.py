@@ -32,7 +32,7 @@ from alignfirst.errors import InputError, StageFailure
 from alignfirst.worlds.hf.own.sources import Source
 from alignfirst.worlds.protocol import Artefact, Json
 
-VERSION = 1  # of the index
+VERSION = 2  # of the index; 2: its metadata hold the source's identity
 FIRST_LINES = 5
 WARN_EVERY = 2_000  # rows between two calls of `progress`
 Ids = list[int]
