@@ -272,3 +272,15 @@ def test_answers_that_end_are_taken_as_they_are(tmp_path):
     s = session("rloo", 0.1).settings
     align_with_trl(copy.deepcopy(POLICY), REFERENCE, Task(ending, noting), s, 0)
     assert min(lengths) < NEW
+
+
+def test_dpo_has_the_native_trainers_losses_update_by_update():
+    """Both take the same pairs in the same order, over more than one pass; float32 on both sides."""
+    rng = np.random.default_rng(0)
+    rows = [([0, 3], rng.integers(0, V, 3).tolist(), rng.integers(0, V, 5).tolist()) for _ in range(11)]
+    task = Task(PROMPTS, pairs=Pairs.of_rows(rows))
+    s = AlignSettings("dpo-offline", 0.5, OptimSettings(1e-2), updates=6, samples=8)
+    curves = [t(copy.deepcopy(POLICY), REFERENCE, task, s, 0).curves for t in (align, align_with_trl)]
+    native, trl = (np.array(c["loss"]) for c in curves)
+    assert native.std() > 0.05
+    np.testing.assert_allclose(native, trl, rtol=0, atol=1e-4)

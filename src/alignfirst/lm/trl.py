@@ -47,7 +47,10 @@ SUPPORTED = ("dpo-offline", "rloo", "grpo")
 def align_with_trl(
     policy: Any, reference: Any, task: Task, settings: AlignSettings, seed: int, log: Log | None = None
 ) -> AlignResult:
-    """As `alignfirst.lm.align.align`, by TRL's trainer, with other random numbers. Trains `policy` in place."""
+    """As `alignfirst.lm.align.align`, by TRL's trainer. Trains `policy` in place.
+
+    Pairs are taken in the same order, so that DPO has the same losses; rollouts are drawn by other random numbers.
+    """
     need("trl", "datasets", "accelerate", "tokenizers")
     check(policy, reference, task, settings)
     check_trl(task, settings)
@@ -100,12 +103,15 @@ def dpo_trainer(s: Session, student: Any, scratch: Path) -> Any:
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
             return dataset  # token ids already: no second tokenisation, no EOS added, nothing dropped
 
+        def _get_train_sampler(self, *_: Any) -> Any:
+            return order  # one pass over all updates, where TRL would shuffle by numbers of its own
+
     pairs = s.task.pairs if s.task.pairs is not None else draw_pairs(s)
+    order = [int(i) for picks in picks_of(s, pairs) for i in picks]
     arguments = DPOConfig(
         beta=s.settings.b,
         max_length=None,
-        per_device_train_batch_size=s.settings.samples // 2,
-        dataloader_drop_last=True,
+        per_device_train_batch_size=len(order) // s.settings.updates,
         **common_arguments(s, scratch),
     )
     count_pairs(s, pairs)
@@ -119,10 +125,15 @@ def dpo_trainer(s: Session, student: Any, scratch: Path) -> Any:
     )
 
 
-def count_pairs(s: Session, pairs: Pairs) -> None:
-    """What training on pairs costs. TRL asks the reference again in every update; rows are taken in our own order."""
+def picks_of(s: Session, pairs: Pairs) -> Iterator[Any]:
+    """Which pairs are in each update: the native trainer's, so that both see the same losses."""
     n = min(s.settings.samples // 2, len(pairs))
-    for picks in islice(permutations(s.rng("batches"), len(pairs), n), s.settings.updates):
+    return islice(permutations(s.rng("batches"), len(pairs), n), s.settings.updates)
+
+
+def count_pairs(s: Session, pairs: Pairs) -> None:
+    """What training on pairs costs. TRL asks the reference again in every update."""
+    for picks in picks_of(s, pairs):
         batch = pairs.pool.rows(np.concatenate([pairs.first[picks], pairs.second[picks]])).trimmed()
         s.tally.score(s.reference, batch)
         s.tally.train(s.policy, batch)

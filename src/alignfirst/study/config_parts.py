@@ -11,6 +11,7 @@ from alignfirst.study.recipe import RECIPES
 from alignfirst.study.refusal import broken
 
 MAX_SAMPLES = 1_000_000
+TRL_VERSION = 2  # of trainings by TRL: 2 takes pairs in the native trainer's order
 # What TRL's stable trainers do: where their KL is, and on what. DPO's has no such choice.
 TRL: dict[str, tuple[str | None, str | None]] = {
     "dpo-offline": (None, None),
@@ -55,6 +56,11 @@ class TextAlign(Align):
     trainer: Literal["native", "trl"] = "native"
     level: Literal["sequence", "token"] = "sequence"
     kl_in: Literal["reward", "loss"] = "reward"
+
+    @property
+    def trained_by(self) -> str:
+        """The trainer as a part of what a node's key digests."""
+        return self.trainer if self.trainer == "native" else f"{self.trainer}-{TRL_VERSION}"
 
 
 def check_trainer(study: StudyConfig, align: TextAlign) -> None:

@@ -64,7 +64,7 @@ class GrammarWorld:
             "updates": max(1, round(updates * a.updates)),
             "samples": a.samples,
             "learning_rate": a.learning_rate,
-            "trainer": a.trainer,
+            "trainer": a.trained_by,
             "p_star": truth(config),
             "reward": oracle(config),
         }

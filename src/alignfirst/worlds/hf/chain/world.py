@@ -53,7 +53,7 @@ class ChainWorld:
             "updates": scaled(config, updates * a.updates, 1),
             "samples": a.samples,
             "learning_rate": a.learning_rate,
-            "trainer": a.trainer,
+            "trainer": a.trained_by,
             "chunk": config.chunk,
         }
         if method.on_pairs:

@@ -58,7 +58,8 @@ class OwnWorld:
             "beta": beta,
             "updates": max(1, round(updates * a.updates)),
             "data": facts(config).data,
-            **_keys(a, ("samples", "chunk", "learning_rate", "trainer")),
+            "trainer": a.trained_by,
+            **_keys(a, ("samples", "chunk", "learning_rate")),
         }
         given = method.data == "pairs-offline" and config.data.pairs is not None
         if not given:
