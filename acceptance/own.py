@@ -1,12 +1,10 @@
-"""What the scripts on a user's own models share: the preference data they are given, and a small model with a tokenizer."""
+"""What the scripts on a user's own models share: the preference data that they are given."""
 
 from __future__ import annotations
 
 import os
-import random
 import sys
 from pathlib import Path
-from typing import Any
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "own-models.yaml"
 

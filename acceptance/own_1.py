@@ -1,7 +1,7 @@
-"""Real preference data and a real model on two cores: SmolLM2-135M-Instruct, a ten-layer cut of it as the student, DPO, both
-orders (examples/own-models.yaml). Held-out numbers of every stage, the report, an export that plain transformers loads in a
-process of its own, where it gives the recorded log-probabilities and writes. Twenty-five minutes of one core; started
-again, it goes on from what is stored.
+"""Real preference data and a real model on two cores: SmolLM2-135M-Instruct, a ten-layer cut of it as the student, DPO,
+both orders (examples/own-models.yaml). Held-out numbers of every stage, the report, an export that plain transformers
+loads in a process of its own, where it gives the recorded log-probabilities and writes. Twenty-five minutes of one
+core; started again, it goes on from what is stored.
 
     python acceptance/own_1.py PAIRS.jsonl      # or ALIGNFIRST_PAIRS=PAIRS.jsonl
 

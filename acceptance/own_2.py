@@ -18,7 +18,8 @@ UPDATES = 5
 # Pairs of the shortest rows, and a rate at which five updates change the loss by much more than the tolerance
 STUDY = {
     "recipes": "align-only", "data.max_length": 192, "align.updates": UPDATES, "align.samples": 8, "align.chunk": 4,
-    "align.learning_rate": 1e-5, "measure.pairs": 2, "measure.prompts": 2, "measure.samples": 2, "measure.new_tokens": 2,
+    "align.learning_rate": 1e-5, "measure.pairs": 2, "measure.prompts": 2, "measure.samples": 2,
+    "measure.new_tokens": 2,
 }  # fmt: skip
 
 
