@@ -25,19 +25,22 @@ class Letters:
 
     eos_token, bos_token_id, chat_template = "$", None, "template"
 
-    def __call__(self, text: str) -> dict[str, list[int]]:
+    def __call__(self, texts: list[str]) -> dict[str, list[list[int]]]:
+        return {"input_ids": [self._ids(text) for text in texts]}
+
+    def _ids(self, text: str) -> list[int]:
         ids, i = [], 0
         while i < len(text):
             step = 2 if text[i : i + 2] == "ab" else 1
             ids.append(1 if step == 2 else ord(text[i]))
             i += step
-        return {"input_ids": ids}
+        return ids
 
     def apply_chat_template(
-        self, messages: list[dict[str, str]], tokenize: bool, add_generation_prompt: bool, return_dict: bool
-    ) -> dict[str, list[int]]:
-        text = "".join(f"<{m['role'][0]}>{m['content']}$" for m in messages)
-        return self(text + ("<a>" if add_generation_prompt else ""))
+        self, chats: list[list[dict[str, str]]], tokenize: bool, add_generation_prompt: bool, return_dict: bool
+    ) -> dict[str, list[list[int]]]:
+        end = "<a>" if add_generation_prompt else ""
+        return self(["".join(f"<{m['role'][0]}>{m['content']}$" for m in messages) + end for messages in chats])
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join("ab" if i == 1 else chr(i) for i in ids)

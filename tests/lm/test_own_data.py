@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from alignfirst.errors import ExitCode, InputError, StageFailure
 from alignfirst.study import runner
 from alignfirst.study.worker import load_world
 from alignfirst.worlds.hf.own.facts import facts, rows_of
-from alignfirst.worlds.hf.own.rows import index
+from alignfirst.worlds.hf.own.rows import Encoder, index
 
 GOOD = made.pairs(40)
 ROW = {"prompt": "a b", "chosen": " c d", "rejected": " e"}
@@ -87,6 +88,51 @@ def test_damaged_rows_are_counted_with_their_lines(teacher: Path, tmp_path: Path
     lost = sum(len(lines) for lines in reasons.values())
     assert (meta["rows"], meta["kept"]) == (40 + len(rows), 40 + len(rows) - lost)
     assert meta["train"] + meta["held_out"] == meta["kept"]
+
+
+REFUSING = (
+    "{% for m in messages %}{% if m['role'] == 'tool' %}{{ raise_exception('no tools') }}{% endif %}"
+    "{{ m['content'] }} {% endfor %}"
+)
+
+
+def test_many_rows_at_once_are_what_they_are_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the template refuses one of them, and where some are text and others messages."""
+    folder = made.teacher(tmp_path / "teacher", REFUSING)
+    chats = [
+        {"prompt": messages("user"), "chosen": messages("tool", "assistant"), "rejected": messages("assistant")},
+        {"prompt": messages("user"), "chosen": messages("x", "assistant"), "rejected": messages("assistant")},
+        {"chosen": messages("assistant"), "rejected": messages("user", "assistant")},  # nothing in common: no prompt
+    ]
+    rows = [row for damaged, _ in DAMAGED.values() for row in damaged]
+    data = made.write(tmp_path / "pairs.jsonl", [*GOOD, *chats, *rows, *made.pairs(30, seed=9)])
+    found = []
+    for together in (1, 7, 256):
+        monkeypatch.setattr("alignfirst.worlds.hf.own.rows.TOGETHER", together)
+        known = facts(made.study(folder, data))
+        found.append(index(known.source, Encoder(known.loaded_tokenizer, known.rules)))
+    assert found[0].meta["dropped"]["the chat template refuses it"] == {"count": 1, "lines": [41]}
+    for other in found[1:]:
+        assert other.meta == found[0].meta
+        for name, values in found[0].arrays.items():
+            assert (values == other.arrays[name]).all()
+
+
+def test_room_is_looked_for_where_the_run_will_be(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not where the shell is; the directory itself need not be there yet."""
+    study = made.study(teacher, made.write(tmp_path / "pairs.jsonl", GOOD))
+    asked, usage = [], shutil.disk_usage(tmp_path)
+
+    def full(path: Path) -> Any:
+        asked.append(path)
+        return usage._replace(free=1000)
+
+    monkeypatch.setattr("alignfirst.worlds.hf.own.preflight.shutil.disk_usage", full)
+    with pytest.raises(InputError, match=r"room for the models of a run.*1 kB free in .*new.run"):
+        runner.dry_run(study, tmp_path / "new" / "run")
+    assert asked == [tmp_path]
 
 
 def test_only_the_first_five_lines_are_named(teacher: Path, tmp_path: Path) -> None:

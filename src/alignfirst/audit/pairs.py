@@ -182,8 +182,10 @@ class RowReader:
     def _clean(self, text: str) -> str:
         if len(text) > self.max_cell:
             raise Unusable(f"a cell longer than {self.max_cell} characters")
-        if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
-            raise Unusable("half a surrogate pair, which is no text")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise Unusable("half a surrogate pair, which is no text") from None
         return text
 
     def _split(self, line: int, chosen: Text, rejected: Text) -> tuple[Text, Text, Text]:

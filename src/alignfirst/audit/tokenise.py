@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from alignfirst.audit.pairs import Pair, Text
+from alignfirst.audit.pairs import Message, Pair, Text
 from alignfirst.errors import InputError
 
 
@@ -43,11 +43,19 @@ class Tokeniser:
 
     def pair(self, pair: Pair) -> Encoded:
         """Raises InputError for messages without a template, and for a prompt of no tokens where there is no BOS."""
-        prompt = self._ids(pair.prompt, generation=True)
-        both = [self._ids(_joined(pair.prompt, self._ended(answer))) for answer in (pair.chosen, pair.rejected)]
-        at = min(common_prefix(prompt, ids) for ids in both)
-        chosen, rejected = (ids[at:] for ids in both)
-        return Encoded(self._begun(prompt[:at], pair.line), chosen, rejected, len(prompt) - at)
+        return self.pairs([pair])[0]
+
+    def pairs(self, pairs: Sequence[Pair]) -> list[Encoded]:
+        """The same for many at once, which is several times as fast. Raises what any of them raises alone."""
+        prompts = self._many([pair.prompt for pair in pairs], generation=True)
+        answers = [(pair, answer) for pair in pairs for answer in (pair.chosen, pair.rejected)]
+        both = self._many([_joined(pair.prompt, self._ended(answer)) for pair, answer in answers])
+        cut = zip(pairs, prompts, both[::2], both[1::2], strict=True)
+        return [self._cut(pair.line, prompt, chosen, rejected) for pair, prompt, chosen, rejected in cut]
+
+    def _cut(self, line: int, prompt: list[int], chosen: list[int], rejected: list[int]) -> Encoded:
+        at = min(common_prefix(prompt, ids) for ids in (chosen, rejected))
+        return Encoded(self._begun(prompt[:at], line), chosen[at:], rejected[at:], len(prompt) - at)
 
     def example(self, prompt: Text, answer: Text, line: int) -> tuple[list[int], list[int]]:
         """One prompt and one answer, cut in the same way."""
@@ -57,7 +65,12 @@ class Tokeniser:
 
     def prompt(self, prompt: Text, line: int) -> list[int]:
         """A prompt to sample from."""
-        return self._begun(self._ids(prompt, generation=True), line)
+        return self.prompts([prompt], [line])[0]
+
+    def prompts(self, prompts: Sequence[Text], lines: Sequence[int]) -> list[list[int]]:
+        """The same for many at once."""
+        found = self._many(prompts, generation=True)
+        return [self._begun(ids, line) for ids, line in zip(found, lines, strict=True)]
 
     def _ended(self, answer: Text) -> Text:
         end = self.tokenizer.eos_token
@@ -72,16 +85,28 @@ class Tokeniser:
         return [self.tokenizer.bos_token_id]
 
     def _ids(self, text: Text, generation: bool = False) -> list[int]:
-        if isinstance(text, str):
-            return list(self.tokenizer(text)["input_ids"])
+        return self._many([text], generation)[0]
+
+    def _many(self, texts: Sequence[Text], generation: bool = False) -> list[list[int]]:
+        """Token ids of texts, and of messages through the template; both may stand in one file."""
+        plain = iter(self._plain([t for t in texts if isinstance(t, str)]))
+        messages = iter(self._messages([t for t in texts if not isinstance(t, str)], generation))
+        return [list(next(plain if isinstance(t, str) else messages)) for t in texts]
+
+    def _plain(self, texts: list[str]) -> Any:
+        return self.tokenizer(texts)["input_ids"] if texts else []
+
+    def _messages(self, texts: list[tuple[Message, ...]], generation: bool) -> Any:
+        if not texts:
+            return []
         if getattr(self.tokenizer, "chat_template", None) is None:
             cure = "Use a tokenizer with a template, or pairs of plain text."
             raise InputError("messages need a chat template", "a tokenizer without one", cure)
-        messages = [{"role": m.role, "content": m.content} for m in text]
+        chats = [[{"role": m.role, "content": m.content} for m in text] for text in texts]
         found = self.tokenizer.apply_chat_template(
-            messages, tokenize=True, add_generation_prompt=generation, return_dict=True
+            chats, tokenize=True, add_generation_prompt=generation, return_dict=True
         )
-        return list(found["input_ids"])
+        return found["input_ids"]
 
 
 def pieces(ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> list[str]:

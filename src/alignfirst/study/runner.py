@@ -119,7 +119,7 @@ def run(
         return RunResult(run_dir.path, "complete", ExitCode.OK, counts, seconds, nothing_to_do=True)
     if require_go:
         require_audited(world)
-    found = preflight(config, world, strict, announce)
+    found = preflight(config, world, strict, announce, run_dir.path)
     run_dir.make()
     run_dir.check(config)  # `new/../old` is only seen to be `old` once `new` is there
     with terminable(), run_dir.lock():
@@ -130,13 +130,18 @@ def run(
 
 
 def preflight(
-    config: StudyConfig, world: World, strict: bool = False, announce: Callable[[Preflight], None] | None = None
+    config: StudyConfig,
+    world: World,
+    strict: bool = False,
+    announce: Callable[[Preflight], None] | None = None,
+    out: Path = Path(),
 ) -> Preflight | None:
-    """What a world finds out about a study's own files; None where a study has none. Raises InputError."""
+    """What a world finds out about a study's own files, and about the room that a run in `out` has; None where a study
+    has no such files. Raises InputError."""
     look = getattr(world, "preflight", None)
     if look is None:
         return None
-    found: Preflight = look(config, {name: RECIPES[name] for name in config.recipes})
+    found: Preflight = look(config, {name: RECIPES[name] for name in config.recipes}, out)
     if announce is not None:
         announce(found)
     if strict and found.warnings:
@@ -152,7 +157,7 @@ def dry_run(config: StudyConfig, out: Path | str, workers: int | None = None, st
     world = load_world(config.world)
     plan, run_dir = plan_study(config, world), RunDir(out)
     run_dir.check(config)
-    found = preflight(config, world, strict)
+    found = preflight(config, world, strict, out=run_dir.path)
     costs = cost.Costs(world, run_dir.timings(), plan.nodes, None if found is None else found.seconds)
     stored = Store(run_dir.store).keys()
     stages = cost.estimate(plan.nodes, stored, costs)

@@ -52,7 +52,8 @@ class Failure:
 class Preflight:
     """What is known of a study's inputs before any work. A world whose studies bring files of their own offers
 
-    preflight(config, recipes) -> Preflight   raises InputError for what cannot work; stages by name of a recipe
+    preflight(config, recipes, out) -> Preflight   raises InputError for what cannot work; stages by name of a recipe,
+                                              and the directory of the run, which need not be there
     prepare(config, store) -> None            puts into the store what nodes need beside each other's outputs
     scale(config, stages, first, algorithm)   what the updates of align stages are multiplied with, so that a
                                               recipe costs what the first of the study does

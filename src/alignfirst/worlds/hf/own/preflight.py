@@ -15,13 +15,15 @@ from alignfirst.worlds.hf.own.facts import Facts, facts
 from alignfirst.worlds.protocol import Json, Preflight
 
 BYTES = {"float32": 4, "bfloat16": 2}
+PROCESS = 5e8  # bytes of a process with torch in it
+ACTIVE = 32  # numbers that are kept for the way back, by token, layer and width: measured with a Llama of 135 M weights
 Recipes = Mapping[str, Sequence[Any]]
 
 
-def preflight(config: Any, recipes: Recipes) -> Preflight:
+def preflight(config: Any, recipes: Recipes, out: Path) -> Preflight:
     """Raises InputError for what cannot work: no usable row, nothing held out, other tokens, no room on the disk."""
     known = facts(config)
-    parts = [rows(known), models(known), budgets(config, recipes), room(config, known, recipes)]
+    parts = [rows(known), models(known), budgets(config, recipes), room(config, known, recipes, out)]
     lines = [line for part in parts for line in part[0]]
     warnings = [warning for part in parts for warning in part[1]]
     data = {name: value for part in parts for name, value in part[2].items()}
@@ -40,8 +42,8 @@ def models(known: Facts) -> Part:
     teacher, student = costs.teacher.parameters, costs.student.parameters
     start = next(f"{k} {v}" for k, v in config.student.model_dump().items() if v is not None)
     lines = [
-        f"teacher: {config.teacher.model} ({known.teacher['digest'][:19]}), {teacher / 1e6:.1f} M weights",
-        f"student: {start}, {student / 1e6:.1f} M weights",
+        f"teacher: {config.teacher.model} ({known.teacher['digest'][:19]}), {_weights(teacher)}",
+        f"student: {start}, {_weights(student)}",
     ]
     warnings = []
     if config.student.model is not None:
@@ -58,6 +60,10 @@ def models(known: Facts) -> Part:
         warnings.append(f"the student has {student:,} weights, the teacher {teacher:,}: it is not smaller")
     data = {"teacher": known.teacher, "student": known.student, "weights": {"teacher": teacher, "student": student}}
     return lines, warnings, data
+
+
+def _weights(n: int) -> str:
+    return f"{n / 1e6:.1f} M weights" if n >= 1e6 else f"{n:,} weights"
 
 
 def rows(known: Facts) -> Part:
@@ -130,11 +136,24 @@ def budgets(config: Any, recipes: Recipes) -> Part:
     return lines, [], {"budget": {"match": config.budget.match, "plan": plan}, "planned_seconds": seconds}
 
 
-def room(config: Any, known: Facts, recipes: Recipes) -> Part:
-    """Disk for the models that will be kept, memory for the largest training."""
-    costs, size = Costs(config), BYTES[config.precision]
+def room(config: Any, known: Facts, recipes: Recipes, out: Path) -> Part:
+    """Disk for the models that will be kept where the run is, memory for the largest training."""
+    kept, need, available = _kept(config, recipes), _needed(config, known), _memory()
+    free = shutil.disk_usage(next(p for p in (out.absolute(), *out.absolute().parents) if p.is_dir())).free
+    if kept > free:
+        given = f"{_bytes(kept)} needed, {_bytes(free)} free in {out}"
+        raise InputError("there must be room for the models of a run", given, "Use LoRA, fewer cells or another disk.")
+    lines = [f"disk: about {_bytes(kept)} of {_bytes(free)} free", f"memory: about {_bytes(need)} a process"]
+    warnings = []
+    if available is not None and need > available:
+        warnings.append(f"training needs about {_bytes(need)} of memory, {_bytes(available)} are available")
+    return lines, warnings, {"disk_bytes": kept, "disk_free": free, "memory_bytes": need}
+
+
+def _kept(config: Any, recipes: Recipes) -> float:
+    """Bytes of all models: a stage before any alignment is shared by the cells of its seed."""
+    costs, kept = Costs(config), 0.0
     cells = len(config.seed_list) * len(config.algorithms) * len(config.beta)
-    kept = 0.0
     for stages in recipes.values():
         model = "teacher"
         for i, stage in enumerate(stages):
@@ -142,23 +161,25 @@ def room(config: Any, known: Facts, recipes: Recipes) -> Part:
             weights = (costs.teacher if model == "teacher" else costs.student).parameters
             small = config.lora.rank and stage.kind in config.lora.stages
             shared = not any(s.kind == "align" for s in stages[: i + 1])
-            kept += size * (0.02 if small else 1.0) * weights * (len(config.seed_list) if shared else cells)
-    free = shutil.disk_usage(Path.cwd()).free
-    if kept > free:
-        given = f"{kept / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free"
-        raise InputError("there must be room for the models of a run", given, "Use LoRA, fewer cells or another disk.")
-    trained = costs.teacher.parameters
-    states = 4.0 if not (config.lora.rank and "align" in config.lora.stages) else 1.1  # weights, gradient, two moments
-    need = size * trained * (states + 1.0)
-    available = _memory()
-    lines = [
-        f"disk: about {kept / 1e9:.2f} GB of {free / 1e9:.0f} GB free",
-        f"memory: about {need / 1e9:.2f} GB a process",
-    ]
-    warnings = []
-    if available is not None and need > available:
-        warnings.append(f"training needs about {need / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are available")
-    return lines, warnings, {"disk_bytes": kept, "disk_free": free, "memory_bytes": need}
+            kept += (0.02 if small else 1.0) * weights * (len(config.seed_list) if shared else cells)
+    return BYTES[config.precision] * kept
+
+
+def _needed(config: Any, known: Facts) -> float:
+    """Bytes that aligning the teacher takes: weights, gradient and two moments, the reference, activations."""
+    costs, size = Costs(config), BYTES[config.precision]
+    states = 1.1 if config.lora.rank and "align" in config.lora.stages else 4.0
+    lengths = known.index.arrays["lengths"]
+    tokens = config.align.chunk * int((lengths[:, 0] + lengths[:, 1:].max(1)).max())
+    plain = known.teacher_architecture
+    width = plain.get("hidden_size") or plain.get("n_embd") or costs.teacher.width
+    active = float(ACTIVE * costs.teacher.layers * width * tokens)
+    return PROCESS + size * (costs.teacher.parameters * (states + 1.0) + active)
+
+
+def _bytes(n: float) -> str:
+    unit, name = next(((u, name) for u, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if n >= u), (1.0, "bytes"))
+    return f"{n / unit:.3g} {name}"
 
 
 def _memory() -> float | None:

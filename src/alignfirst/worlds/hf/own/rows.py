@@ -11,6 +11,7 @@ import json
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,13 +28,14 @@ from alignfirst.audit.pairs import (
     Unusable,
     digest,
 )
-from alignfirst.audit.tokenise import Tokeniser
+from alignfirst.audit.tokenise import Encoded, Tokeniser
 from alignfirst.errors import InputError, StageFailure
 from alignfirst.worlds.hf.own.sources import Source
 from alignfirst.worlds.protocol import Artefact, Json
 
 VERSION = 2  # of the index; 2: its metadata hold the source's identity
 FIRST_LINES = 5
+TOGETHER, MAX_TOGETHER = 256, 1 << 20  # rows, and characters, in one call of the tokenizer
 WARN_EVERY = 2_000  # rows between two calls of `progress`
 Ids = list[int]
 
@@ -88,10 +90,7 @@ class Encoder:
     def ids(self, pair: Pair) -> tuple[Row, int]:
         """Token ids, and how many tokens of the prompt went to the answers."""
         try:
-            if self.rules.kind == "prompts":
-                prompt = _chat(pair.prompt, "user") if self.rules.chat else pair.prompt
-                return self._checked(Row(pair.line, self.tokeniser.prompt(prompt, pair.line), [], [])), 0
-            found = self.tokeniser.pair(self._wrapped(pair))
+            [found] = self._encoded([pair])
         except InputError as e:
             if "chat template" in e.rule:
                 raise
@@ -102,11 +101,31 @@ class Encoder:
             if type(e).__module__.startswith("jinja2"):
                 raise Unusable("the chat template refuses it") from None
             raise
-        if not (found.chosen and found.rejected):
-            raise Unusable("an answer of no tokens")
-        if found.chosen == found.rejected:
-            raise Unusable("chosen and rejected the same tokens")
-        return self._checked(Row(pair.line, found.prompt, found.chosen, found.rejected)), found.moved
+        return self._usable(pair.line, found)
+
+    def many(self, pairs: Sequence[Pair]) -> list[tuple[Row, int] | Unusable]:
+        """The same of each, in one call of the tokenizer unless it refuses one of them."""
+        try:
+            encoded = self._encoded(pairs)
+        except Exception:  # which one and why is found out one by one
+            return [_attempt(self.ids, pair) for pair in pairs]
+        return [_attempt(self._usable, pair.line, found) for pair, found in zip(pairs, encoded, strict=True)]
+
+    def _encoded(self, pairs: Sequence[Pair]) -> list[Encoded]:
+        """Token ids as the tokenizer cuts them; of prompts alone, without answers."""
+        if self.rules.kind == "prompts":
+            prompts = [_chat(pair.prompt, "user") if self.rules.chat else pair.prompt for pair in pairs]
+            found = self.tokeniser.prompts(prompts, [pair.line for pair in pairs])
+            return [Encoded(ids, [], [], 0) for ids in found]
+        return self.tokeniser.pairs([self._wrapped(pair) for pair in pairs])
+
+    def _usable(self, line: int, found: Encoded) -> tuple[Row, int]:
+        if self.rules.kind == "pairs":
+            if not (found.chosen and found.rejected):
+                raise Unusable("an answer of no tokens")
+            if found.chosen == found.rejected:
+                raise Unusable("chosen and rejected the same tokens")
+        return self._checked(Row(line, found.prompt, found.chosen, found.rejected)), found.moved
 
     def _checked(self, row: Row) -> Row:
         if len(row.prompt) + max(len(row.chosen), len(row.rejected)) > self.rules.max_length:
@@ -137,6 +156,13 @@ class Encoder:
         return found
 
 
+def _attempt(tried: Callable[..., tuple[Row, int]], *arguments: Any) -> tuple[Row, int] | Unusable:
+    try:
+        return tried(*arguments)
+    except Unusable as e:
+        return e
+
+
 def _chat(text: Text, role: str) -> Text:
     return (Message(role, text),) if isinstance(text, str) else text
 
@@ -160,10 +186,8 @@ def index(source: Source, encoder: Encoder, progress: Callable[[int], None] = la
     arrays: `line`, `position`, `check` (of the row's content), `held`, `lengths` [n, 3] in tokens. meta: rows read,
     dropped and noted, by reason, with the first five lines of each.
     """
-    scan = Scan(encoder)
-    for placed in source.rows():
-        if encoder.rules.limit is not None and scan.total == encoder.rules.limit:
-            break
+    scan, limit = Scan(encoder), encoder.rules.limit
+    for placed in source.rows() if limit is None else islice(source.rows(), limit):
         scan.take(placed.line, placed.position, placed.cells, placed.wrong)
         if scan.total % WARN_EVERY == 0:
             progress(scan.total)
@@ -172,10 +196,12 @@ def index(source: Source, encoder: Encoder, progress: Callable[[int], None] = la
 
 
 class Scan:
-    """A row at a time; what is kept of it are a few numbers."""
+    """Rows in, a few numbers of each kept. Texts wait until there are enough of them for one call of the tokenizer."""
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder, self.reader, self.total, self.conversational = encoder, encoder.reader, 0, 0
+        self.waiting: list[tuple[int, Pair]] = []  # where each is in the source
+        self.characters = 0
         self.line, self.position = array("q"), array("q")
         self.same, self.pair, self.prompt, self.check = (array("Q") for _ in range(4))
         self.lengths = array("i")
@@ -186,16 +212,31 @@ class Scan:
             if cells is None:
                 raise Unusable(wrong or "no row")
             texts = self.encoder.texts(line, cells)
-            row, moved = self.encoder.ids(texts)
         except Unusable as e:
             self.reader.drop(str(e), line)
             return
+        self.waiting.append((position, texts))
+        self.characters += sum(len(t) for part in texts[1:4] for t in _contents(part))
+        if len(self.waiting) == TOGETHER or self.characters > MAX_TOGETHER:
+            self.encode()
+
+    def encode(self) -> None:
+        """Make numbers of the texts that wait."""
+        found = self.encoder.many([texts for _, texts in self.waiting])
+        for (position, texts), row in zip(self.waiting, found, strict=True):
+            if isinstance(row, Unusable):
+                self.reader.drop(str(row), texts.line)
+            else:
+                self._keep(position, texts, *row)
+        self.waiting, self.characters = [], 0
+
+    def _keep(self, position: int, texts: Pair, row: Row, moved: int) -> None:
         for oddity in self.encoder.odd(texts):
-            self.reader.note(oddity, line)
+            self.reader.note(oddity, texts.line)
         if moved:
-            self.reader.note("a token that spans the end of the prompt: it goes to the answers", line)
+            self.reader.note("a token that spans the end of the prompt: it goes to the answers", texts.line)
         self.conversational += texts.conversational
-        self.line.append(line)
+        self.line.append(texts.line)
         self.position.append(position)
         self.same.append(_number(digest(texts.prompt, texts.chosen, texts.rejected)))
         # The same in either order: a pair that stands both ways round has two of `same` and one of `pair`
@@ -206,6 +247,7 @@ class Scan:
         self.lengths.extend((len(row.prompt), len(row.chosen), len(row.rejected)))
 
     def result(self) -> Artefact:
+        self.encode()
         line, same, pair = _array(self.line, np.int64), _array(self.same, np.uint64), _array(self.pair, np.uint64)
         contradicting = _both_ways(same, pair)
         repeated = _seen_before(same) & ~contradicting

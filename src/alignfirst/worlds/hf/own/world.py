@@ -119,11 +119,11 @@ class OwnWorld:
 
     # -- what a study brings with it --------------------------------------------------------------------------------
 
-    def preflight(self, config: Any, recipes: Mapping[str, Sequence[Any]]) -> Preflight:
+    def preflight(self, config: Any, recipes: Mapping[str, Sequence[Any]], out: Path) -> Preflight:
         """What is known of models and data before any work. Raises InputError for what cannot work."""
         from alignfirst.worlds.hf.own import preflight
 
-        return preflight.preflight(config, recipes)
+        return preflight.preflight(config, recipes, out)
 
     def prepare(self, config: Any, store: Store) -> None:
         """The tokenizer, which travels with the models, and the index of the data."""
