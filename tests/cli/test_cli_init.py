@@ -78,8 +78,9 @@ def test_a_file_that_is_there_stays(invoke: Invoke) -> None:
 
 def test_it_asks_for_what_is_left_open(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(init, "somebody_there", lambda: True)
-    done = invoke("init", "p.yaml", "--teacher", "t", input="d.jsonl\n6\n\n")
+    done = invoke("init", "p.yaml", "--teacher", "t", input="d.jsonl\ny\n6\n\n")
     assert done.exit_code == 0, done.stderr
     study = presets.load("p.yaml")
     assert study.value("student.layers") == 6 and study.algorithms == ("dpo-offline",)
     assert study.value("teacher.model") == "t" and study.value("data.pairs") == "d.jsonl"
+    assert study.value("data.chat") is True

@@ -20,6 +20,9 @@ def init(
     pairs: Annotated[Text, typer.Option(help="Preference pairs.")] = None,
     prompts: Annotated[Text, typer.Option(help="Prompts alone; needs --reward.")] = None,
     reward: Annotated[Text, typer.Option(help="module:function, what an answer is worth.")] = None,
+    chat: Annotated[
+        bool | None, typer.Option("--chat/--no-chat", help="Wrap plain text into the chat template.")
+    ] = None,
     student_layers: Annotated[int | None, typer.Option(help="Layers of the teacher that the student keeps.")] = None,
     student: Annotated[Text, typer.Option(help="A pretrained student.")] = None,
     student_config: Annotated[Text, typer.Option(help="A config to make a student from scratch.")] = None,
@@ -44,6 +47,7 @@ def init(
         "teacher": teacher,
         "pairs": pairs,
         "prompts": prompts,
+        "chat": chat,
         "reward": reward,
         "student_layers": student_layers,
         "student_model": student,
@@ -82,6 +86,8 @@ def ask(said: dict[str, Any]) -> dict[str, Any]:
         else:
             said["prompts"] = _prompt("A file of prompts")
             said.setdefault("reward", _prompt("The reward, as module:function"))
+    if "chat" not in said:
+        said["chat"] = typer.confirm("Wrap plain text into the model's chat template?", default=False, err=True)
     if not said.keys() & {"student_layers", "student_model", "student_config"}:
         said["student_layers"] = typer.prompt(
             "Layers of it that the compact model keeps", default=starter.LAYERS, type=int, err=True

@@ -25,6 +25,7 @@ class Answers:
     teacher: str = TEACHER
     pairs: str | None = None
     prompts: str | None = None
+    chat: bool = False  # plain text is wrapped into the chat template
     reward: str | None = None  # module:function
     student_layers: int | None = None
     student_model: str | None = None
@@ -83,10 +84,12 @@ def _parts(a: Answers) -> list[str]:
 
 
 def _data(a: Answers) -> str:
-    if a.pairs is not None:
-        head = "# Preference pairs in TRL's formats: JSON lines (.gz too), Parquet, a datasets folder, or a hub id."
-        return f"{head}\n" + _section("data", {"pairs": a.pairs, "held_out": 0.1})
-    return "# JSON lines with `prompt`.\n" + _section("data", {"prompts": a.prompts, "held_out": 0.1})
+    head = "# Preference pairs in TRL's formats: JSON lines (.gz too), Parquet, a datasets folder, or a hub id."
+    given = {"pairs": a.pairs} if a.pairs is not None else {"prompts": a.prompts}
+    if a.prompts is not None:
+        head = "# Rows with `prompt`: JSON lines (.gz too), Parquet, a datasets folder, or a hub id."
+    chat = "# `chat: true` wraps plain text into the model's chat template; messages always go through it."
+    return f"{head}\n{chat}\n" + _section("data", {**given, "held_out": 0.1, "chat": a.chat})
 
 
 def _reward(a: Answers) -> str:
