@@ -1,5 +1,6 @@
 """A new user with only the docs page open: the commands of docs/own-models.md, "From your files to a compact model",
-run as they stand there, in a folder that holds a tiny random Llama with its tokenizer and a preference file. Two minutes.
+run as they stand there, in a folder that holds a tiny random Llama with its tokenizer and a preference file. Two
+minutes.
 
 Every command exits 0 with something to read; the dry run trains nothing; the Python there, run where this package is
 not imported, loads what was exported; the same `run` again does nothing.
