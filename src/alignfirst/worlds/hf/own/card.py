@@ -30,13 +30,19 @@ Row = Mapping[str, Any]
 
 
 def card(
-    config: Mapping[str, Any], rows: Sequence[Row], digests: Mapping[str, str], data: Mapping[str, Any], about: Row
+    config: Mapping[str, Any],
+    rows: Sequence[Row],
+    digests: Mapping[str, str],
+    data: Mapping[str, Any],
+    about: Row,
+    adapter_of: str | None = None,
 ) -> str:
     """The text of README.md. `rows` are the records of the model's recipe, its own last; `digests` of the stored
-    models by key; `data` is what the index says of the data; `about` names version, command and run."""
+    models by key; `data` is what the index says of the data; `about` names version, command and run; `adapter_of`
+    what adapters that stand alone belong to, in words."""
     parts = [
-        front_matter(config, data, rows[-1]),
-        title(rows[-1]),
+        front_matter(config, data, rows[-1], adapter_of),
+        title(rows[-1], adapter_of),
         lineage(rows, digests),
         seen(config, data),
         numbers(rows[-1]),
@@ -44,10 +50,10 @@ def card(
     return "\n".join([*parts, cost(rows), settings(config), made(about), ""])
 
 
-def front_matter(config: Mapping[str, Any], data: Mapping[str, Any], row: Row) -> str:
+def front_matter(config: Mapping[str, Any], data: Mapping[str, Any], row: Row, adapter_of: str | None) -> str:
     teacher = str(config["teacher"]["model"]).partition("@")[0]
     found: dict[str, Any] = {
-        "library_name": "transformers",
+        "library_name": "transformers" if adapter_of is None else "peft",
         "pipeline_tag": "text-generation",
         "tags": ["alignfirst", str(row["recipe"]), *([str(row["algorithm"])] if row["algorithm"] else [])],
     }
@@ -56,7 +62,7 @@ def front_matter(config: Mapping[str, Any], data: Mapping[str, Any], row: Row) -
     return f"---\n{yaml.safe_dump(found, sort_keys=False, allow_unicode=False)}---\n"
 
 
-def title(row: Row) -> str:
+def title(row: Row, adapter_of: str | None = None) -> str:
     beta = "" if row["beta"] is None else f", beta {row['beta']:g}"
     algorithm = f"algorithm {code(row['algorithm'])}{beta}, " if row["algorithm"] else ""
     return (
@@ -64,6 +70,7 @@ def title(row: Row) -> str:
         f"Made with alignfirst: {algorithm}seed {row['seed']}. No one has looked at what it "
         "is fit for, nor at what it should not be used for; its licence is that of the models and data that it was "
         "made from.\n"
+        + ("" if adapter_of is None else f"\nThese are low-rank adapters alone. They belong to {adapter_of}.\n")
     )
 
 

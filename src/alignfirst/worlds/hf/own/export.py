@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from alignfirst.errors import InputError, StageFailure
-from alignfirst.files import write_atomic, writing
+from alignfirst.files import TMP, write_atomic, writing
 from alignfirst.lm import lora, own
 from alignfirst.lm.score import score_rows
 from alignfirst.store import Store
@@ -27,26 +31,51 @@ def export(
 ) -> None:  # fmt: skip
     """Write the model of the last row into an empty folder and read it back; adapters are merged, or stand alone.
 
-    Raises InputError where the folder is not empty or there is no adapter, StageFailure where what was written does
-    not give the recorded log-probabilities.
+    The folder is there whole or not at all. Raises InputError where it is not empty or there is no adapter,
+    StageFailure where what was written does not give the recorded log-probabilities.
     """
     artefact = store.get(rows[-1]["model"])
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError("an export needs an empty folder", str(folder), "Name another one.")
     if adapter and "lora" not in artefact.meta:
         raise InputError("an adapter is there only where one was trained", "a whole model", "Leave --adapter out.")
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = store.get(artefact.meta["tokenizer"]).arrays
-    own.write_tokenizer(tokenizer, folder)
-    if adapter:
-        kept = artefact.meta["lora"]
-        lora.save_adapters(folder, artefact.arrays, kept["rank"], kept["alpha"], base_name(artefact, store.get))
-    else:
-        own.write_model(models.whole(artefact, store.get), folder, own.tokenizer_of(tokenizer))
-    write_atomic(folder / CARD, [card(config, rows, store.digests(), lineage(rows, store), about).encode()])
-    if not adapter:
-        verify(folder, artefact.meta.get("check", []))
+    text = card(config, rows, store.digests(), lineage(rows, store), about, base(artefact, rows) if adapter else None)
+    with _whole(folder) as place:
+        tokenizer = store.get(artefact.meta["tokenizer"]).arrays
+        own.write_tokenizer(tokenizer, place)
+        if adapter:
+            kept = artefact.meta["lora"]
+            lora.save_adapters(place, artefact.arrays, kept["rank"], kept["alpha"], base_name(artefact, store.get))
+        else:
+            own.write_model(models.whole(artefact, store.get), place, own.tokenizer_of(tokenizer))
+            verify(place, artefact.meta.get("check", []))
+        write_atomic(place / CARD, [text.encode()])
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder beside the one that is asked for, which takes its place when the block is done."""
+    folder = folder.absolute()
+    partial = folder.with_name(f".{os.getpid()}-{secrets.token_hex(4)}{TMP}")
+    try:
+        with writing(folder):
+            partial.mkdir(parents=True)
+        yield partial
+        with writing(folder):
+            os.replace(partial, folder)  # over an empty one, too
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def base(artefact: Artefact, rows: Sequence[Mapping[str, Any]]) -> str:
+    """What adapters belong to, in words for the card."""
+    found = artefact.meta["base"]
+    if "key" in found:
+        before = next((row for row in rows[:-1] if row["model"] == found["key"]), None)
+        if before is not None and before["updates"]:
+            return f"the model of stage {before['stage_index']}, which `--stage {before['stage_index']}` exports"
+        return "the teacher as it came"
+    return "the teacher as it came" if "pretrained" in found else "the student as it was before it learned"
 
 
 def lineage(rows: Sequence[Mapping[str, Any]], store: Store) -> dict[str, Any]:
