@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from alignfirst.report.load import Run as Content
     from alignfirst.study.config import StudyConfig
-    from alignfirst.study.engine import Progress
+    from alignfirst.study.engine import Means, Progress
     from alignfirst.study.presets import Source
 
 RUNS = Path("runs")
@@ -160,12 +160,14 @@ def run(
     set: Mapping[str, Any] | Sequence[str] = (),
     progress: Progress | None = None,
     require_go: bool = False,
+    means: Means | None = None,
 ) -> Run:
     """Run a study, or finish it where it was cut short: what is stored is not computed again.
 
     `config`: a preset's name, a YAML file's path, a mapping (which may say `extends`) or a StudyConfig. `set` sets
     dotted keys on top. `out` is the run directory, by default runs/NAME. `workers`: processes, by default one an
-    available core. `require_go` trains no alignment before its audit said go.
+    available core. `require_go` trains no alignment before its audit said go. `means` (alignfirst.study.engine.Means)
+    says how it is computed: `Means(cluster=Cluster())` on Ray.
 
     Raises InputError, RunLockedError, StoreError, or GateError where an alignment is not a go. Cells that fail end up
     in the records with a reason, and the run's status is `partial` then.
@@ -174,7 +176,7 @@ def run(
 
     study = presets.load(config, set)
     result = runner.run(
-        study, RUNS / study.name if out is None else Path(out), workers, progress, require_go=require_go
+        study, RUNS / study.name if out is None else Path(out), workers, progress, means=means, require_go=require_go
     )
     return Run(result.out)
 

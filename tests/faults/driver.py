@@ -1,4 +1,7 @@
-"""Runs the toy study in a process of its own: `driver.py OUT WORKERS [CONFIG_JSON]`. Exit codes as the command's."""
+"""Runs the toy study in a process of its own: `driver.py OUT WORKERS [CONFIG_JSON]`. Exit codes as the command's.
+
+WORKERS is a number, or `ray` for the cluster at RAY_ADDRESS.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,17 @@ sys.path.insert(0, str(Path(__file__).parent))
 from toy_world import ToyConfig
 
 from alignfirst.errors import AlignfirstError
+from alignfirst.study.engine import Cluster, Means
 from alignfirst.study.runner import run
 
 
 def main() -> int:
     out, workers, *more = sys.argv[1:]
     config = ToyConfig(**json.loads(more[0]) if more else {})
+    ray = workers == "ray"
     try:
-        result = run(config, out, int(workers), lambda *event: print(*event, flush=True))
+        means = Means(cluster=Cluster() if ray else None)
+        result = run(config, out, None if ray else int(workers), lambda *event: print(*event, flush=True), means=means)
     except AlignfirstError as e:
         print(f"{type(e).__name__}: {e}", file=sys.stderr)
         return int(e.exit_code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,15 +10,22 @@ import typer
 
 from alignfirst.cli import out
 from alignfirst.cli.places import MANIFEST, RUNS, StudyName
-from alignfirst.errors import AlignfirstError, ExitCode
+from alignfirst.errors import AlignfirstError, ExitCode, InputError
 
 if TYPE_CHECKING:
     from alignfirst.study.config import StudyConfig
-    from alignfirst.study.engine import Means
+    from alignfirst.study.engine import Cluster, Means
     from alignfirst.study.runner import RunResult
     from alignfirst.worlds.protocol import Preflight
 
 REPORT, SUMMARY, RECORDS = "report.html", "summary.md", "records.csv"
+
+
+class Engine(StrEnum):
+    """Where tasks are computed."""
+
+    local = "local"
+    ray = "ray"
 
 
 def run(
@@ -32,6 +40,15 @@ def run(
         float | None,
         typer.Option("--checkpoint-every", help="Seconds between checkpoints of a long stage; 30 by default."),
     ] = None,
+    engine: Annotated[
+        Engine, typer.Option("--engine", help="Where tasks are computed: on this machine, or on a Ray cluster.")
+    ] = Engine.local,
+    ray_address: Annotated[
+        str | None,
+        typer.Option("--ray-address", help="Of the cluster; by default RAY_ADDRESS, or one started on this machine."),
+    ] = None,
+    task_cpus: Annotated[float, typer.Option("--task-cpus", help="Cores that a task takes of the cluster.")] = 1.0,
+    task_gpus: Annotated[float, typer.Option("--task-gpus", help="GPUs that a task takes of the cluster.")] = 0.0,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse a study whose own files give any reason for a warning.")
     ] = False,
@@ -47,21 +64,36 @@ def run(
     """
     from alignfirst.study import presets
 
+    cluster = on_cluster(engine, ray_address, task_cpus, task_gpus)
     config = presets.load(study, set_ or ())
     where = RUNS / config.name if out_ is None else out_
     if dry_run:
         _dry_run(config, where, workers, strict, json)
         return
-    result = _run(config, where, workers, _means(checkpoint_every), strict, require_go)
+    means = _means(checkpoint_every, cluster)
+    result = _run(config, where, workers, means, strict, require_go)
     page = _report(result) if report and result.exit_code != ExitCode.FAILED else None
     _print(config, result, page, json)
     raise typer.Exit(result.exit_code)
 
 
-def _means(checkpoint_every: float | None) -> Means:
-    from alignfirst.study.engine import Means
+def on_cluster(engine: Engine, address: str | None, cpus: float, gpus: float) -> Cluster | None:
+    """The cluster that options ask for; None for this machine. Raises InputError where they do not go together."""
+    from alignfirst.study.engine import Cluster
 
-    return Means() if checkpoint_every is None else Means(checkpoint_every)
+    if engine is Engine.ray:
+        return Cluster(address, cpus, gpus)
+    if address is not None or (cpus, gpus) != (1.0, 0.0):
+        cure = "Add --engine ray."
+        raise InputError("--ray-address, --task-cpus and --task-gpus are of a cluster", "--engine local", cure)
+    return None
+
+
+def _means(checkpoint_every: float | None, cluster: Cluster | None) -> Means:
+    from alignfirst.study.engine import Means
+    from alignfirst.study.worker import CHECKPOINT_SECONDS
+
+    return Means(CHECKPOINT_SECONDS if checkpoint_every is None else checkpoint_every, cluster)
 
 
 def _run(

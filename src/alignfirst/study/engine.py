@@ -1,9 +1,13 @@
-"""Local processes that work off a schedule. One thread each: many small tasks gain nothing from threads inside."""
+"""Processes that work off a schedule: here, or on a Ray cluster (engine_ray.py). What they compute is in the store.
+
+One thread each: many small tasks gain nothing from threads inside.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import queue
 import signal
@@ -15,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from types import FrameType
 from typing import Any, Protocol
 
@@ -22,7 +27,7 @@ from alignfirst import files
 from alignfirst.errors import AlignfirstError, InputError, StoreError, Terminated
 from alignfirst.store import Store
 from alignfirst.study.schedule import Schedule
-from alignfirst.study.worker import CHECKPOINT_SECONDS, Report, Task, run_task
+from alignfirst.study.worker import CHECKPOINT_SECONDS, Report, Task, message, run_task
 from alignfirst.worlds.protocol import World
 
 Progress = Callable[[int, int, str, int], None]  # nodes settled, nodes in all, kind of the last task, busy workers
@@ -70,10 +75,30 @@ def terminable() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster, and what a task takes of it. Without an address it is the one of RAY_ADDRESS, else one that is
+    started on this machine for as long as the run takes."""
+
+    address: str | None = None
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+    def __post_init__(self) -> None:
+        if find_spec("ray") is None:
+            raise InputError("--engine ray needs Ray", "no ray", "Install it: pip install 'alignfirst[ray]'.")
+        if not 0.01 <= self.cpus < math.inf:
+            raise InputError("cpus of a task must be >= 0.01", self.cpus, "1 is the default.")
+        if not 0 <= self.gpus < math.inf or (self.gpus > 1 and self.gpus != int(self.gpus)):
+            cure = "Ray gives whole ones, or a share of one: 0.5 lets two tasks share it."
+            raise InputError("gpus of a task must be >= 0, and whole above 1", self.gpus, cure)
+
+
+@dataclass(frozen=True)
 class Means:
     """How a study is computed. Nothing here changes what comes out."""
 
     checkpoint_seconds: float = CHECKPOINT_SECONDS  # a stage that takes longer keeps what it has done so far
+    cluster: Cluster | None = None  # None: processes of this machine
 
     def __post_init__(self) -> None:
         if not self.checkpoint_seconds >= 0:
@@ -90,7 +115,7 @@ def execute(
     on_report: OnReport,
     means: Means | None = None,
 ) -> None:
-    """Work the schedule off. `workers` = 0 computes in this process.
+    """Work the schedule off. `workers` = 0 computes in this process; on a cluster they are tasks at once, at most.
 
     Raises StoreError when the store cannot be written. However the call ends, no process of it is left, and what was
     computed until then is in the store. Interrupted, it gives long stages a few seconds to write down how far they
@@ -116,6 +141,10 @@ def execute(
 
 
 def pool_for(world: World, reference: str, store: Store, workers: int, means: Means) -> Pool:
+    if means.cluster is not None:
+        from alignfirst.study.engine_ray import RayPool  # imports ray
+
+        return RayPool(reference, store, workers, means.cluster, means.checkpoint_seconds)
     if not workers:
         return InlinePool(world, store, means.checkpoint_seconds)
     return ProcessPool(reference, store, workers, means.checkpoint_seconds)
@@ -218,21 +247,21 @@ class ProcessPool:
     def wait(self) -> Outcome:
         while True:
             try:
-                worker, message = self._inbox.get(timeout=1.0)  # the timeout lets signals through on every platform
+                worker, answer = self._inbox.get(timeout=1.0)  # the timeout lets signals through on every platform
             except queue.Empty:
                 continue
-            if message is None:
+            if answer is None:
                 outcome = self._bury(worker)
                 if outcome is not None:
                     return outcome
-            elif "ready" in message:
+            elif "ready" in answer:
                 worker.ready = True
-            elif "task" not in message:
-                raise AlignfirstError(message["fatal"])
+            elif "task" not in answer:
+                raise AlignfirstError(answer["fatal"])
             else:
                 task, worker.task = worker.task, None
                 assert task is not None
-                return Outcome(task, worker.number, Report(**message))
+                return Outcome(task, worker.number, Report(**answer))
 
     def interrupt(self) -> None:
         """Ask by SIGTERM. A worker without a long stage dies of it; others leave once their checkpoint is written."""
@@ -285,8 +314,7 @@ class Worker:
 
     def give(self, task: Task) -> None:
         self.task = task
-        nodes = [[node.kind, dict(node.settings), dict(node.inputs), node.version] for node in task.nodes]
-        self._send({"task": task.id, "nodes": nodes})
+        self._send(message(task))
 
     @property
     def alive(self) -> bool:

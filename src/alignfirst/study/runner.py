@@ -42,6 +42,8 @@ from alignfirst.study.worker import Report, Task, forget_partial, load_world
 from alignfirst.worlds.protocol import Artefact, Preflight, World
 
 EXHIBITED_SEEDS = 5
+EVERYWHERE = 1 << 20  # workers: as many as a cluster has room for
+LOCAL = Means()
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ def run(
     """Run a study in a directory, or finish it there: what is stored is not computed again.
 
     `workers`: processes, by default one an available core, all with the same bytes; 0 computes in this process, for
-    debuggers (a BLAS with several threads may then differ in the last digit). `progress` is called with nodes
+    debuggers (a BLAS with several threads may then differ in the last digit). On a cluster (`means.cluster`) they are
+    the tasks at once, by default as many as it has room for. `progress` is called with nodes
     settled, nodes in all, kind of the last task, and busy workers. `means` says how else it is computed. Where a study
     brings files of its own, `announce` gets what was found out about them before any work; `strict` refuses a run that
     it warns about. `require_go` trains no alignment before its audit said go; `say` then gets what the audits said.
@@ -108,7 +111,8 @@ def run(
     records with a reason.
     """
     begin = time.perf_counter()
-    workers = _workers(workers)
+    means = means or LOCAL
+    workers = _workers(workers, means)
     world = load_world(config.world)
     plan, run_dir = plan_study(config, world), RunDir(out)
     run_dir.check(config)
@@ -124,7 +128,7 @@ def run(
     run_dir.check(config)  # `new/../old` is only seen to be `old` once `new` is there
     with terminable(), run_dir.lock():
         run_dir.check(config)  # another process may have made it its own in between
-        this = _Run(config, world, plan, run_dir, begin, command or _command(), means or Means(), found)
+        this = _Run(config, world, plan, run_dir, begin, command or _command(), means, found)
         this.gate = Gate(plan, this.store, say) if require_go else None
         return this.go(workers, progress)
 
@@ -166,9 +170,11 @@ def dry_run(config: StudyConfig, out: Path | str, workers: int | None = None, st
     return DryRun(len(plan.cells), rows, tuple(stages), max(1, _workers(workers)), owed, found)
 
 
-def _workers(workers: int | None) -> int:
+def _workers(workers: int | None, means: Means = LOCAL) -> int:
     if workers is None:
-        return available_cores()
+        return available_cores() if means.cluster is None else EVERYWHERE
+    if means.cluster is not None and workers < 1:
+        raise InputError("workers on a cluster must be >= 1", workers, "Leave them out to use all of the cluster.")
     if workers < 0:
         raise InputError("workers must be >= 0", workers, "Use 1 or more; 0 computes in this process.")
     return workers
@@ -213,7 +219,12 @@ class _Run:
 
     def go(self, workers: int, progress: Progress | None) -> RunResult:
         self._announce()
-        self._event("start", version=alignfirst.__version__, command=self.command, workers=workers)
+        self._event(
+            "start",
+            version=alignfirst.__version__,
+            command=self.command,
+            workers=None if workers == EVERYWHERE else workers,
+        )
         files.sweep(self.store.root)
         notes = tuple(self.store.heal())
         if self.preflight is not None:

@@ -72,6 +72,12 @@ class Report:
     fatal: str | None = None
 
 
+def message(task: Task) -> dict[str, Any]:
+    """A task as JSON, for another process; `serve` takes it."""
+    nodes = [[node.kind, dict(node.settings), dict(node.inputs), node.version] for node in task.nodes]
+    return {"task": task.id, "nodes": nodes}
+
+
 def load_world(reference: str) -> World:
     """A registered world by name, or any by `module:ATTRIBUTE`."""
     module, colon, attribute = reference.partition(":")
@@ -99,6 +105,10 @@ def run_task(
     forget_partial(store, digests)
     seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
     return Report(task, digests, failures, traces, round(seconds, 6), round(cpu, 6), round(peak_rss_mb(), 1))
+
+
+def serve(world: World, store: Store, message: dict[str, Any], seconds: float) -> Report:
+    return run_task(world, store, message["task"], [Node(*node) for node in message["nodes"]], seconds)
 
 
 def forget_partial(store: Store, keys: Iterable[str] | None = None) -> None:
@@ -198,10 +208,8 @@ def main() -> None:
         return
     _send(answers, {"ready": os.getpid()})
     while True:
-        message = json.loads(inbox.get())
-        nodes = [Node(*node) for node in message["nodes"]]
         try:
-            report = run_task(world, store, message["task"], nodes, start["checkpoint_seconds"])
+            report = serve(world, store, json.loads(inbox.get()), start["checkpoint_seconds"])
         except Terminated:  # it has written down how far it is
             os._exit(128 + signal.SIGTERM)
         _send(answers, asdict(report))

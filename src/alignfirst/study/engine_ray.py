@@ -1,0 +1,199 @@
+"""A pool of Ray tasks. A task is the JSON that a local worker gets, and returns keys and digests: truth is the store.
+
+The run directory must be on a file system that all nodes share, alignfirst on all of them. A task whose node or worker
+process died is given to another by Ray; a driver that died is started again and skips what is stored.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from alignfirst.errors import AlignfirstError, InputError, Terminated, shorten
+from alignfirst.store import Store
+from alignfirst.study.engine import GRACE, THREAD_LIMITS, Cluster, Outcome, available_cores
+from alignfirst.study.worker import Report, Task, load_world, message, serve
+from alignfirst.worlds.protocol import World
+
+ADDRESS = "RAY_ADDRESS"
+RETRIES = 3  # by Ray, of a task whose node or worker process died, before it counts as a death of that task
+OBJECT_STORE = 100 << 20  # bytes of a cluster of our own; tasks and reports are a few kB
+LAG = 60.0  # seconds that one node's files may take to be seen by another
+# No telemetry, and patience with a machine under load. Of a cluster of our own; others have settings of their own.
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_raylet_start_wait_time_s": "120",
+    "RAY_worker_register_timeout_seconds": "300",
+    "RAY_health_check_timeout_ms": "60000",
+}
+
+
+class RayPool:
+    """Tasks on a cluster, as many at once as it has room for, at most `limit`."""
+
+    def __init__(self, reference: str, store: Store, limit: int, cluster: Cluster, checkpoint_seconds: float) -> None:
+        self.store, self.limit, self.cluster = store, limit, cluster
+        self._start = {"world": reference, "store": str(store.root.absolute()), "seconds": checkpoint_seconds}
+        self._tasks: dict[Any, tuple[Task, int]] = {}  # by what Ray calls them, with a number as workers have
+        self._asked, self._room = -1.0, 1
+        self._temporary = Path(tempfile.mkdtemp(prefix="alignfirst-ray-", dir="/tmp"))  # paths of sockets are short
+        try:
+            self.ray = connect(cluster, limit, self._temporary)
+        except BaseException:
+            self._forget()
+            raise
+        threads = dict.fromkeys(THREAD_LIMITS, str(max(1, int(cluster.cpus))))
+        self._function = self.ray.remote(
+            num_cpus=cluster.cpus,
+            num_gpus=cluster.gpus,
+            max_retries=RETRIES,
+            runtime_env={"env_vars": {**threads, "PYTHONPATH": own_paths()}},
+        )(compute)
+
+    @property
+    def idle(self) -> int:
+        """Room for more tasks; nodes may join and leave. Where there is none at all, one task waits for a node."""
+        if time.monotonic() - self._asked > 1.0:
+            self._asked = time.monotonic()
+            self._room = max(1, room(self.ray.cluster_resources(), self.cluster))
+        return max(0, min(self._room, self.limit) - self.busy)
+
+    @property
+    def busy(self) -> int:
+        return len(self._tasks)
+
+    def submit(self, task: Task) -> None:
+        number = min(set(range(self.busy + 1)) - {number for _, number in self._tasks.values()})
+        given = self._function.remote(json.dumps({**self._start, "message": message(task)}))
+        self._tasks[given] = task, number
+
+    def wait(self) -> Outcome:
+        try:
+            while not (done := self.ray.wait(list(self._tasks), num_returns=1, timeout=1.0)[0]):
+                pass
+        except SystemExit as e:  # what a handler of SIGTERM raised, which Ray has turned into exit code 1
+            raise Terminated from e
+        return self._outcome(done[0], *self._tasks.pop(done[0]))
+
+    def interrupt(self) -> None:
+        """Ray raises KeyboardInterrupt in tasks: those that train write down how far they are."""
+        for given in self._tasks:
+            self.ray.cancel(given)
+        if self._tasks:
+            self.ray.wait(list(self._tasks), num_returns=self.busy, timeout=GRACE)
+
+    def close(self) -> None:
+        with suppress(Exception):  # a cluster that is gone has nothing to cancel
+            for given in self._tasks:
+                self.ray.cancel(given, force=True)
+        self._tasks.clear()
+        self.ray.shutdown()
+        self._forget()
+
+    def _outcome(self, given: Any, task: Task, number: int) -> Outcome:
+        failed = self.ray.exceptions
+        try:
+            report = Report(**json.loads(self.ray.get(given)))
+        except (failed.RayTaskError, failed.RuntimeEnvSetupError) as e:  # before any node was computed
+            raise AlignfirstError(f"a Ray task could not start: {last_line(e)}") from e
+        except failed.RayError as e:
+            return Outcome(task, number, None, f"{type(e).__name__} of Ray")
+        if missing := unseen(self.store, report.digests):
+            cure = "Put the run directory (--out) on a file system that all nodes of the cluster share."
+            raise AlignfirstError(f"{missing} artefacts were stored on another node and cannot be seen here. {cure}")
+        return Outcome(task, number, report)
+
+    def _forget(self) -> None:
+        shutil.rmtree(self._temporary, ignore_errors=True)
+
+
+def connect(cluster: Cluster, limit: int, temporary: Path) -> Any:
+    """Ray, connected to a cluster, or to one that is started here; without telemetry and dashboard.
+
+    Raises InputError where no cluster answers.
+    """
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    ray = import_module("ray")
+    address = cluster.address or os.environ.get(ADDRESS)
+    own = {
+        "num_cpus": max(1, int(min(available_cores(), limit * cluster.cpus))),
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE,
+        "_temp_dir": str(temporary),
+    }
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        ray.init(
+            address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else own)
+        )
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as e:
+        if address is None:
+            raise AlignfirstError(f"Ray could not start on this machine: {last_line(e)}") from e
+        cure = "Start one with `ray start --head`, or leave --ray-address (RAY_ADDRESS) out to start one here."
+        raise InputError("a Ray cluster must answer at the address", f"{address} ({last_line(e)})", cure) from e
+    for number, handler in handlers.items():  # Ray's own handler of SIGTERM would end the driver
+        if handler is not None:
+            signal.signal(number, handler)
+    return ray
+
+
+def room(resources: dict[str, float], cluster: Cluster) -> int:
+    """How many tasks fit into a cluster's resources."""
+    needs = (("CPU", cluster.cpus), ("GPU", cluster.gpus))
+    return int(min(resources.get(name, 0.0) // need for name, need in needs if need > 0))
+
+
+def own_paths() -> str:
+    """Where this process finds modules that are not installed, such as a world beside a study."""
+    places = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
+    mine = [path for path in sys.path if path and not any(Path(path).is_relative_to(place) for place in places)]
+    return os.pathsep.join(path for path in mine if not path.endswith(".zip"))
+
+
+def unseen(store: Store, keys: Iterable[str], lag: float = LAG) -> int:
+    """How many of the keys cannot be seen even after a while: a shared file system may be behind."""
+    wanted, end = list(keys), time.monotonic() + lag
+    while missing := [key for key in wanted if not store.has(key)]:
+        store.refresh()
+        if time.monotonic() > end:
+            return len(missing)
+        if any(not store.has(key) for key in missing):
+            time.sleep(0.2)
+    return 0
+
+
+def last_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return shorten(lines[-1].strip(), 200) if lines else type(error).__name__
+
+
+# -- on a node ------------------------------------------------------------------------------------------------------
+
+
+def compute(text: str) -> str:
+    """One task: what a local worker does with a line."""
+    start = json.loads(text)
+    world, store = opened(start["world"], start["store"])
+    unseen(store, {key for node in start["message"]["nodes"] for key in node[2].values()})
+    return json.dumps(asdict(serve(world, store, start["message"], start["seconds"])))
+
+
+@cache
+def opened(world: str, store: str) -> tuple[World, Store]:
+    """Once a process: an index of many shards takes a while to read."""
+    return load_world(world), Store(store)

@@ -1,0 +1,186 @@
+"""The pool of Ray tasks without Ray: a stand-in computes in this process, and fails as Ray does."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
+
+import pytest
+from toy_world import NAME, WORLD, ToyConfig
+
+from alignfirst.errors import AlignfirstError, InputError
+from alignfirst.store import Store
+from alignfirst.study import engine, engine_ray
+from alignfirst.study.engine import Cluster, Means, execute
+from alignfirst.study.plan import plan_study
+from alignfirst.study.runner import run
+from alignfirst.study.schedule import Schedule
+from alignfirst.worlds.protocol import Artefact
+
+
+class RayError(Exception):
+    pass
+
+
+class RayTaskError(RayError):
+    pass
+
+
+class RuntimeEnvSetupError(RayError):
+    pass
+
+
+class FakeRay:
+    """What the pool uses of Ray. `trouble` gets the number of a task and its text, and may raise instead."""
+
+    exceptions = SimpleNamespace(
+        RayError=RayError, RayTaskError=RayTaskError, RuntimeEnvSetupError=RuntimeEnvSetupError
+    )
+
+    def __init__(self, cpus: float = 2.0, trouble: Callable[[int, str], None] | None = None) -> None:
+        self.cpus, self.trouble = cpus, trouble or (lambda number, text: None)
+        self.asked: dict[str, Any] = {}
+        self.texts: dict[int, str] = {}
+        self.most = self.given = self.shut = 0
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": self.cpus, "memory": 1e9}
+
+    def remote(self, **asked: Any) -> Any:
+        self.asked = asked
+        return lambda function: SimpleNamespace(remote=self._submit)
+
+    def _submit(self, text: str) -> int:
+        self.given += 1
+        self.texts[self.given] = text
+        self.most = max(self.most, len(self.texts))
+        return self.given
+
+    def wait(self, tasks: list[int], num_returns: int, timeout: float) -> tuple[list[int], list[int]]:
+        return tasks[-1:], tasks[:-1]
+
+    def get(self, number: int) -> str:
+        text = self.texts.pop(number)
+        self.trouble(number, text)
+        return engine_ray.compute(text)
+
+    def shutdown(self) -> None:
+        self.shut += 1
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeRay], FakeRay]:
+    monkeypatch.setattr(engine, "find_spec", lambda name: object())
+
+    def use(ray: FakeRay) -> FakeRay:
+        monkeypatch.setattr(engine_ray, "connect", lambda *_: ray)
+        return ray
+
+    return use
+
+
+Use = Callable[[FakeRay], FakeRay]
+
+
+def worked(root: Path, cluster: Cluster) -> Schedule:
+    plan = plan_study(ToyConfig(seeds=2, beta=[0.1, 0.2]), WORLD)
+    schedule = Schedule(plan.nodes, plan.nodes, WORLD, lambda node: 1.0)
+    execute(schedule, WORLD, NAME, Store(root), 100, lambda *_: None, Means(cluster=cluster))
+    return schedule
+
+
+def test_records_are_those_of_this_machine(tmp_path: Path, use: Use) -> None:
+    ray = use(FakeRay())
+    config = ToyConfig(seeds=2, beta=[0.1, 0.2])
+    run(config, tmp_path / "here", 0)
+    run(config, tmp_path / "there", means=Means(cluster=Cluster()))
+    for name in ("records.jsonl", "records.csv", "statistics.json", "exhibits.json"):
+        assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
+    assert ray.shut == 1
+
+
+@pytest.mark.parametrize(("cpus", "each", "room"), [(2, 1.0, 2), (3, 0.5, 6), (5, 2.0, 2), (0, 1.0, 1)])
+def test_as_many_tasks_at_once_as_there_is_room_for(
+    tmp_path: Path, use: Use, cpus: float, each: float, room: int
+) -> None:
+    ray = use(FakeRay(cpus))
+    worked(tmp_path, Cluster(cpus=each))
+    assert ray.most == room
+    assert ray.asked["num_cpus"] == each
+    assert ray.asked["runtime_env"]["env_vars"]["OMP_NUM_THREADS"] == str(max(1, int(each)))
+
+
+def test_no_task_fits_without_a_gpu_for_it() -> None:
+    assert engine_ray.room({"CPU": 8.0}, SimpleNamespace(cpus=1.0, gpus=1.0)) == 0  # type: ignore[arg-type]
+    assert engine_ray.room({"CPU": 8.0, "GPU": 2.0}, SimpleNamespace(cpus=1.0, gpus=0.5)) == 4  # type: ignore[arg-type]
+
+
+def test_a_task_lost_for_good_is_tried_again_in_halves(tmp_path: Path, use: Use) -> None:
+    def lose_first(number: int, text: str) -> None:
+        if number == 1:
+            raise RayError("the node died")
+
+    use(FakeRay(trouble=lose_first))
+    schedule = worked(tmp_path, Cluster())
+    assert not schedule.failures
+    assert Store(tmp_path).keys() == schedule.nodes.keys()
+
+
+def test_what_fails_before_any_work_ends_the_run_in_words(tmp_path: Path, use: Use) -> None:
+    def no_package(number: int, text: str) -> None:
+        raise RayTaskError("Traceback ...\nModuleNotFoundError: No module named 'alignfirst'")
+
+    ray = use(FakeRay(trouble=no_package))
+    with pytest.raises(AlignfirstError, match="could not start: ModuleNotFoundError: No module named 'alignfirst'"):
+        worked(tmp_path, Cluster())
+    assert ray.shut == 1
+
+
+def test_a_disk_that_nodes_do_not_share_is_noticed(tmp_path: Path, use: Use, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_ray.unseen, "__defaults__", (0.0,))
+    ray = use(FakeRay())
+    root = tmp_path / "here"
+    monkeypatch.setattr(ray, "get", lambda n: engine_ray.compute(ray.texts.pop(n).replace(str(root), f"{root}-other")))
+    with pytest.raises(AlignfirstError, match="file system that all nodes of the cluster share"):
+        worked(root, Cluster())
+
+
+def test_an_artefact_that_appears_late_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, writer = "a" * 32, Store(tmp_path)
+    monkeypatch.setattr(engine_ray.time, "sleep", lambda _: writer.put_many([(key, Artefact())]))
+    assert engine_ray.unseen(Store(tmp_path), [key], 60.0) == 0
+    assert engine_ray.unseen(Store(tmp_path), [key, "b" * 32], 0.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("means", "rule"), [({"cpus": 0.0}, "cpus"), ({"gpus": 1.5}, "gpus"), ({"gpus": -1.0}, "gpus")]
+)
+def test_what_ray_cannot_give_is_refused(means: dict[str, float], rule: str, use: Use) -> None:
+    with pytest.raises(InputError, match=f"{rule} of a task"):
+        Cluster(**means)
+
+
+def test_without_ray_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'alignfirst\[ray\]'"):
+        Cluster()
+
+
+def test_no_workers_at_all_is_refused(tmp_path: Path, use: Use) -> None:
+    use(FakeRay())
+    with pytest.raises(InputError, match="workers on a cluster must be >= 1"):
+        run(ToyConfig(), tmp_path / "run", 0, means=Means(cluster=Cluster()))
+    assert not (tmp_path / "run").exists()
+
+
+def test_nodes_get_the_paths_that_are_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    paths = engine_ray.own_paths().split(os.pathsep)
+    assert str(tmp_path) in paths
+    assert not any("site-packages" in path or path.endswith(".zip") for path in paths)
