@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,6 +32,7 @@ from alignfirst.lm.load import (
     save,
     to_arrays,
 )
+from alignfirst.lm.reward import Classifier, classifier
 from alignfirst.lm.sources import CONFIG, Resolved, read_json
 
 __all__ = ["from_arrays", "load_tokenizer", "to_arrays"]
@@ -69,6 +71,15 @@ def model_of(name: str, commit: str) -> Any:
     if place.commit != commit:
         raise InputError("a model must not change while a study uses it", f"{name}: {place.commit}", "Restore it.")
     return load(str(place.path)).model
+
+
+def classifier_of(name: str, commit: str, label: str | None, tokenizer: Any) -> Classifier:
+    """The sequence classifier of a study, as a reward. Raises InputError where it is not the one that was identified,
+    or has no such label."""
+    place = found(name)
+    if place.commit != commit:
+        raise InputError("a model must not change while a study uses it", f"{name}: {place.commit}", "Restore it.")
+    return replace(classifier(str(place.path), tokenizer, label), name=f"classifier {name}")
 
 
 def load_named(name: str) -> Any:

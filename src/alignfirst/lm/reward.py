@@ -134,14 +134,16 @@ class Classifier:
 
 
 def classifier(path: str, tokenizer: Any, label: str | int | None = None, revision: str | None = None) -> Classifier:
-    """Load a Hugging Face sequence classifier. One with several labels needs the name of the one that is wanted."""
-    from alignfirst.lm.load import need
+    """Load a Hugging Face sequence classifier. One with several labels needs the name of the one that is wanted.
 
-    need("transformers")
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    Its files are checked as those of any model. Raises InputError, also where it has no tokenizer.
+    """
+    from alignfirst.lm.load import Source, load
 
-    model = AutoModelForSequenceClassification.from_pretrained(path, revision=revision, use_safetensors=True).eval()
-    own = AutoTokenizer.from_pretrained(path, revision=revision)
+    found = load(Source(path, revision), head="classifier")
+    model, own = found.model, found.tokenizer
+    if own is None:
+        raise InputError("a classifier needs its tokenizer", path, "Save the tokenizer beside it.")
     if own.pad_token is None:
         own.pad_token = own.eos_token
         model.config.pad_token_id = own.pad_token_id

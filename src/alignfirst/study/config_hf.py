@@ -7,18 +7,22 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_validator
 
+from alignfirst.plugins import REWARD_FUNCTIONS
 from alignfirst.study import config_parts
 from alignfirst.study.config import Algorithms, Betas, Real, Section, Seeds, StudyConfig, Whole, one_line, option
 from alignfirst.study.config_parts import MAX_SAMPLES
-from alignfirst.study.refusal import broken
+from alignfirst.study.refusal import broken, did_you_mean
 from alignfirst.theory.objectives import ALGORITHMS
 
 _NAMED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 
 
 def _function(name: str) -> str:
-    if not _NAMED.fullmatch(name):
-        raise broken("{key} must be named as module:function", name, "For example my_rewards:helpful.")
+    if not _NAMED.fullmatch(name) and name not in REWARD_FUNCTIONS:
+        known = tuple(REWARD_FUNCTIONS)
+        more = f", or a plug-in: {', '.join(known)}" if known else ""
+        cure = did_you_mean(name, known, f"For example my_rewards:helpful{more}.")
+        raise broken("{key} must be named as module:function", name, cure)
     return name
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from alignfirst.errors import InputError
+from alignfirst.plugins import reward_settings
 from alignfirst.store import Store
 from alignfirst.worlds.hf.own import sources
 from alignfirst.worlds.hf.own.rows import Encoder, Rows, Rules, index, index_key
@@ -44,6 +45,15 @@ class Facts:
         if s.model is not None:
             return {"model": identified(s.model)}
         return {"config": own.architecture_in(s.config)}
+
+    @cached_property
+    def reward(self) -> dict[str, Json]:
+        """A function by its place (a plug-in's with its package), or a classifier by its content."""
+        r = self.config.reward
+        if r.function is not None:
+            named = reward_settings(r.function)
+            return {"function": named.pop("kind"), "timeout": r.timeout, **named}
+        return {"classifier": identified(r.classifier), "label": r.label, "timeout": r.timeout}
 
     @cached_property
     def teacher_architecture(self) -> dict[str, Any]:
@@ -149,7 +159,14 @@ def facts(config: Any) -> Facts:
 
 def _stamps(config: Any) -> list[list[int]]:
     """Size and time of the files that a study names: what is remembered of them holds as long as these do."""
-    names = (config.data.pairs, config.data.prompts, config.teacher.model, config.student.model, config.student.config)
+    names = (
+        config.data.pairs,
+        config.data.prompts,
+        config.teacher.model,
+        config.student.model,
+        config.student.config,
+        config.reward.classifier,
+    )
     paths = [Path(name).expanduser() for name in names if name is not None]
     about = [p.stat() for path in paths if path.exists() for p in (sorted(path.iterdir()) if path.is_dir() else [path])]
     return [[s.st_size, s.st_mtime_ns] for s in about]

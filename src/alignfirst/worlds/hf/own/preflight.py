@@ -10,6 +10,7 @@ from typing import Any
 
 from alignfirst.errors import InputError
 from alignfirst.lm import own
+from alignfirst.worlds.hf.own import work
 from alignfirst.worlds.hf.own.cost import Costs, Spent, scale
 from alignfirst.worlds.hf.own.facts import Facts, facts
 from alignfirst.worlds.protocol import Json, Preflight
@@ -59,6 +60,9 @@ def models(known: Facts) -> Part:
     if student >= teacher:
         warnings.append(f"the student has {student:,} weights, the teacher {teacher:,}: it is not smaller")
     data = {"teacher": known.teacher, "student": known.student, "weights": {"teacher": teacher, "student": student}}
+    if config.reward.given:
+        lines.append(f"reward: {work.reward_of(known.reward, known.loaded_tokenizer).name}")  # it must be there
+        data["reward"] = known.reward
     return lines, warnings, data
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from alignfirst.lm.checkpoint import Checkpoints
 from alignfirst.lm.distil import DistilSettings, distil
 from alignfirst.lm.fit import fit
 from alignfirst.lm.optim import OptimSettings
-from alignfirst.lm.reward import classifier, named
+from alignfirst.lm.reward import named
 from alignfirst.lm.streams import permutations
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.worlds.hf.own import measure, models, streams
@@ -205,18 +205,10 @@ WORK: Mapping[str, Callable[[Desk], Artefact]] = {
 
 
 def reward_of(s: Settings, tokenizer: Any) -> Any:
-    """The reward that a study names: a function of texts, or a classifier."""
+    """The reward that a study names: a function of texts, or a classifier. Raises InputError where it is not there."""
     if "function" in s:
         return named(s["function"], tokenizer, Path())
-    return _classifier(s["classifier"], s["label"], tokenizer)
-
-
-@lru_cache(maxsize=1)
-def _classifier(name: str, label: str | None, tokenizer: Any) -> Any:
-    place, _, revision = name.rpartition("@")
-    if not place or Path(name).exists():
-        place, revision = name, ""
-    return classifier(place, tokenizer, label, revision or None)
+    return own.classifier_of(s["classifier"]["source"], s["classifier"]["digest"], s["label"], tokenizer)
 
 
 def _trainer(desk: Desk) -> Callable[..., Any]:

@@ -63,7 +63,7 @@ class OwnWorld:
         }
         given = method.data == "pairs-offline" and config.data.pairs is not None
         if not given:
-            settings |= {"reward": reward(config), "new_tokens": a.new_tokens}
+            settings |= {"reward": facts(config).reward, "new_tokens": a.new_tokens}
             if method.on_pairs:
                 settings["labels"] = {"kind": p.labels, "scale": p.scale, "flip": p.flip}
             else:
@@ -78,7 +78,7 @@ class OwnWorld:
         m = config.measure
         settings = {"data": facts(config).data, **_keys(m, ("pairs", "prompts", "samples", "new_tokens"))}
         if config.reward.given:
-            settings["reward"] = reward(config)
+            settings["reward"] = facts(config).reward
         if m.tasks:
             settings |= {"tasks": list(m.tasks), "task_limit": m.task_limit}
         return settings
@@ -137,13 +137,6 @@ class OwnWorld:
         from alignfirst.worlds.hf.own import cost
 
         return cost.scale(config, recipe, first, algorithm)
-
-
-def reward(config: Any) -> dict[str, Json]:
-    r = config.reward
-    if r.function is not None:
-        return {"function": r.function, "timeout": r.timeout}
-    return {"classifier": r.classifier, "label": r.label, "timeout": r.timeout}
 
 
 def _keys(section: Any, names: Sequence[str]) -> dict[str, Json]:
