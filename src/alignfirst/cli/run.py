@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from alignfirst.study.runner import RunResult
     from alignfirst.worlds.protocol import Preflight
 
-REPORT, SUMMARY, RECORDS = "report.html", "summary.md", "records.csv"
+REPORT, SUMMARY, RECORDS, TRACKERS = "report.html", "summary.md", "records.csv", "trackers"
 
 
 class Engine(StrEnum):
@@ -55,6 +55,10 @@ def run(
     require_go: Annotated[
         bool, typer.Option("--require-go", help="Train no alignment before its audit says go; else exit with code 4.")
     ] = False,
+    report_to: Annotated[
+        list[str] | None,
+        typer.Option("--report-to", help="A tracker that watches trainings of own models: wandb, ... Repeatable."),
+    ] = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Build the report at the end.")] = True,
     json: out.Json = False,
 ) -> None:
@@ -70,6 +74,8 @@ def run(
     if dry_run:
         _dry_run(config, where, workers, strict, json)
         return
+    if report_to:
+        _track(report_to, config, where)
     means = _means(checkpoint_every, cluster)
     result = _run(config, where, workers, means, strict, require_go)
     page = _report(result) if report and result.exit_code != ExitCode.FAILED else None
@@ -87,6 +93,15 @@ def on_cluster(engine: Engine, address: str | None, cpus: float, gpus: float) ->
         cure = "Add --engine ray."
         raise InputError("--ray-address, --task-cpus and --task-gpus are of a cluster", "--engine local", cure)
     return None
+
+
+def _track(names: list[str], config: StudyConfig, where: Path) -> None:
+    if config.world != "hf":
+        cure = "Leave --report-to out; the report has the curves."
+        raise InputError("trackers watch trainings of own models", f"world {config.world}", cure)
+    from alignfirst.lm.track import want
+
+    want(names, where / TRACKERS)
 
 
 def _means(checkpoint_every: float | None, cluster: Cluster | None) -> Means:

@@ -40,6 +40,7 @@ from alignfirst.lm.streams import permutations
 from alignfirst.lm.tally import Book, Log
 from alignfirst.lm.task import AlignResult, AlignSettings, Task
 from alignfirst.lm.team import ALONE
+from alignfirst.lm.track import wanted
 
 SUPPORTED = ("dpo-offline", "rloo", "grpo")
 
@@ -229,7 +230,7 @@ def common_arguments(s: Session, scratch: Path) -> dict[str, Any]:
         "gradient_checkpointing": False,
         "use_cpu": s.policy.device.type == "cpu",
         "seed": s.seed % 2**31,
-        "report_to": "none",
+        "report_to": wanted() or "none",
         "save_strategy": "no",
         "logging_steps": 1,
         "disable_tqdm": True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from alignfirst.lm.fit import fit
 from alignfirst.lm.optim import OptimSettings
 from alignfirst.lm.reward import named
 from alignfirst.lm.streams import permutations
+from alignfirst.lm.tally import Log
+from alignfirst.lm.track import tracked
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.worlds.hf.own import measure, models, streams
 from alignfirst.worlds.hf.own.facts import rows_of
@@ -36,6 +39,9 @@ class Desk:
 
     def model(self, role: str) -> Any:
         return models.model_of(self.load(self.node.inputs[role]), self.load, self.s["precision"])
+
+    def tracked(self) -> AbstractContextManager[Log | None]:
+        return tracked(f"{self.node.kind}-{self.node.key[:8]}", self.s)
 
     @property
     def rows(self) -> Rows:
@@ -92,12 +98,13 @@ def run_sft(desk: Desk) -> Artefact:
         for picks in permutations(streams.generator(s["seed"], "sft"), len(rows), s["batch"]):
             yield Batch.of_rows([(rows[i].prompt, rows[i].chosen) for i in picks])
 
-    result = models.train(
-        model, s, streams.number(s["seed"], "sft"),
-        lambda: fit(
-            model, batches(), s["steps"], _schedule(s), chunk=s["chunk"], checkpoints=Checkpoints.of(desk.node.key)
-        ),
-    )  # fmt: skip
+    with desk.tracked() as log:
+        result = models.train(
+            model, s, streams.number(s["seed"], "sft"),
+            lambda: fit(
+                model, batches(), s["steps"], _schedule(s), log, s["chunk"], checkpoints=Checkpoints.of(desk.node.key)
+            ),
+        )  # fmt: skip
     return desk.artefact(model, result, {"pretrained": dict(source)})
 
 
@@ -124,11 +131,12 @@ def run_distil(desk: Desk) -> Artefact:
         rows = desk.training(max(1, round(s["rehearsal"] * s["samples"])))
         rehearsal = Batch.of_rows([(r.prompt, r.chosen) for r in rows])
     prompts = desk.prompts(s["prompts"], s["new_tokens"], held=False, seed=seed)
-    result = models.train(
-        student, s, start["seed"],
-        lambda: distil(teacher, student, prompts, settings, streams.number(seed, "distil"), rehearsal,
-            checkpoints=Checkpoints.of(desk.node.key)),
-    )  # fmt: skip
+    with desk.tracked() as log:
+        result = models.train(
+            student, s, start["seed"],
+            lambda: distil(teacher, student, prompts, settings, streams.number(seed, "distil"), rehearsal, log,
+                checkpoints=Checkpoints.of(desk.node.key)),
+        )  # fmt: skip
     return desk.artefact(student, result, start, drawn=None if s["loss"] == "reverse-kl" else s["samples"])
 
 
@@ -140,10 +148,11 @@ def run_align(desk: Desk) -> Artefact:
     reference = own.frozen(desk.model("reference")) if method.uses_beta else None
     timeout = s["reward"]["timeout"] if "reward" in s else None
     settings = AlignSettings.of(s, _schedule(s), reward_timeout=timeout)
-    result = models.train(
-        policy, s, streams.number(seed, "align", s["occurrence"]),
-        lambda: _trainer(desk)(policy, reference, _task(desk), settings, streams.number(seed, "align")),
-    )  # fmt: skip
+    with _trainer(desk) as train:
+        result = models.train(
+            policy, s, streams.number(seed, "align", s["occurrence"]),
+            lambda: train(policy, reference, _task(desk), settings, streams.number(seed, "align")),
+        )  # fmt: skip
     return desk.artefact(policy, result, {"key": desk.node.inputs["initial"]})
 
 
@@ -211,12 +220,16 @@ def reward_of(s: Settings, tokenizer: Any) -> Any:
     return own.classifier_of(s["classifier"]["source"], s["classifier"]["digest"], s["label"], tokenizer)
 
 
-def _trainer(desk: Desk) -> Callable[..., Any]:
+@contextmanager
+def _trainer(desk: Desk) -> Iterator[Callable[..., Any]]:
+    """This package's, which tells trackers, or TRL's, which has its own way to them."""
     if desk.s["trainer"] == "native":
-        return partial(align, checkpoints=Checkpoints.of(desk.node.key))
+        with desk.tracked() as log:
+            yield partial(align, log=log, checkpoints=Checkpoints.of(desk.node.key))
+        return
     from alignfirst.lm.trl import align_with_trl  # imports TRL
 
-    return align_with_trl
+    yield align_with_trl
 
 
 def _schedule(s: Settings) -> OptimSettings:
