@@ -6,6 +6,8 @@ from importlib.util import find_spec
 
 from alignfirst.errors import InputError
 
+EXTRAS = {"lm_eval": "lm-eval"}  # of packages that the extra `lm` leaves out
+
 
 def need(*modules: str) -> None:
     """Raise InputError with the cure unless every one of the modules is installed. Imports none of them."""
@@ -14,7 +16,7 @@ def need(*modules: str) -> None:
         raise InputError(
             "language models need packages that the light install leaves out",
             f"no {', '.join(missing)}",
-            "Install them: pip install 'alignfirst[lm]'.",
+            f"Install them: pip install 'alignfirst[{EXTRAS.get(missing[0], 'lm')}]'.",
         )
 
 

@@ -56,6 +56,12 @@ class Facts:
         return {"classifier": identified(r.classifier), "label": r.label, "timeout": r.timeout}
 
     @cached_property
+    def tasks(self) -> list[Json]:
+        """Tasks of lm-eval: by name, or the file of one by its content."""
+        paths = [(task, Path(task).expanduser()) for task in self.config.measure.tasks]
+        return [{"file": t, "digest": sources.file_identity(p)} if p.is_file() else t for t, p in paths]
+
+    @cached_property
     def teacher_architecture(self) -> dict[str, Any]:
         from alignfirst.lm import own
 
@@ -167,6 +173,6 @@ def _stamps(config: Any) -> list[list[int]]:
         config.student.config,
         config.reward.classifier,
     )
-    paths = [Path(name).expanduser() for name in names if name is not None]
+    paths = [Path(name).expanduser() for name in (*names, *config.measure.tasks) if name is not None]
     about = [p.stat() for path in paths if path.exists() for p in (sorted(path.iterdir()) if path.is_dir() else [path])]
     return [[s.st_size, s.st_mtime_ns] for s in about]

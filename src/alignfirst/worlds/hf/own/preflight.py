@@ -63,6 +63,11 @@ def models(known: Facts) -> Part:
     if config.reward.given:
         lines.append(f"reward: {work.reward_of(known.reward, known.loaded_tokenizer).name}")  # it must be there
         data["reward"] = known.reward
+    if config.measure.tasks:
+        from alignfirst.lm import harness
+
+        harness.check(config.measure.tasks)
+        lines.append(f"lm-eval: {', '.join(config.measure.tasks)}")
     return lines, warnings, data
 
 

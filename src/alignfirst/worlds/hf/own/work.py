@@ -186,7 +186,8 @@ def run_measure(desk: Desk) -> Artefact:
     if "tasks" in s:
         from alignfirst.lm.harness import evaluate
 
-        found["lm_eval"] = evaluate(models_["model"], desk.tokenizer, s["tasks"], s["task_limit"])
+        tasks = [task if isinstance(task, str) else task["file"] for task in s["tasks"]]
+        found["lm_eval"] = evaluate(models_["model"], desk.tokenizer, tasks, s["task_limit"])
     return Artefact(meta=found)
 
 

@@ -80,7 +80,7 @@ class OwnWorld:
         if config.reward.given:
             settings["reward"] = facts(config).reward
         if m.tasks:
-            settings |= {"tasks": list(m.tasks), "task_limit": m.task_limit}
+            settings |= {"tasks": facts(config).tasks, "task_limit": m.task_limit}
         return settings
 
     def group(self, node: Node) -> Hashable:
