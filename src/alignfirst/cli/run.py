@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -49,6 +51,12 @@ def run(
     ] = None,
     task_cpus: Annotated[float, typer.Option("--task-cpus", help="Cores that a task takes of the cluster.")] = 1.0,
     task_gpus: Annotated[float, typer.Option("--task-gpus", help="GPUs that a task takes of the cluster.")] = 0.0,
+    processes: Annotated[
+        int, typer.Option("--processes", help="Processes that share every training, started by accelerate.")
+    ] = 1,
+    print_launch: Annotated[
+        bool, typer.Option("--print-launch", help="Print the command that starts them, for your cluster.")
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse a study whose own files give any reason for a warning.")
     ] = False,
@@ -66,7 +74,8 @@ def run(
 
     What was computed before is not computed again.
     """
-    from alignfirst.study import presets
+    from alignfirst.study import launch, presets, runner, team
+    from alignfirst.study.engine import terminable
 
     cluster = on_cluster(engine, ray_address, task_cpus, task_gpus)
     config = presets.load(study, set_ or ())
@@ -74,13 +83,42 @@ def run(
     if dry_run:
         _dry_run(config, where, workers, strict, json)
         return
+    if print_launch or (processes != 1 and not team.launched() > 1):
+        _check_launch(config, where, processes, cluster, workers)
+        arguments = [word for word in sys.argv[1:] if word != "--print-launch"]
+        if print_launch:
+            out.line(shlex.join(launch.command(arguments, processes)))
+            return
+        with terminable():
+            raise typer.Exit(launch.launch(arguments, processes))
     if report_to:
         _track(report_to, config, where)
     means = _means(checkpoint_every, cluster)
     result = _run(config, where, workers, means, strict, require_go)
+    if result.status == runner.FOLLOWED:
+        return
     page = _report(result) if report and result.exit_code != ExitCode.FAILED else None
     _print(config, result, page, json)
-    raise typer.Exit(result.exit_code)
+    raise typer.Exit(launch.leave(result.exit_code))
+
+
+def _check_launch(
+    config: StudyConfig, where: Path, processes: int, cluster: Cluster | None, workers: int | None
+) -> None:
+    """Refuse before any process is started. Raises InputError."""
+    from alignfirst.study import team
+    from alignfirst.study.plan import plan_study
+    from alignfirst.study.run_dir import RunDir
+    from alignfirst.study.worker import load_world
+
+    if processes < 2:
+        raise InputError("--processes must be >= 2 to share a training", processes, "For example --processes 2.")
+    if cluster is not None or workers is not None:
+        cure = "Tasks of a Ray cluster and workers have a process each: leave --processes out, or the others."
+        raise InputError("--processes goes without --engine ray and --workers", processes, cure)
+    world = load_world(config.world)
+    team.check(world, plan_study(config, world).nodes)
+    RunDir(where).check(config)
 
 
 def on_cluster(engine: Engine, address: str | None, cpus: float, gpus: float) -> Cluster | None:

@@ -118,9 +118,15 @@ def dtype(name: str) -> Any:
 
 def device() -> str:
     """Where models are trained here: on a CPU, or on the GPU that is this process's by its number on the machine."""
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")  # TF32: weights stay in float32
+    return where()
+
+
+def where() -> str:
+    """The same, with the precision left as it is."""
     if not torch.cuda.is_available():
         return "cpu"
-    torch.set_float32_matmul_precision("high")  # TF32: weights stay in float32
     number = next((int(os.environ[name]) for name in NUMBERS if name in os.environ), 0)
     return f"cuda:{number % torch.cuda.device_count()}"
 

@@ -26,7 +26,7 @@ from alignfirst.lm.rollout import draw
 from alignfirst.lm.streams import permutations, skip, stream, torch_stream
 from alignfirst.lm.tally import Log, Tally
 from alignfirst.lm.teacher import Outputs, forward_kl, outputs_of, remember, reverse_kl
-from alignfirst.lm.team import ALONE
+from alignfirst.lm.team import ALONE, Team
 
 Method = Literal["sequence", "forward-kl", "reverse-kl"]
 DRAWN_TOGETHER = 512  # teacher samples in one call; part of what the numbers are
@@ -66,21 +66,24 @@ def distil(
     rehearsal: Batch | None = None,
     log: Log | None = None,
     checkpoints: Checkpoints | None = None,
+    team: Team = ALONE,
 ) -> FitResult:
     """Train `student` in place. `rehearsal` examples take the places of as many of the `samples`, fitted by likelihood.
 
-    Curves: `loss` in nats per response token, the terms it is the sum of under their names, `grad_norm`. Raises
-    StageFailure when the gradient is not finite.
+    Curves: `loss` in nats per response token, the terms it is the sum of under their names, `grad_norm`. Processes of a
+    team share the teacher's samples and the chunks of an update; what all need of the teacher's outputs, or of the
+    student's own samples, each makes for itself, and it is counted once. Raises StageFailure when the gradient is not
+    finite.
     """
-    d = Distillation(teacher.eval(), student.eval(), prompts, settings, seed, rehearsal, checkpoints)  # no dropout
+    d = Distillation(teacher.eval(), student.eval(), prompts, settings, seed, rehearsal, checkpoints, team)
     method, order = METHODS[settings.method](d), Order(d)
     identity = ("distil", settings, seed)
-    with Loop(student, settings.optim, settings.updates, identity, d.tally, log, checkpoints) as loop:
+    with Loop(student, settings.optim, settings.updates, identity, d.tally, log, checkpoints, team) as loop:
         for update in loop.steps(order):
-            terms = step(d, method, update, next(order.picks))
+            terms = {n: team.sum(share) for n, share in step(d, method, update, next(order.picks)).items()}
             loop.step({"loss": sum(terms.values()), **terms})
-    n = settings.updates * settings.batch
-    return FitResult(settings.updates, n, d.tally.tokens(), d.tally.flops, loop.book.curves, d.tally.products)
+    n, total = settings.updates * settings.batch, d.tally.over(team)
+    return FitResult(settings.updates, n, total.tokens(), total.flops, loop.book.curves, total.products)
 
 
 @dataclass
@@ -94,6 +97,7 @@ class Distillation:
     seed: int
     rehearsal: Batch | None
     checkpoints: Checkpoints | None = None
+    team: Team = ALONE
     tally: Tally = field(default_factory=Tally)
 
     def __post_init__(self) -> None:
@@ -101,12 +105,13 @@ class Distillation:
         if self.own < 1:
             raise InputError("rehearsal must leave room for samples", self.settings.samples, "Rehearse fewer examples.")
 
-    def draw(self, model: Any, purpose: str, place: int, n: int, temperature: float) -> Batch:
+    def draw(self, model: Any, purpose: str, place: int, n: int, temperature: float, counted: bool = True) -> Batch:
         """n responses; prompts take turns."""
         which = (place + np.arange(n)) % len(self.prompts)
         rng = torch_stream(self.seed, purpose, self.settings.occurrence, place)
         batch, _ = draw(model, self.prompts, which, rng, temperature)
-        self.tally.sample(model, batch)
+        if counted:
+            self.tally.sample(model, batch)
         return batch
 
     def teacher_text(self) -> Batch:
@@ -116,17 +121,31 @@ class Distillation:
 
         def make() -> State:
             text = self._draw_text()
-            return State({"tally": asdict(self.tally)}, {"tokens": text.tokens, "start": text.start, "mask": text.mask})
+            return State(
+                {"tally": asdict(self.tally.over(self.team))},
+                {"tokens": text.tokens, "start": text.start, "mask": text.mask},
+            )
 
-        kept = self.checkpoints.kept(ALONE, "teacher", make)
-        self.tally.set(kept.numbers["tally"])
+        kept = self.checkpoints.kept(self.team, "teacher", make)
+        self.tally.set(kept.numbers["tally"] if self.first else asdict(Tally()))
         return Batch(kept.tensors["tokens"], kept.tensors["start"], kept.tensors["mask"]).to(self.teacher.device)
 
     def _draw_text(self) -> Batch:
         starts = range(0, self.own, DRAWN_TOGETHER)
         sizes = [min(DRAWN_TOGETHER, self.own - a) for a in starts]
         tau = self.settings.temperature
-        return join([self.draw(self.teacher, "teacher", a, n, tau) for a, n in zip(starts, sizes, strict=True)])
+        pieces = list(zip(starts, sizes, strict=True))
+
+        def draw(piece: tuple[int, int]) -> Batch:
+            batch = self.draw(self.teacher, "teacher", *piece, tau)
+            return batch if self.team.size == 1 else batch.to("cpu")
+
+        return join(self.team.spread(pieces, draw)).to(self.teacher.device)
+
+    @property
+    def first(self) -> bool:
+        """Whether this process counts what all of them make."""
+        return self.team.rank == 0
 
 
 class Order:
@@ -144,7 +163,7 @@ class Order:
 
 
 def step(d: Distillation, method: MethodSteps, update: int, picks: Ints) -> dict[str, float]:
-    """Add up the gradients of one batch; the loss terms, which are its sum."""
+    """Add up this process's gradients of one batch; its share of the loss terms, which are its sum."""
     own, again = picks[picks < d.own], picks[picks >= d.own] - d.own
     parts = {"own": method.responses(update, own)} if len(own) else {}
     if len(again):
@@ -155,7 +174,7 @@ def step(d: Distillation, method: MethodSteps, update: int, picks: Ints) -> dict
     if "own" in parts:
         terms[d.settings.method] = method.learn(parts["own"], own, tokens)
     if "rehearsal" in parts:
-        terms["rehearsal"] = likelihood_step(d.student, parts["rehearsal"], tokens, d.tally, d.settings.chunk)
+        terms["rehearsal"] = likelihood_step(d.student, parts["rehearsal"], tokens, d.tally, d.settings.chunk, d.team)
     return terms
 
 
@@ -181,7 +200,7 @@ class Sequence:
         return self.text.rows(rows)
 
     def learn(self, batch: Batch, rows: Ints, tokens: int) -> float:
-        return likelihood_step(self.d.student, batch, tokens, self.d.tally, self.d.settings.chunk)
+        return likelihood_step(self.d.student, batch, tokens, self.d.tally, self.d.settings.chunk, self.d.team)
 
 
 class ForwardKl(Sequence):
@@ -191,11 +210,12 @@ class ForwardKl(Sequence):
         super().__init__(d)
         size = d.settings.chunk or DRAWN_TOGETHER
         self.outputs = remember(d.teacher, self.text, d.settings.temperature, d.settings.top_k, size)
-        d.tally.score(d.teacher, self.text, whole=True)
+        if d.first:
+            d.tally.score(d.teacher, self.text, whole=True)
 
     def learn(self, batch: Batch, rows: Ints, tokens: int) -> float:
         total, size = 0.0, self.d.settings.chunk or len(rows)
-        for a in range(0, len(rows), size):
+        for a in self.d.team.deal(range(0, len(rows), size)):
             total += match(
                 self.d, forward_kl, batch.rows(slice(a, a + size)), self.outputs.rows(rows[a : a + size]), tokens
             )
@@ -209,11 +229,11 @@ class ReverseKl:
         self.d = d
 
     def responses(self, update: int, rows: Ints) -> Batch:
-        return self.d.draw(self.d.student, "student", update, len(rows), 1.0)
+        return self.d.draw(self.d.student, "student", update, len(rows), 1.0, counted=self.d.first)
 
     def learn(self, batch: Batch, rows: Ints, tokens: int) -> float:
         total, settings = 0.0, self.d.settings
-        for part in batch.chunks(settings.chunk):
+        for part in self.d.team.deal(list(batch.chunks(settings.chunk))):
             outputs = outputs_of(self.d.teacher, part, settings.temperature, settings.top_k)
             self.d.tally.score(self.d.teacher, part, whole=True)
             total += match(self.d, reverse_kl, part, outputs, tokens)

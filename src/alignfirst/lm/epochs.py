@@ -115,10 +115,9 @@ def _step(model: Any, texts: Corpus, picks: Ints, settings: EpochSettings, tally
     size = settings.chunk or settings.batch
     parts = [picks[a : a + size] for a in range(0, len(picks), size)]
     own = [texts.rows(parts[i]) for i in team.share(len(parts))]
-    counts = np.array([sum(int(b.mask.sum()) for b in own)], dtype=np.float64)
-    tokens = int(team.gather(counts).sum())
+    tokens = int(team.sum(sum(int(b.mask.sum()) for b in own)))
     losses = [likelihood_step(model, batch, tokens, tally) for batch in own]
-    return float(team.gather(np.array([sum(losses)])).sum())
+    return team.sum(sum(losses))
 
 
 def _held_out_loss(model: Any, held_out: Corpus, tally: Tally, team: Team) -> float:

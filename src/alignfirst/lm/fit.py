@@ -13,6 +13,7 @@ from alignfirst.lm.forward import response_logp
 from alignfirst.lm.loop import Loop
 from alignfirst.lm.optim import OptimSettings
 from alignfirst.lm.tally import Curves, Log, Tally
+from alignfirst.lm.team import ALONE, Team
 
 
 @dataclass(frozen=True)
@@ -35,21 +36,23 @@ def fit(
     log: Log | None = None,
     chunk: int | None = None,
     checkpoints: Checkpoints | None = None,
+    team: Team = ALONE,
 ) -> FitResult:
     """Minimise the mean negative log-likelihood per response token over `updates` batches.
 
     `batches` must come in the same order whenever they are asked for anew: a training that is resumed goes through
-    those it has seen, without training on them. Raises StageFailure when the gradient is not finite, InputError when
-    the batches run out.
+    those it has seen, without training on them. Processes of a team share the chunks of a batch. Raises StageFailure
+    when the gradient is not finite, InputError when the batches run out.
     """
     model.eval()  # no dropout
     source, tally = InOrder(iter(batches), updates), Tally()
-    with Loop(model, optim, updates, ("fit", chunk), tally, log, checkpoints) as loop:
+    with Loop(model, optim, updates, ("fit", chunk), tally, log, checkpoints, team) as loop:
         for _ in loop.steps(source):
             batch = next(source)
-            loss = likelihood_step(model, batch, int(batch.mask.sum()), tally, chunk)
-            loop.step({"loss": loss})
-    return FitResult(updates, source.samples, tally.tokens(), tally.flops, loop.book.curves, tally.products)
+            loss = likelihood_step(model, batch, int(batch.mask.sum()), tally, chunk, team)
+            loop.step({"loss": team.sum(loss)})
+    total = tally.over(team)
+    return FitResult(updates, source.samples, total.tokens(), total.flops, loop.book.curves, total.products)
 
 
 class InOrder:
@@ -75,10 +78,12 @@ class InOrder:
             next(self)
 
 
-def likelihood_step(model: Any, batch: Batch, tokens: int, tally: Tally, chunk: int | None = None) -> float:
-    """Add up gradients of -sum log p(response) / tokens; returns that loss."""
+def likelihood_step(
+    model: Any, batch: Batch, tokens: int, tally: Tally, chunk: int | None = None, team: Team = ALONE
+) -> float:
+    """Add up gradients of -sum log p(response) / tokens over this process's chunks; returns their loss."""
     total = 0.0
-    for part in batch.chunks(chunk):
+    for part in team.deal(list(batch.chunks(chunk))):
         part = part.trimmed()
         loss = -response_logp(model, part).sum() / tokens
         loss.backward()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from transformers import AutoConfig, GenerationConfig
 
 from alignfirst.errors import InputError
+from alignfirst.lm.bridge import where
 from alignfirst.lm.gguf import smollm2_gguf
 from alignfirst.lm.load import (
     Source,
@@ -130,9 +131,8 @@ def cut(model: Any, layers: int) -> Any:
 
 
 def ready(model: Any, precision: str) -> Any:
-    """In the precision of the study, on the best device that this machine has."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return model.to(device=device, dtype=TYPES[precision]).eval()
+    """In the precision of the study, on the device of this process."""
+    return model.to(device=where(), dtype=TYPES[precision]).eval()
 
 
 def frozen(model: Any) -> Any:

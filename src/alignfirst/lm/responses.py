@@ -149,7 +149,8 @@ def in_pairs(prompts: Ints, size: int) -> tuple[Ints, Ints, Ints]:
 
 def with_reference(s: Session, pairs: Pairs) -> Pairs:
     """Pairs with log-probabilities of their responses under the reference, computed once."""
-    logp = [_reference_logps(s, b.trimmed()) for b in pairs.pool.chunks(s.settings.chunk or DRAWN_TOGETHER)]
+    parts = list(pairs.pool.chunks(s.settings.chunk or DRAWN_TOGETHER))
+    logp = s.team.spread(parts, lambda batch: _reference_logps(s, batch.trimmed()))
     return replace(pairs, logp_ref=np.concatenate([p.sum(1) for p in logp if p is not None]))
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from alignfirst.errors import InputError, StageFailure
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 class Team:
@@ -25,9 +28,25 @@ class Team:
         each = chunks // self.size
         return range(self.rank * each, (self.rank + 1) * each)
 
+    def deal(self, parts: Sequence[T]) -> Sequence[T]:
+        """This process's parts of any number, in turns: for work whose sum is all that matters."""
+        return parts[self.rank :: self.size]
+
     def gather(self, values: NDArray[Any]) -> NDArray[Any]:
         """All processes' values under each other, in the order of ranks: [n, ...] -> [size n, ...]."""
         return values
+
+    def sum(self, value: float) -> float:
+        return float(self.gather(np.array([value])).sum())
+
+    def collect(self, value: T) -> list[T]:
+        """What every process has to say, in the order of ranks."""
+        return [value]
+
+    def spread(self, parts: Sequence[S], work: Callable[[S], T]) -> list[T]:
+        """What `work` makes of every part: made by the processes in turns, and told to all."""
+        told = self.collect([work(part) for part in self.deal(parts)])
+        return [told[i % self.size][i // self.size] for i in range(len(parts))]
 
     def tell(self, value: Any) -> Any:
         """What the first process says, on all."""
@@ -62,6 +81,11 @@ class Accelerated(Team):
 
         return broadcast_object_list([value])[0]
 
+    def collect(self, value: T) -> list[T]:
+        from accelerate.utils import gather_object
+
+        return list(gather_object([value]))
+
     def sum_gradients(self, parameters: Sequence[Any]) -> None:
         for p in parameters:
             if p.grad is None:  # every process must send the same layout
@@ -74,9 +98,7 @@ class Accelerated(Team):
         )
 
     def agree(self, failure: StageFailure | None) -> None:
-        from accelerate.utils import gather_object
-
-        for words in gather_object([None if failure is None else str(failure)]):
+        for words in self.collect(None if failure is None else str(failure)):
             if words is not None:
                 raise StageFailure(words) from failure
 

@@ -141,6 +141,10 @@ def execute(
 
 
 def pool_for(world: World, reference: str, store: Store, workers: int, means: Means) -> Pool:
+    from alignfirst.study import team
+
+    if team.launched() > 1:
+        return team.TeamPool(world, store, means.checkpoint_seconds)
     if means.cluster is not None:
         from alignfirst.study.engine_ray import RayPool  # imports ray
 

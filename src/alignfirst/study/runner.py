@@ -17,7 +17,7 @@ from alignfirst import files, records
 from alignfirst.errors import ExitCode, GateError, InputError
 from alignfirst.records import Row
 from alignfirst.store import Store
-from alignfirst.study import cost
+from alignfirst.study import cost, team
 from alignfirst.study.bill import Bill, bill
 from alignfirst.study.config import StudyConfig
 from alignfirst.study.engine import Means, Progress, available_cores, execute, terminable
@@ -38,10 +38,11 @@ from alignfirst.study.run_dir import (
     now,
 )
 from alignfirst.study.schedule import Schedule
-from alignfirst.study.worker import Report, Task, forget_partial, load_world
+from alignfirst.study.worker import Report, Task, die_with_parent, forget_partial, load_world
 from alignfirst.worlds.protocol import Artefact, Preflight, World
 
 EXHIBITED_SEEDS = 5
+FOLLOWED = "followed"  # status of a process that another one led
 EVERYWHERE = 1 << 20  # workers: as many as a cluster has room for
 LOCAL = Means()
 
@@ -51,7 +52,7 @@ class RunResult:
     """How a run ended. `counts` are those of the manifest; `notes` are for a person (damage found and repaired)."""
 
     out: Path
-    status: str  # complete or partial
+    status: str  # complete or partial; FOLLOWED where another process of a team tells
     exit_code: ExitCode
     counts: Mapping[str, int]
     seconds: float
@@ -116,21 +117,28 @@ def run(
     world = load_world(config.world)
     plan, run_dir = plan_study(config, world), RunDir(out)
     run_dir.check(config)
-    manifest = _finished(run_dir, plan)
-    if manifest is not None:
-        counts = manifest["counts"]
-        seconds = time.perf_counter() - begin
-        return RunResult(run_dir.path, "complete", ExitCode.OK, counts, seconds, nothing_to_do=True)
-    if require_go:
-        require_audited(world)
-    found = preflight(config, world, strict, announce, run_dir.path)
-    run_dir.make()
-    run_dir.check(config)  # `new/../old` is only seen to be `old` once `new` is there
-    with terminable(), run_dir.lock():
-        run_dir.check(config)  # another process may have made it its own in between
-        this = _Run(config, world, plan, run_dir, begin, command or _command(), means, found)
-        this.gate = Gate(plan, this.store, say) if require_go else None
-        return this.go(workers, progress)
+    if team.launched() > 1:
+        die_with_parent()
+        team.check(world, plan.nodes)
+        if not team.leads():
+            team.follow(world, Store(run_dir.store), means.checkpoint_seconds)
+            return RunResult(run_dir.path, FOLLOWED, ExitCode.OK, {}, time.perf_counter() - begin)
+    with team.leading():
+        manifest = _finished(run_dir, plan)
+        if manifest is not None:
+            counts = manifest["counts"]
+            seconds = time.perf_counter() - begin
+            return RunResult(run_dir.path, "complete", ExitCode.OK, counts, seconds, nothing_to_do=True)
+        if require_go:
+            require_audited(world)
+        found = preflight(config, world, strict, announce, run_dir.path)
+        run_dir.make()
+        run_dir.check(config)  # `new/../old` is only seen to be `old` once `new` is there
+        with terminable(), run_dir.lock():
+            run_dir.check(config)  # another process may have made it its own in between
+            this = _Run(config, world, plan, run_dir, begin, command or _command(), means, found)
+            this.gate = Gate(plan, this.store, say) if require_go else None
+            return this.go(workers, progress)
 
 
 def preflight(

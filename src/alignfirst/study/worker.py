@@ -85,11 +85,17 @@ def load_world(reference: str) -> World:
 
 
 def run_task(
-    world: World, store: Store, task: int, nodes: Sequence[Node], seconds: float = CHECKPOINT_SECONDS
+    world: World,
+    store: Store,
+    task: int,
+    nodes: Sequence[Node],
+    seconds: float = CHECKPOINT_SECONDS,
+    keep: bool = True,
 ) -> Report:
     """Compute nodes, store what succeeded in one shard, say what failed. Only a store that cannot write is fatal.
 
-    A node that takes longer than `seconds` may keep what it has done in the store's folder of partial work.
+    A node that takes longer than `seconds` may keep what it has done in the store's folder of partial work. With `keep`
+    off nothing is stored: another process does that.
     """
     begin, cpu = time.perf_counter(), time.process_time()
     traces: list[str] = []
@@ -97,7 +103,7 @@ def run_task(
     try:
         outcomes = _compute(world, nodes, _loader(store, nodes), traces)
         done, failures = _sort_out(nodes, outcomes)
-        digests = store.put_many(done)
+        digests = store.put_many(done) if keep else {}
     except StoreError as e:
         return Report(task, fatal=str(e))
     finally:
@@ -107,8 +113,8 @@ def run_task(
     return Report(task, digests, failures, traces, round(seconds, 6), round(cpu, 6), round(peak_rss_mb(), 1))
 
 
-def serve(world: World, store: Store, message: dict[str, Any], seconds: float) -> Report:
-    return run_task(world, store, message["task"], [Node(*node) for node in message["nodes"]], seconds)
+def serve(world: World, store: Store, message: dict[str, Any], seconds: float, keep: bool = True) -> Report:
+    return run_task(world, store, message["task"], [Node(*node) for node in message["nodes"]], seconds, keep)
 
 
 def forget_partial(store: Store, keys: Iterable[str] | None = None) -> None:
@@ -196,7 +202,7 @@ def peak_rss_mb() -> float:
 def main() -> None:
     """Serve tasks until stdin ends. The first line names world and store; the first answer says that both are there."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, and says so by SIGTERM
-    _die_with_parent()
+    die_with_parent()
     answers = _claim_stdout()
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin.buffer, inbox), daemon=True).start()
@@ -215,7 +221,7 @@ def main() -> None:
         _send(answers, asdict(report))
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """On Linux the kernel does it, even while compiled code holds the interpreter lock; elsewhere `_listen` does."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

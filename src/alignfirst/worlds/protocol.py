@@ -97,7 +97,8 @@ class World(Protocol):
     """A place where recipes are played.
 
     `settings` keeps of a study's config what changes a node's output. `run` computes nodes of one kind and one
-    `group` together: nothing in it may depend on which nodes share the call.
+    `group` together: nothing in it may depend on which nodes share the call. A world may name in `together` the kinds
+    of nodes that several processes of one launcher compute with each other.
     """
 
     name: str

@@ -29,6 +29,7 @@ class ChainWorld:
         "align": 1,
         "measure": 1,
     }
+    together = frozenset({"target", "sft", "distil", "align"})
     operations_a_second = 4e10  # of one core, in float32: an AVX-512 machine's, measured with smollm2-cpu
 
     def settings(self, kind: NodeKind, config: Any, **context: Json) -> dict[str, Json]:

@@ -102,7 +102,7 @@ def run_sft(desk: Desk) -> Artefact:
         result = models.train(
             model, s, streams.number(s["seed"], "sft"),
             lambda: fit(
-                model, batches(), s["steps"], _schedule(s), log, s["chunk"], checkpoints=Checkpoints.of(desk.node.key)
+                model, batches(), s["steps"], _schedule(s), log, s["chunk"], Checkpoints.of(desk.node.key), bridge.team()
             ),
         )  # fmt: skip
     return desk.artefact(model, result, {"pretrained": dict(source)})
@@ -135,7 +135,7 @@ def run_distil(desk: Desk) -> Artefact:
         result = models.train(
             student, s, start["seed"],
             lambda: distil(teacher, student, prompts, settings, streams.number(seed, "distil"), rehearsal, log,
-                checkpoints=Checkpoints.of(desk.node.key)),
+                checkpoints=Checkpoints.of(desk.node.key), team=bridge.team()),
         )  # fmt: skip
     return desk.artefact(student, result, start, drawn=None if s["loss"] == "reverse-kl" else s["samples"])
 
@@ -226,7 +226,7 @@ def _trainer(desk: Desk) -> Iterator[Callable[..., Any]]:
     """This package's, which tells trackers, or TRL's, which has its own way to them."""
     if desk.s["trainer"] == "native":
         with desk.tracked() as log:
-            yield partial(align, log=log, checkpoints=Checkpoints.of(desk.node.key))
+            yield partial(align, log=log, checkpoints=Checkpoints.of(desk.node.key), team=bridge.team())
         return
     from alignfirst.lm.trl import align_with_trl  # imports TRL
 

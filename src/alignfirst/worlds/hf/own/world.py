@@ -19,6 +19,7 @@ class OwnWorld:
 
     name = "hf"
     versions: Mapping[NodeKind, int] = {"sft": 1, "distil": 1, "align": 1, "measure": 1}
+    together = frozenset({"sft", "distil", "align"})
 
     def settings(self, kind: NodeKind, config: Any, **context: Json) -> dict[str, Json]:
         """What of the config changes the output of a node of this kind; nothing else may stand here."""

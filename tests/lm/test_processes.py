@@ -1,0 +1,119 @@
+"""A study in two processes that `accelerate launch` started: within a stated tolerance of one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "faults")]
+
+import pytest
+
+for _name in ("torch", "transformers", "accelerate", "tokenizers"):
+    pytest.importorskip(_name)
+
+import numpy as np
+from fault_runs import children, command, gone, until
+from own_models import pairs, study, teacher, write
+
+from alignfirst.store import Store
+from alignfirst.study.plan import plan_study
+from alignfirst.study.run_dir import config_text
+from alignfirst.study.runner import run
+from alignfirst.study.worker import load_world
+
+TOLERANCE = 1e-5  # of weights: sums of four gradients in another order, in a few Adam steps of at most 1e-3
+SETTINGS: Mapping[str, Any] = {
+    "name": "pair", "seeds": 1, "algorithms": ["dpo-offline", "ipo"], "beta": [0.1],
+    "sft.steps": 4, "sft.batch": 16, "sft.chunk": 2, "sft.learning_rate": 1e-3,
+    "distil.batch": 16, "distil.chunk": 3, "distil.learning_rate": 1e-3, "distil.samples": 32,
+    "align.samples": 16, "align.chunk": 2,
+}  # fmt: skip
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks processes up in /proc"),
+]
+
+
+def a_study(folder: Path, **more: Any) -> tuple[Any, Path]:
+    config = study(teacher(folder / "teacher"), write(folder / "pairs.jsonl", pairs()), **{**SETTINGS, **more})
+    path = folder / "study.yaml"
+    path.write_text(config_text(config))
+    return config, path
+
+
+def start(path: Path, out: Path, *more: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command("run", path, "--out", out, "--no-report", "--processes", 2, *more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.mark.parametrize("loss", ["sequence", "forward-kl", "reverse-kl"])
+def test_two_processes_train_what_one_does(tmp_path: Path, loss: str) -> None:
+    recipes = ["align-distil", "distil-align-rehearsed"]
+    config, path = a_study(tmp_path, **{"distil.loss": loss, "recipes": recipes})
+    process = start(path, tmp_path / "two")
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    run(config, tmp_path / "one", 0)
+    one, two = Store(tmp_path / "one" / "store"), Store(tmp_path / "two" / "store")
+    assert one.keys() == two.keys()
+    nodes = plan_study(config, load_world("hf")).nodes
+    for key, node in nodes.items():
+        a, b = one.get(key), two.get(key)
+        for name in a.arrays:
+            np.testing.assert_allclose(b.arrays[name], a.arrays[name], rtol=0, atol=TOLERANCE, err_msg=node.kind)
+        if node.kind in ("sft", "distil", "align"):
+            assert [b.meta[n] for n in ("tokens", "samples", "updates")] == [
+                a.meta[n] for n in ("tokens", "samples", "updates")
+            ]
+            assert b.meta["flops"] == pytest.approx(a.meta["flops"])
+    events = [json.loads(line) for line in (tmp_path / "two" / "events.jsonl").read_text().splitlines()]
+    assert {e["worker"] for e in events if e["event"] == "task" and e["kind"] == "measure"} == {0, 1}, "dealt out"
+    again = start(path, tmp_path / "two", "--json")
+    told, errors = again.communicate(timeout=120)
+    assert again.returncode == 0, errors
+    assert json.loads(told)["nothing_to_do"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_interrupted_all_leave_and_the_same_command_goes_on(tmp_path: Path, number: int, code: int) -> None:
+    config, path = a_study(tmp_path, **{"align.updates": 60})
+    process = start(path, tmp_path / "run", "--checkpoint-every", 0)
+    store = tmp_path / "run" / "store"
+    until(lambda: len(Store(store).keys()) > 4 and list((store / "partial").glob("*/update-*.json")), 120)
+    started = descendants(process.pid)
+    assert len(started) >= 3
+    begin = time.monotonic()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code, errors
+    assert time.monotonic() - begin < 10
+    gone(started)
+    process = start(path, tmp_path / "run")
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    run(config, tmp_path / "one", 0)
+    one, two = Store(tmp_path / "one" / "store"), Store(store)
+    for key in one.keys():  # noqa: SIM118
+        for name, array in one.get(key).arrays.items():
+            np.testing.assert_allclose(two.get(key).arrays[name], array, rtol=0, atol=10 * TOLERANCE)
+
+
+def descendants(pid: int) -> set[int]:
+    found, new = set[int](), {pid}
+    while new := {child for parent in new for child in children(parent)} - found:
+        found |= new
+    return found

@@ -1,0 +1,129 @@
+"""Processes that share a run: what is refused, what is ordered, what is printed. Without any process."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
+
+import pytest
+from toy_world import WORLD, ToyConfig, ToyWorld
+from typer.testing import CliRunner, Result
+
+from alignfirst.cli.app import app
+from alignfirst.errors import InputError
+from alignfirst.store import Store
+from alignfirst.study import launch, team
+from alignfirst.study.plan import plan_study
+from alignfirst.study.schedule import Schedule
+from alignfirst.study.worker import Report, run_task
+
+
+class Sharing(ToyWorld):
+    together = frozenset({"align"})
+
+
+class Pair:
+    """The first of two processes; the other carries out the same orders beside it."""
+
+    rank, size = 0, 2
+
+    def __init__(self, store: Path) -> None:
+        self.store, self.orders = Store(store), list[Any]()
+
+    def tell(self, value: Any) -> Any:
+        self.orders.append(value)
+        return value
+
+    def collect(self, mine: Any) -> list[Any]:
+        order = self.orders[-1]
+        if len(order) < 2:
+            return [mine, None]
+        nodes = [team.Node(*node) for node in order[1]["nodes"]]
+        report = run_task(WORLD, self.store, order[1]["task"], nodes)
+        return [mine, {"task": report.task, "digests": report.digests}]
+
+
+def test_trainings_are_shared_and_other_tasks_are_dealt_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = Pair(tmp_path)
+    monkeypatch.setattr(team, "import_module", lambda name: SimpleNamespace(team=lambda: pair))
+    plan = plan_study(ToyConfig(seeds=4, beta=[0.1, 0.2]), WORLD)
+    schedule = Schedule(plan.nodes, plan.nodes, WORLD, lambda node: 1.0)
+    pool = team.TeamPool(Sharing(), Store(tmp_path), 30.0)
+    while not schedule.finished:
+        while pool.idle and (task := schedule.next(pool.idle)) is not None:
+            pool.submit(task)
+        outcome = pool.wait()
+        assert isinstance(outcome.report, Report) and outcome.report.task == outcome.task.id
+        schedule.succeed(outcome.report.digests)
+    assert Store(tmp_path).keys() == plan.nodes.keys()
+    kinds = [[task["nodes"][0][0] for task in order] for order in pair.orders]
+    assert ["align"] in kinds and ["measure", "measure"] in kinds
+    assert not any("align" in order and len(order) > 1 for order in kinds)
+
+
+def test_what_cannot_be_shared_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = SimpleNamespace(settings={"trainer": "trl"})
+    with pytest.raises(InputError, match="worlds hf and chain, got world toy"):
+        team.check(WORLD, {})
+    with pytest.raises(InputError, match=r"align\.trainer=native"):
+        team.check(Sharing(), {"key": node})  # type: ignore[dict-item]
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(InputError, match="do not shard a model, got ACCELERATE_USE_FSDP=true"):
+        team.check(Sharing(), {})
+
+
+def test_one_process_is_no_team(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in team.LAUNCHED:
+        monkeypatch.delenv(name, raising=False)
+    assert team.launched() == 1 and team.leads()
+    for name, value in zip(team.LAUNCHED, ("1", "2", "localhost"), strict=True):
+        monkeypatch.setenv(name, value)
+    assert team.launched() == 2 and not team.leads()
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["run", *map(str, arguments)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("mog-quick", "--processes", 2), "worlds hf and chain, got world mog"),
+        (("smollm2", "--processes", 0), "--processes must be >= 2"),
+        (("smollm2", "--print-launch"), "--processes must be >= 2"),
+        (("smollm2", "--processes", 2, "--workers", 2), "goes without --engine ray and --workers"),
+        (("mog-quick", "--ray-address", "auto"), "Add --engine ray"),
+    ],
+)
+def test_bad_options_are_refused_before_any_work(
+    arguments: tuple[object, ...], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_is_printed_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["run", "smollm2", "--out", str(tmp_path / "two words"), "--processes", "8", "--print-launch"]
+    monkeypatch.setattr(sys, "argv", ["alignfirst", *arguments])
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.stderr
+    start = "accelerate launch --num_processes 8 --multi_gpu --num_machines 1 --mixed_precision no --dynamo_backend no"
+    assert result.stdout.startswith(start)
+    assert result.stdout.strip().endswith(f"-m alignfirst run smollm2 --out '{tmp_path}/two words' --processes 8")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_exit_code_is_told_beside_the_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(launch.CODE, raising=False)
+    assert launch.leave(3) == 3
+    monkeypatch.setenv(launch.CODE, str(tmp_path / "code"))
+    assert launch.leave(3) == 0
+    assert json.loads((tmp_path / "code").read_text()) == 3
