@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,13 +22,19 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner, Result
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
+
+from fake_ray import FakeRay, RayError
+
 from alignfirst.audit.pairs import Message, Pair, Text
 from alignfirst.audit.tokenise import Tokeniser
+from alignfirst.cli import audit_cluster
 from alignfirst.cli.app import app
 from alignfirst.cli.audit_models import read_examples, read_prompts
 from alignfirst.errors import InputError
 from alignfirst.lm import load as lm
 from alignfirst.lm.score import score_rows
+from alignfirst.study import engine, engine_ray
 
 WORDS = "a b c d e f g h i j user assistant"
 TEMPLATE = (
@@ -222,3 +231,53 @@ def test_rows_are_tokenised_as_trl_tokenises_them(row: tuple[Text, Text, Text], 
         return
     begun = expected["prompt_ids"] or [made.bos_token_id]
     assert (found.prompt, found.chosen, found.rejected) == (begun, expected["chosen_ids"], expected["rejected_ids"])
+
+
+def everything(*more: object) -> Any:
+    asked = ("--pairs", "pairs.jsonl", "--reward", "count_c:reward", "--samples", 40, "--new-tokens", 5)
+    return told("--reference", "student", "--teacher", "teacher", *asked, *more)
+
+
+def empty(folder: Path) -> None:
+    shutil.rmtree(folder / "cache")
+
+
+def test_nodes_of_a_cluster_find_what_this_machine_does(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = everything()
+    empty(folder)
+    lost: list[int] = []
+
+    def lose_first(number: int, text: str) -> None:
+        if not lost:
+            lost.append(number)
+            raise RayError("the node died")
+
+    ray = FakeRay(trouble=lose_first)
+    monkeypatch.setattr(engine, "find_spec", lambda name: object())
+    monkeypatch.setattr(engine_ray, "connect", lambda *_: ray)
+    monkeypatch.setattr(audit_cluster, "ROWS", 50)
+    assert everything("--engine", "ray") == here
+    assert ray.given > 4 and lost and ray.shut == 1
+    given = ray.given
+    assert everything("--engine", "ray") == here
+    assert ray.given == given, "all of it is in the cache"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("ray") is None, reason="needs alignfirst[ray]")
+def test_a_cluster_finds_what_this_machine_does(folder: Path) -> None:
+    here = everything()
+    empty(folder)
+    command = [sys.executable, "-m", "alignfirst", "audit", "--reference", "student", "--teacher", "teacher"]
+    command += ["--pairs", "pairs.jsonl", "--reward", "count_c:reward", "--samples", "40", "--new-tokens", "5"]
+    command += ["--engine", "ray", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == here
+    assert "on the cluster: 1 of 1" in done.stderr
+
+
+def test_a_cluster_scores_rows_of_language_models_only(folder: Path) -> None:
+    result = audit("--log-probs", "pairs.jsonl", "--engine", "ray")
+    assert result.exit_code == 2
+    assert "Leave --engine ray out" in result.stderr or "pip install 'alignfirst[ray]'" in result.stderr

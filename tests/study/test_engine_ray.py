@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 
 import pytest
+from fake_ray import FakeRay, RayError, RayTaskError
 from toy_world import NAME, WORLD, ToyConfig
 
 from alignfirst.errors import AlignfirstError, InputError
@@ -22,56 +22,6 @@ from alignfirst.study.plan import plan_study
 from alignfirst.study.runner import run
 from alignfirst.study.schedule import Schedule
 from alignfirst.worlds.protocol import Artefact
-
-
-class RayError(Exception):
-    pass
-
-
-class RayTaskError(RayError):
-    pass
-
-
-class RuntimeEnvSetupError(RayError):
-    pass
-
-
-class FakeRay:
-    """What the pool uses of Ray. `trouble` gets the number of a task and its text, and may raise instead."""
-
-    exceptions = SimpleNamespace(
-        RayError=RayError, RayTaskError=RayTaskError, RuntimeEnvSetupError=RuntimeEnvSetupError
-    )
-
-    def __init__(self, cpus: float = 2.0, trouble: Callable[[int, str], None] | None = None) -> None:
-        self.cpus, self.trouble = cpus, trouble or (lambda number, text: None)
-        self.asked: dict[str, Any] = {}
-        self.texts: dict[int, str] = {}
-        self.most = self.given = self.shut = 0
-
-    def cluster_resources(self) -> dict[str, float]:
-        return {"CPU": self.cpus, "memory": 1e9}
-
-    def remote(self, **asked: Any) -> Any:
-        self.asked = asked
-        return lambda function: SimpleNamespace(remote=self._submit)
-
-    def _submit(self, text: str) -> int:
-        self.given += 1
-        self.texts[self.given] = text
-        self.most = max(self.most, len(self.texts))
-        return self.given
-
-    def wait(self, tasks: list[int], num_returns: int, timeout: float) -> tuple[list[int], list[int]]:
-        return tasks[-1:], tasks[:-1]
-
-    def get(self, number: int) -> str:
-        text = self.texts.pop(number)
-        self.trouble(number, text)
-        return engine_ray.compute(text)
-
-    def shutdown(self) -> None:
-        self.shut += 1
 
 
 @pytest.fixture
@@ -137,7 +87,7 @@ def test_what_fails_before_any_work_ends_the_run_in_words(tmp_path: Path, use: U
         raise RayTaskError("Traceback ...\nModuleNotFoundError: No module named 'alignfirst'")
 
     ray = use(FakeRay(trouble=no_package))
-    with pytest.raises(AlignfirstError, match="could not start: ModuleNotFoundError: No module named 'alignfirst'"):
+    with pytest.raises(AlignfirstError, match="a Ray task failed: ModuleNotFoundError: No module named 'alignfirst'"):
         worked(tmp_path, Cluster())
     assert ray.shut == 1
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -42,6 +42,23 @@ class Model(Protocol):
     def sample(self, prompt: Ids, count: int, new_tokens: int, seed: int) -> list[list[int]]:
         """Responses drawn at temperature 1 with nothing filtered, each with its end token where it drew one."""
         ...
+
+
+class Job(NamedTuple):
+    """A piece of a model's work, plain data: rows to score, or prompts (ids) to sample from with settings."""
+
+    key: str
+    kind: Literal["score", "sample"]
+    content: Sequence[Any]
+    settings: Sequence[int] = ()  # of samples: how many a prompt, new tokens, seed
+
+    @property
+    def size(self) -> int:
+        """Responses, about: what a job costs goes by them."""
+        return len(self.content) * self.settings[0] if self.settings else sum(len(row[1]) for row in self.content)
+
+
+Ahead = Callable[[Model, Sequence[Job]], None]  # does jobs elsewhere; what it has left undone is done here
 
 
 class Item(NamedTuple):
@@ -90,8 +107,12 @@ def collect(
     decode: Callable[[Ids], str],
     store: Store,
     progress: Callable[[str, int, int], None] = lambda what, done, of: None,
+    ahead: Ahead = lambda model, jobs: None,
 ) -> Collected:
-    """Sample, score and reward everything that is asked for. Raises InputError when no response is left."""
+    """Sample, score and reward everything that is asked for. `ahead` is offered jobs that are not stored yet.
+
+    Raises InputError when no response is left.
+    """
     notes: list[str] = []
     items = list(_given(request, notes))
     models = [("reference", reference)] + ([("teacher", teacher)] if teacher is not None else [])
@@ -99,11 +120,11 @@ def collect(
     if request.samples:
         prompts = _prompts(request, items)
         for source, model in models:
-            items += _drawn(request, prompts, source, model, store, progress)
+            items += _drawn(request, prompts, source, model, store, progress, ahead)
     items = _fitting(items, limit, notes)
     if not items:
         raise InputError("there must be a response to score", "; ".join(notes) or "none", "Give --pairs or --prompts.")
-    scored = [_scored(items, model, store, progress, source) for source, model in models]
+    scored = [_scored(items, model, store, progress, source, ahead) for source, model in models]
     rewards = None if reward is None else _rewards(items, reward, decode)
     columns = _columns(items, scored, rewards, decode)
     token_logp = [(q, scored[1][i] if len(scored) > 1 else None) for i, q in enumerate(scored[0])]
@@ -146,27 +167,30 @@ def _drawn(
     model: Model,
     store: Store,
     progress: Callable[[str, int, int], None],
+    ahead: Ahead,
 ) -> Iterator[Item]:
-    for a in range(0, len(prompts), PIECE):
-        piece = prompts[a : a + PIECE]
-        settings = [request.samples, request.new_tokens, request.seed]
-        key = _key("sample", model.identity, settings, [ids for _, ids in piece])
-        found = _stored(store, key, lambda piece=piece: _sample(model, request, piece))  # type: ignore[misc]
+    settings = [request.samples, request.new_tokens, request.seed]
+    pieces = [prompts[a : a + PIECE] for a in range(0, len(prompts), PIECE)]
+    jobs = [_job("sample", model, [ids for _, ids in piece], settings) for piece in pieces]
+    ahead(model, [job for job in jobs if not store.has(job.key)])
+    for n, (piece, job) in enumerate(zip(pieces, jobs, strict=True), 1):
+        found = _stored(store, model, job)
         lengths, tokens = found["lengths"].reshape(len(piece), -1), found["tokens"]
         ends = np.cumsum(lengths.ravel())
         responses = iter(np.split(tokens, ends[:-1]))
         for line, ids in piece:
             for _ in range(request.samples):
                 yield Item(line, "sample", source, ids, tuple(int(t) for t in next(responses)))
-        progress(f"samples of the {source}", min(a + PIECE, len(prompts)), len(prompts))
+        progress(f"samples of the {source}", min(n * PIECE, len(prompts)), len(prompts))
 
 
-def _sample(model: Model, request: Request, piece: Sequence[tuple[int, tuple[int, ...]]]) -> dict[str, Any]:
+def work(model: Model, job: Job) -> dict[str, Any]:
+    """What a job comes to, as arrays."""
+    if job.kind == "score":
+        return {"logp": np.concatenate([logp for row in model.score(job.content) for logp in row])}
     # A prompt's draws are its own, whatever stands beside it: its seed comes from its tokens
-    drawn = [
-        model.sample(ids, request.samples, request.new_tokens, _seed(request.seed, ids, model.identity))
-        for _, ids in piece
-    ]
+    count, new_tokens, seed = job.settings
+    drawn = [model.sample(ids, count, new_tokens, _seed(seed, ids, model.identity)) for ids in job.content]
     flat = [response for responses in drawn for response in responses]
     return {
         "lengths": np.array([len(r) for r in flat], np.int64),
@@ -191,6 +215,7 @@ def _scored(
     store: Store,
     progress: Callable[[str, int, int], None],
     source: str,
+    ahead: Ahead,
 ) -> list[Floats]:
     """log-probabilities of tokens, one array an item; a prompt is computed once for its responses."""
     rows: dict[tuple[int, ...], dict[tuple[int, ...], list[int]]] = {}
@@ -198,28 +223,27 @@ def _scored(
         rows.setdefault(item.prompt, {}).setdefault(item.response, []).append(n)
     asked = [(prompt, list(responses)) for prompt, responses in rows.items()]
     out: list[Floats] = [np.empty(0)] * len(items)
-    for a in range(0, len(asked), PIECE):
-        piece = asked[a : a + PIECE]
-        key = _key("score", model.identity, [], piece)
-        found = _stored(store, key, lambda piece=piece: _score(model, piece))["logp"]  # type: ignore[misc]
-        at = 0
-        for prompt, responses in piece:
+    jobs = [_job("score", model, asked[a : a + PIECE]) for a in range(0, len(asked), PIECE)]
+    ahead(model, [job for job in jobs if not store.has(job.key)])
+    for number, job in enumerate(jobs, 1):
+        found, at = _stored(store, model, job)["logp"], 0
+        for prompt, responses in job.content:
             for response in responses:
                 for n in rows[prompt][response]:
                     out[n] = found[at : at + len(response)]
                 at += len(response)
-        progress(f"scores under the {source}", min(a + PIECE, len(asked)), len(asked))
+        progress(f"scores under the {source}", min(number * PIECE, len(asked)), len(asked))
     return out
 
 
-def _score(model: Model, piece: Sequence[ScoredRow]) -> dict[str, Any]:
-    return {"logp": np.concatenate([logp for row in model.score(piece) for logp in row])}
+def _job(kind: Literal["score", "sample"], model: Model, content: Sequence[Any], settings: Sequence[int] = ()) -> Job:
+    return Job(_key(kind, model.identity, settings, content), kind, content, settings)
 
 
-def _stored(store: Store, key: str, compute: Callable[[], dict[str, Any]]) -> Mapping[str, Any]:
-    if not store.has(key):
-        store.put_many([(key, Artefact(compute()))])
-    return store.get(key).arrays
+def _stored(store: Store, model: Model, job: Job) -> Mapping[str, Any]:
+    if not store.has(job.key):
+        store.put_many([(job.key, Artefact(work(model, job)))])
+    return store.get(job.key).arrays
 
 
 def _key(kind: str, identity: str, settings: Sequence[int], content: Any) -> str:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from alignfirst import files
-from alignfirst.cli import out
+from alignfirst.cli import cluster, out
 from alignfirst.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
     from alignfirst.audit.findings import Audit
     from alignfirst.audit.inputs import Target
     from alignfirst.audit.predict import Plan
+    from alignfirst.study.engine import Cluster
 
 BETA = 0.1
 DIGEST = "log_probs_sha256"  # of the file that the texts of rows are in
@@ -68,6 +69,10 @@ def audit(
         int, typer.Option("--new-tokens", help="Longest response to draw from a language model.")
     ] = 256,
     rows: Annotated[int | None, typer.Option("--rows", help="Use the first so many rows of the file.")] = None,
+    engine: cluster.Engines = cluster.Engine.local,
+    ray_address: cluster.Address = None,
+    task_cpus: cluster.Cpus = 1.0,
+    task_gpus: cluster.Gpus = 0.0,
     gate: Annotated[bool, typer.Option("--gate", help="Exit with code 4 if any plan is no-go.")] = False,
     require_go: Annotated[bool, typer.Option("--require-go", help="Exit with code 4 unless every plan is go.")] = False,
     out_: Annotated[Path | None, typer.Option("--out", help="Folder for audit.json, audit.txt and audit.html.")] = None,
@@ -78,8 +83,10 @@ def audit(
     Predicts, without training, where each algorithm at each beta will end: go, no-go or insufficient data.
     """
     _check(reference, log_probs, pairs, prompts, reward)
+    nodes = cluster.on_cluster(engine, ray_address, task_cpus, task_gpus)
     rule = None if target is None else _target(target)
     if log_probs is not None:
+        _not_there(nodes, "--log-probs")
         result = _log_probs(log_probs, target_file, rule, _plans(algorithm, beta, rollouts, labels))
     else:
         assert reference is not None
@@ -132,6 +139,11 @@ def _log_probs(path: Path, target_file: Path | None, target: Target | None, plan
     return run(inputs_of(table, target), plans, title=str(path), about=about)
 
 
+def _not_there(nodes: Cluster | None, what: str) -> None:
+    if nodes is not None:
+        raise InputError("a cluster scores rows of language models", what, "Leave --engine ray out: it is quick here.")
+
+
 def sha256_of(path: Path) -> str:
     """By it the page knows that a file of rows is still the one that was audited."""
     with files.reading(path), open(path, "rb") as f:
@@ -146,6 +158,7 @@ def _models(reference: str, given: dict[str, Any], target: Target | None) -> Aud
 
         plans = _plans(given["algorithm"], given["beta"], given["rollouts"], given["labels"], text=True)
         return audit_models(given, plans, target)
+    _not_there(given["nodes"], "a model of a study")
     for name in ("pairs", "prompts", "reward", "target", "target_file", "rows"):
         if given[name] is not None:
             cure = "Leave it out: the study has its own reward and target."

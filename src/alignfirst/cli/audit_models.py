@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,13 @@ from alignfirst.cli.audit import DIGEST
 from alignfirst.errors import InputError, StageFailure
 
 if TYPE_CHECKING:
-    from alignfirst.audit.collect import Collected, Request
+    from alignfirst.audit.collect import Ahead, Collected, Request
     from alignfirst.audit.findings import Audit
     from alignfirst.audit.inputs import Target
     from alignfirst.audit.pairs import Message, Text
     from alignfirst.audit.predict import Plan
+    from alignfirst.store import Store
+    from alignfirst.study.engine import Cluster
 
 SAMPLES = 16  # a prompt, where there is a reward: fewer leave a prompt's own optimum unknown
 ROWS = "log_probs.jsonl"
@@ -68,14 +71,16 @@ def audit_models(given: Mapping[str, Any], plans: Sequence[Plan], target: Target
         raise InputError("a model is audited on --pairs or --prompts", "neither", "Name a file of either.")
     if given["reward"] is None and given["pairs"] is None:
         raise InputError("prompts need a reward", "none", "Give --reward module:function, or preference --pairs.")
-    reference, teacher = _load(given["reference"]), None
+    reference, teacher = load_model(given["reference"]), None
     if given["teacher"] is not None:
-        teacher = _load(given["teacher"])
+        teacher = load_model(given["teacher"])
         _same_tokens(reference, teacher)
     tokenizer = reference.loaded.tokenizer
     request, about = _request(given, tokenizer)
     reward = None if given["reward"] is None else _reward(given["reward"], tokenizer)
-    found = collect(request, reference, teacher, reward, _decoder(tokenizer), Store(_cache()), _progress())
+    store = Store(_cache())
+    with elsewhere(given["nodes"], store) as ahead:
+        found = collect(request, reference, teacher, reward, _decoder(tokenizer), store, _progress(), ahead)
     if given["out_"] is not None:
         about |= {DIGEST: write_rows(found, given["out_"])}
     inputs = inputs_of(found.table, target)
@@ -90,7 +95,24 @@ def audit_models(given: Mapping[str, Any], plans: Sequence[Plan], target: Target
     return result
 
 
-def _load(name: str) -> LanguageModel:
+@contextmanager
+def elsewhere(nodes: Cluster | None, store: Store) -> Iterator[Ahead]:
+    """Who does jobs before this process would: the nodes of a cluster, or nobody."""
+    if nodes is None:
+        yield lambda model, jobs: None
+        return
+    from alignfirst.cli.audit_cluster import OnCluster
+    from alignfirst.study.engine import terminable
+
+    ahead = OnCluster(nodes, store, _progress())
+    with terminable():
+        try:
+            yield ahead
+        finally:
+            ahead.close()
+
+
+def load_model(name: str) -> LanguageModel:
     from alignfirst.lm.load import Source, load
 
     place, _, revision = name.rpartition("@")

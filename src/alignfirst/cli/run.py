@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shlex
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alignfirst.cli import out
+from alignfirst.cli import cluster, out
 from alignfirst.cli.places import MANIFEST, RUNS, StudyName
 from alignfirst.errors import AlignfirstError, ExitCode, InputError
 
@@ -21,13 +20,6 @@ if TYPE_CHECKING:
     from alignfirst.worlds.protocol import Preflight
 
 REPORT, SUMMARY, RECORDS, TRACKERS = "report.html", "summary.md", "records.csv", "trackers"
-
-
-class Engine(StrEnum):
-    """Where tasks are computed."""
-
-    local = "local"
-    ray = "ray"
 
 
 def run(
@@ -42,15 +34,10 @@ def run(
         float | None,
         typer.Option("--checkpoint-every", help="Seconds between checkpoints of a long stage; 30 by default."),
     ] = None,
-    engine: Annotated[
-        Engine, typer.Option("--engine", help="Where tasks are computed: on this machine, or on a Ray cluster.")
-    ] = Engine.local,
-    ray_address: Annotated[
-        str | None,
-        typer.Option("--ray-address", help="Of the cluster; by default RAY_ADDRESS, or one started on this machine."),
-    ] = None,
-    task_cpus: Annotated[float, typer.Option("--task-cpus", help="Cores that a task takes of the cluster.")] = 1.0,
-    task_gpus: Annotated[float, typer.Option("--task-gpus", help="GPUs that a task takes of the cluster.")] = 0.0,
+    engine: cluster.Engines = cluster.Engine.local,
+    ray_address: cluster.Address = None,
+    task_cpus: cluster.Cpus = 1.0,
+    task_gpus: cluster.Gpus = 0.0,
     processes: Annotated[
         int, typer.Option("--processes", help="Processes that share every training, started by accelerate.")
     ] = 1,
@@ -77,14 +64,14 @@ def run(
     from alignfirst.study import launch, presets, runner, team
     from alignfirst.study.engine import terminable
 
-    cluster = on_cluster(engine, ray_address, task_cpus, task_gpus)
+    nodes = cluster.on_cluster(engine, ray_address, task_cpus, task_gpus)
     config = presets.load(study, set_ or ())
     where = RUNS / config.name if out_ is None else out_
     if dry_run:
         _dry_run(config, where, workers, strict, json)
         return
     if print_launch or (processes != 1 and not team.launched() > 1):
-        _check_launch(config, where, processes, cluster, workers)
+        _check_launch(config, where, processes, nodes, workers)
         arguments = [word for word in sys.argv[1:] if word != "--print-launch"]
         if print_launch:
             out.line(shlex.join(launch.command(arguments, processes)))
@@ -93,7 +80,7 @@ def run(
             raise typer.Exit(launch.launch(arguments, processes))
     if report_to:
         _track(report_to, config, where)
-    means = _means(checkpoint_every, cluster)
+    means = _means(checkpoint_every, nodes)
     result = _run(config, where, workers, means, strict, require_go)
     if result.status == runner.FOLLOWED:
         return
@@ -102,9 +89,7 @@ def run(
     raise typer.Exit(launch.leave(result.exit_code))
 
 
-def _check_launch(
-    config: StudyConfig, where: Path, processes: int, cluster: Cluster | None, workers: int | None
-) -> None:
+def _check_launch(config: StudyConfig, where: Path, processes: int, nodes: Cluster | None, workers: int | None) -> None:
     """Refuse before any process is started. Raises InputError."""
     from alignfirst.study import team
     from alignfirst.study.plan import plan_study
@@ -113,24 +98,12 @@ def _check_launch(
 
     if processes < 2:
         raise InputError("--processes must be >= 2 to share a training", processes, "For example --processes 2.")
-    if cluster is not None or workers is not None:
+    if nodes is not None or workers is not None:
         cure = "Tasks of a Ray cluster and workers have a process each: leave --processes out, or the others."
         raise InputError("--processes goes without --engine ray and --workers", processes, cure)
     world = load_world(config.world)
     team.check(world, plan_study(config, world).nodes)
     RunDir(where).check(config)
-
-
-def on_cluster(engine: Engine, address: str | None, cpus: float, gpus: float) -> Cluster | None:
-    """The cluster that options ask for; None for this machine. Raises InputError where they do not go together."""
-    from alignfirst.study.engine import Cluster
-
-    if engine is Engine.ray:
-        return Cluster(address, cpus, gpus)
-    if address is not None or (cpus, gpus) != (1.0, 0.0):
-        cure = "Add --engine ray."
-        raise InputError("--ray-address, --task-cpus and --task-gpus are of a cluster", "--engine local", cure)
-    return None
 
 
 def _track(names: list[str], config: StudyConfig, where: Path) -> None:
@@ -142,11 +115,11 @@ def _track(names: list[str], config: StudyConfig, where: Path) -> None:
     want(names, where / TRACKERS)
 
 
-def _means(checkpoint_every: float | None, cluster: Cluster | None) -> Means:
+def _means(checkpoint_every: float | None, nodes: Cluster | None) -> Means:
     from alignfirst.study.engine import Means
     from alignfirst.study.worker import CHECKPOINT_SECONDS
 
-    return Means(CHECKPOINT_SECONDS if checkpoint_every is None else checkpoint_every, cluster)
+    return Means(CHECKPOINT_SECONDS if checkpoint_every is None else checkpoint_every, nodes)
 
 
 def _run(

@@ -15,7 +15,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
@@ -42,13 +42,11 @@ SETTINGS = {
 }
 
 
-class RayPool:
-    """Tasks on a cluster, as many at once as it has room for, at most `limit`."""
+class Nodes:
+    """A function of a text on the nodes of a cluster, as Ray tasks."""
 
-    def __init__(self, reference: str, store: Store, limit: int, cluster: Cluster, checkpoint_seconds: float) -> None:
-        self.store, self.limit, self.cluster = store, limit, cluster
-        self._start = {"world": reference, "store": str(store.root.absolute()), "seconds": checkpoint_seconds}
-        self._tasks: dict[Any, tuple[Task, int]] = {}  # by what Ray calls them, with a number as workers have
+    def __init__(self, cluster: Cluster, limit: int, function: Callable[[str], str]) -> None:
+        self.cluster = cluster
         self._asked, self._room = -1.0, 1
         self._temporary = Path(tempfile.mkdtemp(prefix="alignfirst-ray-", dir="/tmp"))  # paths of sockets are short
         try:
@@ -62,15 +60,71 @@ class RayPool:
             num_gpus=cluster.gpus,
             max_retries=RETRIES,
             runtime_env={"env_vars": {**threads, "PYTHONPATH": own_paths()}},
-        )(compute)
+        )(function)
 
     @property
-    def idle(self) -> int:
-        """Room for more tasks; nodes may join and leave. Where there is none at all, one task waits for a node."""
+    def room(self) -> int:
+        """For how many tasks at once; nodes may join and leave. Where there is none at all, one waits for a node."""
         if time.monotonic() - self._asked > 1.0:
             self._asked = time.monotonic()
             self._room = max(1, room(self.ray.cluster_resources(), self.cluster))
-        return max(0, min(self._room, self.limit) - self.busy)
+        return self._room
+
+    def give(self, text: str) -> Any:
+        """Ray's name for the task."""
+        return self._function.remote(text)
+
+    def first(self, tasks: Iterable[Any]) -> Any:
+        """The first of them that is done."""
+        try:
+            while not (done := self.ray.wait(list(tasks), num_returns=1, timeout=1.0)[0]):
+                pass
+        except SystemExit as e:  # what a handler of SIGTERM raised, which Ray has turned into exit code 1
+            raise Terminated from e
+        return done[0]
+
+    def result(self, task: Any) -> str:
+        """What the function returned. Raises AlignfirstError where it raised, `lost` where all retries were."""
+        failed = self.ray.exceptions
+        try:
+            return str(self.ray.get(task))
+        except (failed.RayTaskError, failed.RuntimeEnvSetupError) as e:
+            raise AlignfirstError(f"a Ray task failed: {last_line(e)}") from e
+
+    @property
+    def lost(self) -> type[Exception]:
+        return self.ray.exceptions.RayError  # type: ignore[no-any-return]
+
+    def interrupt(self, tasks: Collection[Any]) -> None:
+        """Ray raises KeyboardInterrupt in tasks: those that train write down how far they are."""
+        for task in tasks:
+            self.ray.cancel(task)
+        if tasks:
+            self.ray.wait(list(tasks), num_returns=len(tasks), timeout=GRACE)
+
+    def close(self, tasks: Collection[Any] = ()) -> None:
+        with suppress(Exception):  # a cluster that is gone has nothing to cancel
+            for task in tasks:
+                self.ray.cancel(task, force=True)
+        self.ray.shutdown()
+        self._forget()
+
+    def _forget(self) -> None:
+        shutil.rmtree(self._temporary, ignore_errors=True)
+
+
+class RayPool:
+    """Tasks on a cluster, as many at once as it has room for, at most `limit`."""
+
+    def __init__(self, reference: str, store: Store, limit: int, cluster: Cluster, checkpoint_seconds: float) -> None:
+        self.store, self.limit = store, limit
+        self._start = {"world": reference, "store": str(store.root.absolute()), "seconds": checkpoint_seconds}
+        self._tasks: dict[Any, tuple[Task, int]] = {}  # by what Ray calls them, with a number as workers have
+        self.nodes = Nodes(cluster, limit, compute)
+
+    @property
+    def idle(self) -> int:
+        return max(0, min(self.nodes.room, self.limit) - self.busy)
 
     @property
     def busy(self) -> int:
@@ -78,47 +132,32 @@ class RayPool:
 
     def submit(self, task: Task) -> None:
         number = min(set(range(self.busy + 1)) - {number for _, number in self._tasks.values()})
-        given = self._function.remote(json.dumps({**self._start, "message": message(task)}))
+        given = self.nodes.give(json.dumps({**self._start, "message": message(task)}))
         self._tasks[given] = task, number
 
     def wait(self) -> Outcome:
+        given = self.nodes.first(self._tasks)
+        task, number = self._tasks.pop(given)
         try:
-            while not (done := self.ray.wait(list(self._tasks), num_returns=1, timeout=1.0)[0]):
-                pass
-        except SystemExit as e:  # what a handler of SIGTERM raised, which Ray has turned into exit code 1
-            raise Terminated from e
-        return self._outcome(done[0], *self._tasks.pop(done[0]))
-
-    def interrupt(self) -> None:
-        """Ray raises KeyboardInterrupt in tasks: those that train write down how far they are."""
-        for given in self._tasks:
-            self.ray.cancel(given)
-        if self._tasks:
-            self.ray.wait(list(self._tasks), num_returns=self.busy, timeout=GRACE)
-
-    def close(self) -> None:
-        with suppress(Exception):  # a cluster that is gone has nothing to cancel
-            for given in self._tasks:
-                self.ray.cancel(given, force=True)
-        self._tasks.clear()
-        self.ray.shutdown()
-        self._forget()
-
-    def _outcome(self, given: Any, task: Task, number: int) -> Outcome:
-        failed = self.ray.exceptions
-        try:
-            report = Report(**json.loads(self.ray.get(given)))
-        except (failed.RayTaskError, failed.RuntimeEnvSetupError) as e:  # before any node was computed
-            raise AlignfirstError(f"a Ray task could not start: {last_line(e)}") from e
-        except failed.RayError as e:
+            report = Report(**json.loads(self.nodes.result(given)))
+        except self.nodes.lost as e:
             return Outcome(task, number, None, f"{type(e).__name__} of Ray")
-        if missing := unseen(self.store, report.digests):
-            cure = "Put the run directory (--out) on a file system that all nodes of the cluster share."
-            raise AlignfirstError(f"{missing} artefacts were stored on another node and cannot be seen here. {cure}")
+        see(self.store, report.digests)
         return Outcome(task, number, report)
 
-    def _forget(self) -> None:
-        shutil.rmtree(self._temporary, ignore_errors=True)
+    def interrupt(self) -> None:
+        self.nodes.interrupt(self._tasks)
+
+    def close(self) -> None:
+        self.nodes.close(self._tasks)
+        self._tasks.clear()
+
+
+def see(store: Store, keys: Iterable[str]) -> None:
+    """Raise AlignfirstError for artefacts that a node says are stored and that are not to be seen here."""
+    if missing := unseen(store, keys):
+        cure = f"Put {store.root} on a file system that all nodes of the cluster share."
+        raise AlignfirstError(f"{missing} artefacts were stored on another node and cannot be seen here. {cure}")
 
 
 def connect(cluster: Cluster, limit: int, temporary: Path) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ class Desk:
         return models.model_of(self.load(self.node.inputs[role]), self.load, self.s["precision"])
 
     def tracked(self) -> AbstractContextManager[Log | None]:
+        if bridge.team().rank:
+            return nullcontext()  # the first process of a team tells
         return tracked(f"{self.node.kind}-{self.node.key[:8]}", self.s)
 
     @property
@@ -102,7 +104,8 @@ def run_sft(desk: Desk) -> Artefact:
         result = models.train(
             model, s, streams.number(s["seed"], "sft"),
             lambda: fit(
-                model, batches(), s["steps"], _schedule(s), log, s["chunk"], Checkpoints.of(desk.node.key), bridge.team()
+                model, batches(), s["steps"], _schedule(s), log, s["chunk"], Checkpoints.of(desk.node.key),
+                bridge.team(),
             ),
         )  # fmt: skip
     return desk.artefact(model, result, {"pretrained": dict(source)})
