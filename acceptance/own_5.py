@@ -42,7 +42,7 @@ def main() -> None:
     made.write(folder / "preferences.jsonl", made.pairs(200))
     env = os.environ | {"ALIGNFIRST_CACHE": str(folder / "cache")}
     failures = []
-    commands, python = blocks()
+    commands, python, rewarded, reward = blocks()
     lines = [shlex.split(line) for line in commands.splitlines()]
     if [line[:2] for line in lines] != [["alignfirst", word] for word in WORDS]:
         conclude([f"the page's commands are {commands}"])
@@ -54,6 +54,12 @@ def main() -> None:
             failures.append(f"{shlex.join(line)}: exit code {done.returncode}, {done.stdout} {done.stderr[-800:]}")
         if "--dry-run" in line and (folder / "runs").exists():
             failures.append("the dry run wrote something")
+    made.write(folder / "prompts.jsonl", [{"prompt": row["prompt"]} for row in made.pairs(200)])
+    (folder / "my_rewards.py").write_text(reward)
+    for line in (rewarded, "alignfirst run rewarded.yaml --dry-run"):
+        done = subprocess.run([*CLI, *shlex.split(line)[1:]], capture_output=True, text=True, cwd=folder, env=env)
+        print(f"$ {line.strip()}: exit code {done.returncode}")
+        failures += [f"{line}: {done.stdout} {done.stderr[-800:]}"] * (done.returncode != 0)
     again = subprocess.run([*CLI, *lines[2][1:]], capture_output=True, text=True, cwd=folder, env=env)
     failures += [f"again: {again.stdout}"] * ("nothing to do" not in again.stdout)
     read = subprocess.run([sys.executable, "-I", "-c", python + READER], capture_output=True, text=True, cwd=folder)

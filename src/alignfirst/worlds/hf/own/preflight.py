@@ -217,7 +217,7 @@ def times(config: Any, recipes: Recipes) -> dict[str, float]:
 
 def _duration(seconds: float) -> str:
     return (
-        f"{seconds:.0f} s"
+        f"{max(1.0, seconds):.0f} s"
         if seconds < 120
         else f"{seconds / 60:.0f} min"
         if seconds < 7200
