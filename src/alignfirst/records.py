@@ -113,12 +113,15 @@ def to_jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
 
 def to_csv(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     """The same rows for spreadsheets; null is an empty field, json columns hold JSON."""
+    return _csv_line(names) + "".join(_csv_line([_csv_field(row[n]) for n in names]) for row in rows)
+
+
+def _csv_line(fields: Sequence[Any]) -> str:
+    """One line. Python quotes a field for the line breaks of the writer's own ending only, so that one of both is
+    asked for: a lone carriage return would start a row in a spreadsheet."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(names)
-    for row in rows:
-        writer.writerow([_csv_field(row[n]) for n in names])
-    return out.getvalue()
+    csv.writer(out, lineterminator="\r\n").writerow(fields)
+    return out.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _csv_field(value: Any) -> Any:
@@ -126,7 +129,7 @@ def _csv_field(value: Any) -> Any:
         return ""
     if isinstance(value, dict | list):
         return json.dumps(value, separators=(",", ":"))
-    if isinstance(value, str) and value[:1] in "=+-@\t\r":  # a spreadsheet would run it as a formula
+    if isinstance(value, str) and value[:1] in "=+-@\t\r\n":  # a spreadsheet would run it as a formula
         return "'" + value
     return value
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,12 +18,16 @@ class Count:
     survived: int = 0
     figures: dict[str, float] = field(default_factory=dict)
 
-    @contextmanager
-    def trial(self) -> Iterator[None]:
+    def trial(self) -> AbstractContextManager[None]:
         """One attempt: it survived if the block does not raise."""
-        self.tried += 1
+        return self.trials(1)
+
+    @contextmanager
+    def trials(self, number: int) -> Iterator[None]:
+        """So many attempts at once, such as texts on one page: all survived if the block does not raise."""
+        self.tried += number
         yield
-        self.survived += 1
+        self.survived += number
 
     def most(self, **figures: float) -> None:
         """Note figures, such as seconds taken; the largest of each stays."""

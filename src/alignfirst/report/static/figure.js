@@ -111,8 +111,8 @@ function cellNode(value, first) {
 function csvOf(columns, rows) {
   const field = (x) => {
     if (x === null || x === undefined) return "";
-    const text = typeof x === "string" && /^[=+\-@\t\r]/.test(x) ? `'${x}` : String(x);
-    return /[",\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text;
+    const text = typeof x === "string" && /^[=+\-@\t\r\n]/.test(x) ? `'${x}` : String(x);
+    return /[",\r\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text;
   };
   return [columns, ...rows].map((row) => row.map(field).join(",")).join("\n") + "\n";
 }
