@@ -31,8 +31,8 @@ test: lint  ## lint, types, import arrows, fast tests
 test-lm: $(LM)  ## the fast tests of language models; installs what they need
 	$(BIN)/python -m pytest -m "not slow" tests/lm $$(grep -rlE --exclude-dir=lm 'importorskip\("(torch|pyarrow)' tests)
 
-test-slow: $(DEV)  ## every test, the slow ones too
-	$(BIN)/python -m pytest
+test-slow: $(DEV)  ## every test, the slow ones too, on new random examples
+	$(BIN)/python -m pytest --hypothesis-profile random
 
 lint: $(DEV)  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

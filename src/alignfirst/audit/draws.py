@@ -30,6 +30,7 @@ from alignfirst.audit.intervals import (
 from alignfirst.errors import InputError
 
 MIN_EFFECTIVE_HITS = 5.0
+MAX_REWARD = 1e100  # so that neither a square nor R / beta overflows
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,9 @@ class Sample:
         if r.ndim != 1 or not len(r):
             raise InputError("a sample must be a list of at least one reward", r.shape, "Draw from the model first.")
         _require_finite("reward", r)
+        if (far := np.abs(r) > MAX_REWARD).any():
+            rule = f"rewards must lie between {-MAX_REWARD:g} and {MAX_REWARD:g}"
+            raise InputError(rule, float(r[far][0]), "Beyond, exp(reward / beta) leaves floating point: scale them.")
         target = None if in_target is None else np.asarray(in_target, np.bool_)
         found: dict[str, Any] = {"in_target": target}
         for name, values in arrays.items():

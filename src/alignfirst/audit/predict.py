@@ -29,6 +29,8 @@ from alignfirst.audit.tilt import Tilt, tilt
 from alignfirst.errors import InputError
 from alignfirst.theory.objectives import ALGORITHMS
 
+BETAS = (1e-5, 1e5)  # as in a study's settings
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -52,6 +54,9 @@ class Plan:
         if not (math.isfinite(self.beta) and self.beta > 0):
             why = "the optimum ignores the reference" if self.beta == 0 else "it weighs the KL term"
             raise InputError("beta must be finite and > 0", f"{self.beta:g}: {why}", "Near-greedy: use 1e-3.")
+        if not BETAS[0] <= self.beta <= BETAS[1]:
+            rule = f"beta must be between {BETAS[0]:g} and {BETAS[1]:g}"
+            raise InputError(rule, f"{self.beta:g}", "Beyond, exp(reward / beta) leaves floating point.")
         if self.rollouts is not None and self.rollouts < 1:
             raise InputError("rollouts must be at least 1", self.rollouts, "Updates x responses an update.")
         if self.labels not in ("bradley-terry", "hard"):

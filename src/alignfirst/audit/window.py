@@ -11,7 +11,7 @@ import numpy as np
 
 from alignfirst.audit.constants import MIN_ESS, SEEN, SUCCESS
 from alignfirst.audit.intervals import Number
-from alignfirst.audit.predict import Evidence, Plan, Prediction, acting_beta, needed_hits, predict
+from alignfirst.audit.predict import BETAS, Evidence, Plan, Prediction, acting_beta, needed_hits, predict
 from alignfirst.theory.coverage import draws_needed
 
 POINTS = 49
@@ -53,7 +53,7 @@ def beta_window(evidence: Evidence, plan: Plan) -> Window:
     """The window of the plan's algorithm and rollouts, on a geometric grid about the reward gap and the plan's beta."""
     gap = evidence.gap or plan.beta
     low, high = min(LOWEST * gap, plan.beta / 4), max(HIGHEST * gap, plan.beta * 4)
-    betas = np.geomspace(low, high, POINTS)
+    betas = np.geomspace(max(low, BETAS[0]), min(high, BETAS[1]), POINTS).clip(*BETAS)  # ends are off by rounding
     points = tuple(predict(evidence, replace(plan, beta=float(b))) for b in betas)
     if points[0].refused:
         return Window((), Number(None, why=points[0].refused), None, points[0].refused)
