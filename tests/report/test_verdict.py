@@ -102,6 +102,17 @@ def test_a_study_of_variants_stays_short_and_says_what_is_left_out(synthetic: Mo
     assert found.key_rows[0].setting == "distil.components 2, distil.selectivity 1"
 
 
+@pytest.mark.parametrize(("seeds", "told"), [(1, True), (4, True), (5, False)])
+def test_a_trial_of_own_models_shows_the_machinery(run: Run, seeds: int, told: bool) -> None:
+    own = {"world": "hf", "updates": 9, "held_out_pairs": 32, "measured_on": 16}
+    some = [r | own for r in run.rows if r["seed"] in sorted({r["seed"] for r in run.rows})[:seeds]]
+    notes = verdict(dataclasses.replace(run, rows=some)).notes
+    on = "alignments of 9 updates, measured on 32 held-out pairs and 16 answers"
+    assert (f"This size shows the machinery, not the claim: {on}." in notes) == told
+    of_mixtures = verdict(dataclasses.replace(run, rows=[r | {"world": "mog"} for r in some])).notes
+    assert not any("machinery" in note for note in of_mixtures)
+
+
 @pytest.mark.parametrize(("seeds", "words"), [(1, "1 seed can show"), (4, "4 seeds can show"), (5, None)])
 def test_few_seeds_are_told_for_what_they_are(
     synthetic: ModuleType, tmp_path: Path, seeds: int, words: str | None

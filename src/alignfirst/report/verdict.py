@@ -20,6 +20,7 @@ VERDICTS = ("holds", "undecided", "reversed", "insufficient")
 HEADLINE_CLAIM = "higher-reward"
 MOST, MOST_VARIED = 40, 12  # lines of a table in the verdict
 KIND_WORDS = {"unnamed": "of unknown kind"}  # where no exact optimum says which trap it was
+MEASURED_ON = (("held_out_pairs", "held-out pair"), ("measured_on", "answer"))
 NATS = {"target_precision", "overall_precision"}
 
 
@@ -189,7 +190,21 @@ def _places(run: Run, claims: Sequence[Mapping[str, Any]], grid: Sequence[float]
 
 
 def _notes(run: Run) -> list[str]:
-    return [*_failures(run), *_few_seeds(run)]
+    return [*_failures(run), *_small(run), *_few_seeds(run)]
+
+
+def _small(run: Run) -> list[str]:
+    """A study of own models that is a trial: the paper's claim is one over seeds."""
+    own = [r for r in run.rows if r["world"] == "hf"]
+    if not own or len({r["seed"] for r in own}) >= MIN_SEEDS:
+        return []
+    updates = max((r["updates"] or 0 for r in own if r["stage"] == "align"), default=0)
+    asked = [(max(r[name] or 0 for r in own), what) for name, what in MEASURED_ON]
+    on = listed([count(n, what) for n, what in asked if n])
+    return [
+        f"This size shows the machinery, not the claim: alignments of {count(updates, 'update')}"
+        f"{f', measured on {on}' if on else ''}."
+    ]
 
 
 def _few_seeds(run: Run) -> list[str]:
