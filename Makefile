@@ -41,6 +41,7 @@ lint: $(DEV)  ## ruff, mypy --strict, import-linter
 	$(BIN)/lint-imports --no-cache
 
 accept: $(LM) $(BENCH)  ## the full-size acceptance checks, one script a line of the promise (half an hour)
+	$(INSTALL) -e '.[ray]'
 	@failed=; for script in acceptance/[a-z]*_[0-9]*.py; do echo "== $$script"; $(BIN)/python $$script; \
 	  case $$? in 0) ;; 2) echo "skipped: it needs data";; *) failed="$$failed $$script";; esac; done; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi

@@ -32,8 +32,9 @@ class FakeRay:
         self.texts: dict[int, str] = {}
         self.most = self.given = self.shut = 0
 
-    def cluster_resources(self) -> dict[str, float]:
-        return {"CPU": self.cpus, "memory": 1e9}
+    def nodes(self) -> list[dict[str, Any]]:
+        """One that is dead, and one with the cores."""
+        return [{"Alive": cpus > 0, "Resources": {"CPU": abs(cpus), "memory": 1e9}} for cpus in (-64.0, self.cpus)]
 
     def remote(self, **asked: Any) -> Any:
         self.asked = asked

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import pytest
-from fault_runs import alive, children, command, content, gone, until
+from fault_runs import GRAMMAR, alive, children, command, content, gone, until
 from ledger import Count
 from toy_world import ToyConfig, ToyWorld
 
@@ -180,6 +181,32 @@ def test_a_cluster_of_its_own_goes_with_the_run(tmp_path: Path, whole: dict[str,
     result = run(ToyConfig(**SETTINGS), out, 0)
     assert result.counts["reused"] > 0
     assert content(out) == whole
+
+
+@lm
+def test_interrupted_a_training_on_a_node_writes_down_how_far_it_is(
+    tmp_path: Path, count: Callable[[str], Count]
+) -> None:
+    """A long training as a Ray task, interrupted: it writes a checkpoint, and goes on from it to the same bytes."""
+    tried, study = count("ray: training interrupted"), tmp_path / "study.yaml"
+    study.write_text(GRAMMAR.replace("seeds: 25", "seeds: 1").replace("updates: 4", "updates: 1000"))
+    arguments = command("run", study, "--no-report", "--set", "beta=0.1", "--set", "algorithms=grpo")
+    ray = [*arguments, "--out", str(tmp_path / "ray"), "--engine", "ray", "--checkpoint-every", "10000"]
+    with tried.trial():
+        with driver(ray) as process:
+            until(lambda: tasks_done(tmp_path / "ray") >= 2, 120)
+            time.sleep(2)
+            assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=30)
+        assert process.returncode == 130, errors
+        kept = [path.name for path in (tmp_path / "ray" / "store" / "partial").glob("*/update-*.json")]
+        assert kept and all(name > "update-000000000" for name in kept)
+        with driver(ray) as process:
+            finished(process)
+        with driver([*arguments, "--out", str(tmp_path / "here")]) as process:
+            finished(process)
+        assert content(tmp_path / "ray") == content(tmp_path / "here")
 
 
 def descendants(pid: int) -> set[int]:

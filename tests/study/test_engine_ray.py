@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -57,11 +58,12 @@ def test_records_are_those_of_this_machine(tmp_path: Path, use: Use) -> None:
 
 @pytest.mark.parametrize(("cpus", "each", "room"), [(2, 1.0, 2), (3, 0.5, 6), (5, 2.0, 2), (0, 1.0, 1)])
 def test_as_many_tasks_at_once_as_there_is_room_for(
-    tmp_path: Path, use: Use, cpus: float, each: float, room: int
+    tmp_path: Path, use: Use, caplog: pytest.LogCaptureFixture, cpus: float, each: float, room: int
 ) -> None:
     ray = use(FakeRay(cpus))
     worked(tmp_path, Cluster(cpus=each))
     assert ray.most == room
+    assert ("no node of the cluster has 1 cores" in caplog.text) == (cpus == 0)
     assert ray.asked["num_cpus"] == each
     assert ray.asked["runtime_env"]["env_vars"]["OMP_NUM_THREADS"] == str(max(1, int(each)))
 
@@ -134,3 +136,8 @@ def test_nodes_get_the_paths_that_are_not_installed(monkeypatch: pytest.MonkeyPa
     paths = engine_ray.own_paths().split(os.pathsep)
     assert str(tmp_path) in paths
     assert not any("site-packages" in path or path.endswith(".zip") for path in paths)
+
+
+def test_ray_is_not_imported_unless_asked_for() -> None:
+    code = "import sys; import alignfirst.cli.app, alignfirst.study.runner; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -29,6 +29,8 @@ from alignfirst.study.engine import GRACE, THREAD_LIMITS, Cluster, Outcome, avai
 from alignfirst.study.worker import Report, Task, load_world, message, serve
 from alignfirst.worlds.protocol import World
 
+log = logging.getLogger(__name__)
+
 ADDRESS = "RAY_ADDRESS"
 RETRIES = 3  # by Ray, of a task whose node or worker process died, before it counts as a death of that task
 OBJECT_STORE = 100 << 20  # bytes of a cluster of our own; tasks and reports are a few kB
@@ -67,8 +69,12 @@ class Nodes:
         """For how many tasks at once; nodes may join and leave. Where there is none at all, one waits for a node."""
         if time.monotonic() - self._asked > 1.0:
             self._asked = time.monotonic()
-            self._room = max(1, room(self.ray.cluster_resources(), self.cluster))
-        return self._room
+            found = sum(room(node["Resources"], self.cluster) for node in self.ray.nodes() if node["Alive"])
+            if not found and self._room:
+                need = f"{self.cluster.cpus:g} cores and {self.cluster.gpus:g} GPUs"
+                log.warning("note: no node of the cluster has %s, which a task takes; waiting for one that has.", need)
+            self._room = found
+        return max(1, self._room)
 
     def give(self, text: str) -> Any:
         """Ray's name for the task."""
@@ -192,7 +198,7 @@ def connect(cluster: Cluster, limit: int, temporary: Path) -> Any:
 
 
 def room(resources: dict[str, float], cluster: Cluster) -> int:
-    """How many tasks fit into a cluster's resources."""
+    """How many tasks fit into a node's resources."""
     needs = (("CPU", cluster.cpus), ("GPU", cluster.gpus))
     return int(min(resources.get(name, 0.0) // need for name, need in needs if need > 0))
 
