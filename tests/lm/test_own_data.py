@@ -135,6 +135,11 @@ def test_room_is_looked_for_where_the_run_will_be(
     with pytest.raises(InputError, match=r"room for the models of a run.*1 kB free in .*new.run"):
         runner.dry_run(study, tmp_path / "new" / "run")
     assert asked == [tmp_path]
+    store = tmp_path / "begun" / "store"
+    store.mkdir(parents=True)
+    (store / "models.shard").write_bytes(bytes(500_000))  # all that there is to keep: a run that only goes on
+    found = runner.preflight(study, load_world("hf"), out=store.parent)
+    assert found is not None and found.data["disk_bytes"] == 0 and "disk: about 0 bytes of 1 kB free" in found.lines
 
 
 def test_only_the_first_five_lines_are_named(teacher: Path, tmp_path: Path) -> None:

@@ -150,16 +150,19 @@ def token_rows(rows: Sequence[Sequence[int]]) -> list[Any]:
 
 @lru_cache(maxsize=1)
 def speed() -> float:
-    """Floating-point operations a second that training gets out of one core: half of what a matrix product does."""
+    """Floating-point operations a second that training gets out of one core: half of what a matrix product does.
+
+    Of processor time: what else this machine has to do now says nothing of the hours to come.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         a, times = torch.ones(512, 512), 8
         a @ a
-        begin = time.perf_counter()
+        begin = time.process_time()
         for _ in range(times):
             a @ a
-        return 0.5 * times * 2 * 512**3 / (time.perf_counter() - begin)
+        return 0.5 * times * 2 * 512**3 / (time.process_time() - begin)
     finally:
         torch.set_num_threads(threads)
 

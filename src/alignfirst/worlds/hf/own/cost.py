@@ -150,11 +150,14 @@ class Costs:
         return Spent(chunk * length, learned) * float(s.steps * s.batch / chunk)
 
     def measure(self, model: str) -> Spent:
+        """Answers drawn and scored by three models (the sft model's are drawn once for all), held-out pairs by two."""
         m, sizes = self.config.measure, self.sizes(model, "")
         length = self.prompt + m.new_tokens
         own_text = sizes.sample(1, self.prompt, m.new_tokens) + 3 * sizes.forward(1, length, m.new_tokens)
-        held = 4 * sizes.forward(1, float(self.chunks.sum(2).mean()), float(self.chunks[:, :, 1].mean()))
-        return Spent(2 * m.samples * length, 2 * m.samples * own_text + m.pairs * held)
+        answer = float(self.chunks[:, :, 1:].mean())
+        held = 4 * sizes.forward(1, self.prompt + answer, answer)
+        tokens = 4 * m.samples * length + 4 * m.pairs * (self.prompt + answer)
+        return Spent(tokens, m.samples * own_text + m.pairs * held)
 
 
 def scale(config: Any, recipe: Sequence[Any], first: Sequence[Any], algorithm: str | None) -> float:

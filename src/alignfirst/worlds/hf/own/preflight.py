@@ -147,7 +147,8 @@ def budgets(config: Any, recipes: Recipes) -> Part:
 
 def room(config: Any, known: Facts, recipes: Recipes, out: Path) -> Part:
     """Disk for the models that will be kept where the run is, memory for the largest training."""
-    kept, need, available = _kept(config, recipes), _needed(config, known), _memory()
+    need, available = _needed(config, known), _memory()
+    kept = max(0.0, _kept(config, recipes) - _stored(out))  # a run that goes on has some of it
     free = shutil.disk_usage(next(p for p in (out.absolute(), *out.absolute().parents) if p.is_dir())).free
     if kept > free:
         given = f"{_bytes(kept)} needed, {_bytes(free)} free in {out}"
@@ -157,6 +158,11 @@ def room(config: Any, known: Facts, recipes: Recipes, out: Path) -> Part:
     if available is not None and need > available:
         warnings.append(f"training needs about {_bytes(need)} of memory, {_bytes(available)} are available")
     return lines, warnings, {"disk_bytes": kept, "disk_free": free, "memory_bytes": need}
+
+
+def _stored(out: Path) -> int:
+    """Bytes that the run's store holds."""
+    return sum(path.stat().st_size for path in (out / "store").glob("*") if path.is_file())
 
 
 def _kept(config: Any, recipes: Recipes) -> float:
