@@ -82,7 +82,8 @@ def count(request: pytest.FixtureRequest) -> Callable[..., Count]:
     """`count("kill: mixture")`: where a test of a promise writes down what it tried and what survived."""
     promise = (request.function.__doc__ or "").strip().split("\n\n")[0]
     assert promise, "a test that counts states the promise that it proves"
-    return lambda name: request.config.stash[LEDGER].of(name, " ".join(promise.split()))
+    test, said = request.node.nodeid.partition("[")[0], " ".join(promise.split())
+    return lambda name: request.config.stash[LEDGER].of(name, test, said)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

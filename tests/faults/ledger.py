@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import math
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -13,7 +15,7 @@ from typing import Any
 class Count:
     """Trials of one promise. `figures` holds what was measured on the way: the largest value of each name."""
 
-    promise: str
+    promises: dict[str, str] = field(default_factory=dict)  # by the test that proves it
     tried: int = 0
     survived: int = 0
     figures: dict[str, float] = field(default_factory=dict)
@@ -41,8 +43,12 @@ class Ledger:
     def __init__(self) -> None:
         self.counts: dict[str, Count] = {}
 
-    def of(self, name: str, promise: str) -> Count:
-        return self.counts.setdefault(name, Count(promise))
+    def of(self, name: str, test: str, promise: str) -> Count:
+        count = self.counts.setdefault(name, Count())
+        count.promises[test] = promise
+        return count
 
     def plain(self) -> dict[str, Any]:
-        return {name: asdict(count) for name, count in sorted(self.counts.items())}
+        """By name; each with the day and the number of cores, since a later ledger may replace only a part."""
+        where = {"day": datetime.date.today().isoformat(), "cores": os.cpu_count()}
+        return {name: asdict(count) | where for name, count in sorted(self.counts.items())}

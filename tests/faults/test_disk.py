@@ -98,18 +98,25 @@ def test_a_limit_on_file_size_is_told(whole: Path, tmp_path: Path) -> None:
     assert content(out) == content(whole)
 
 
-def test_a_read_only_disk_is_told(mount: Callable[[str], Path]) -> None:
+def test_a_read_only_disk_is_told(mount: Callable[[str], Path], count: Any) -> None:
+    """A run on a read-only file system ends with words that say so."""
     disk = mount("size=1m,ro")
-    assert refused(drive(disk / "run"), "Read-only file system. The file system is read-only: choose another --out")
+    with count("places: read-only disk").trial():
+        words = "Read-only file system. The file system is read-only: choose another --out"
+        assert refused(drive(disk / "run"), words)
 
 
-def test_a_finished_run_on_a_read_only_disk_is_still_nothing_to_do(mount: Callable[[str], Path], whole: Path) -> None:
+def test_a_finished_run_on_a_read_only_disk_is_still_nothing_to_do(
+    mount: Callable[[str], Path], whole: Path, count: Any
+) -> None:
+    """A finished run on a read-only file system is read, and there is nothing to do."""
     disk = mount("size=8m")
     shutil.copytree(whole, disk / "run")
     mount("remount,ro")
-    done = drive(disk / "run")
-    assert done.returncode == 0, done.stderr
-    assert "complete" in done.stdout
+    with count("places: read-only disk").trial():
+        done = drive(disk / "run")
+        assert done.returncode == 0, done.stderr
+        assert "complete" in done.stdout
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
