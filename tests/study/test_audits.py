@@ -37,8 +37,8 @@ class Audited(ToyWorld):
     def settings(self, kind: Any, config: Any, **context: Json) -> dict[str, Json]:
         return {"n": N, **context} if kind == "audit" else super().settings(kind, config, **context)
 
-    def draw(self, settings: Mapping[str, Json], model: str, teacher: str, load: Load) -> AuditDraws:
-        hit = np.arange(settings["n"]) < round(MASS[model] * settings["n"])
+    def draw(self, settings: Mapping[str, Json], inputs: Mapping[str, str], role: str, load: Load) -> AuditDraws:
+        hit = np.arange(settings["n"]) < round(MASS[inputs[role]] * settings["n"])
         even = np.zeros(settings["n"])
         return AuditDraws(Drawn(hit.astype(float), hit, even, even), None, np.ones(10))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -22,13 +22,14 @@ from alignfirst.lm.tiny import SmolLlama
 from alignfirst.records import COLUMNS, read
 from alignfirst.scratch import SCRATCH, Scratch
 from alignfirst.store import encode
+from alignfirst.study import audits
 from alignfirst.study.config import StudyConfig, from_mapping
 from alignfirst.study.plan import Plan, plan_study
 from alignfirst.study.recipe import RECIPES
 from alignfirst.study.runner import dry_run, run
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.worlds.hf.chain import cost
-from alignfirst.worlds.protocol import Artefact, Failure, Node, Outcome
+from alignfirst.worlds.hf.chain import cost, draws
+from alignfirst.worlds.protocol import Artefact, AuditedWorld, Failure, Node, Outcome
 
 WORLD = worlds.get("chain")
 WORDS = 40
@@ -90,6 +91,8 @@ class Played:
             self.outcomes[key] = self.again([node])[0]
 
     def again(self, nodes: Sequence[Node]) -> list[Outcome]:
+        if nodes[0].kind == "audit":
+            return audits.compute(cast(AuditedWorld, WORLD), nodes, self.load)
         return WORLD.run(nodes, self.load)
 
     def load(self, key: str) -> Artefact:
@@ -128,12 +131,32 @@ def measured_cost(node: Node, artefact: Artefact) -> tuple[dict[str, int], float
     return meta["tokens"], meta["flops"]
 
 
+def judged_cost(node: Node, played: Played) -> tuple[int, float]:
+    """Tokens and operations of the passes that an audit of its own makes."""
+    passes: list[tuple[int, int]] = []
+    judged = draws._judged
+
+    def counted(texts: Any, judge: Any) -> Any:
+        passes.append((texts.fed, sum(p.numel() for p in judge.parameters())))
+        return judged(texts, judge)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(draws, "_judged", counted)
+        audits.compute(cast(AuditedWorld, WORLD), [node], played.load)
+    return sum(n for n, _ in passes), float(sum(2 * n * weights for n, weights in passes))
+
+
 @pytest.mark.parametrize("keep", [24, None])
 def test_the_price_of_every_node_is_what_it_took(everything: Played, source: Path, keep: int | None) -> None:
     """No text ends early, so that the formula and the count are one number."""
     played = everything if keep else Played(tiny(source, algorithms=list(ALGORITHMS), **{"p_star.keep": None}))
     for node in played.plan.nodes.values():
         price = WORLD.price(node, played.plan.nodes)
+        if node.kind == "audit":
+            tokens, flops = judged_cost(node, played)
+            assert (price.sampled, price.scored, price.trained) == (0, tokens, 0)
+            assert price.flops == pytest.approx(flops, rel=1e-12)
+            continue
         tokens, flops = measured_cost(node, played.load(node.key))
         counted = {name: tokens.get(name, 0) for name in ("sampled", "scored", "trained")}
         expected = {"sampled": price.sampled, "scored": price.scored, "trained": price.trained}
@@ -367,3 +390,38 @@ def test_bad_settings_are_refused(source: Path, sets: dict[str, Any], words: str
     with pytest.raises(InputError) as refused:
         tiny(source, **sets)
     assert words in str(refused.value)
+
+
+def test_every_alignment_is_audited_on_texts_that_measurements_draw_anyway(everything: Played) -> None:
+    """Rewards, targets and log-probabilities of an audit against the models themselves."""
+    plan = everything.plan
+    bare = {k for k, node in plan.nodes.items() if node.kind != "audit"}
+    for cell in plan.cells:
+        for stage in cell.stages:
+            assert (stage.kind == "align") == (stage.audit is not None or stage.unaudited is not None)
+    for node in everything.of_kind("audit"):
+        assert set(node.inputs.values()) <= bare, "nothing is drawn for an audit alone"
+        meta = everything.load(node.key).meta
+        assert meta["audit_verdict"] in ("go", "no-go", "insufficient data") and meta["audit_reason"]
+    node = next(n for n in everything.of_kind("audit") if n.inputs["reference"] != n.inputs["sft"])
+    settings = {"samples": node.settings["samples"]}
+    found = draws.audit_draws(settings, node.inputs, "reference", everything.load)
+    assert found.teacher is not None and found.preferred is not None
+    mean = everything.load(next(
+        stage.measure for cell in plan.cells for stage in cell.stages if stage.model == node.inputs["reference"]
+    )).meta  # fmt: skip
+    assert found.reference is not None and found.reference.in_target is not None
+    assert found.reference.reward.mean() == pytest.approx(mean["reward"], rel=1e-5)
+    assert found.reference.in_target.mean() == pytest.approx(mean["target_mass"])
+    gap = found.reference.logp_reference - found.reference.logp_teacher
+    assert gap.mean() == pytest.approx(mean["kl_to_sft"], abs=1e-4)
+
+
+def test_rollouts_are_what_an_alignment_draws(everything: Played) -> None:
+    for cell in everything.plan.cells:
+        for stage in cell.stages:
+            if stage.audit is not None:
+                plan = everything.plan.nodes[stage.audit].settings["plan"]
+                made, settings = everything.load(stage.model).meta, everything.plan.nodes[stage.model].settings
+                drawn = 2 * settings["pairs"] if "pairs" in settings else made["samples"]
+                assert plan["rollouts"] == drawn, plan

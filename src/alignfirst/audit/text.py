@@ -29,7 +29,7 @@ def _sections(audit: Audit) -> Iterator[list[str]]:
     yield list(_orders(audit))
     yield list(_coverage(audit))
     if audit.rows is not None:
-        yield list(_pairs(audit.rows))
+        yield list(pair_lines(audit.rows))
     yield list(_todo(audit))
     yield [f"tokenised: {name}: {how}" for name, how in audit.about.get("tokenising", {}).items()]
     yield [f"note: {note}" for note in audit.inputs.notes]
@@ -125,7 +125,9 @@ def _coverage(audit: Audit) -> Iterator[str]:
         yield f"  N = {point['n']:>9,}: {say(number, share=True)}"
 
 
-def _pairs(rows: Mapping[str, Any]) -> Iterator[str]:
+def pair_lines(rows: Mapping[str, Any]) -> Iterator[str]:
+    """What preference rows tell, from `rows.row_findings`."""
+
     def number(name: str) -> Number:
         return Number(**rows[name])
 

@@ -45,6 +45,16 @@ def without_reward() -> Verdict:
     return Verdict("insufficient data", because, (cure,))
 
 
+def of_given_pairs() -> Verdict:
+    """A reward beside pairs that somebody else drew and labelled says nothing of where training on them ends."""
+    because = (
+        "the pairs are given: no model of the study drew them and nothing says that the reward labelled them, so the "
+        "reward's optimum need not be theirs"
+    )
+    cure = "Audit an algorithm that draws answers and judges them by the reward, such as grpo or dpo-online."
+    return Verdict("insufficient data", because, (cure,))
+
+
 def _refused(evidence: Evidence, p: Prediction) -> Verdict | None:
     if p.refused is None:
         return None

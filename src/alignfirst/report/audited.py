@@ -34,7 +34,7 @@ class Audited:
 
 def audited(run: Run) -> Audited:
     found = run.statistics.get("audited") or []  # a run of an older version has none
-    if not any(a["predicted"] for a in found):
+    if not any(a["predicted"] for a in found) or all(row["audit_mass"] is None for row in run.rows):
         return Audited("", ())
     return Audited(_sentence(found), tuple(_line(a) for a in found))
 

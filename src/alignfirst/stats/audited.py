@@ -18,8 +18,9 @@ def audited(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """One dict per algorithm, in the order of the rows; empty where nothing was audited.
 
     `verdicts`: for each of VERDICTS, how many alignments had it (`n`) and how many of those `reached` the target.
-    `reward_error`, `mass_error`: mean absolute difference of predicted and reached, over the `predicted` ones. An
-    alignment that several recipes share counts once; one that failed counts in `failed` and nowhere else.
+    Where no target was measured, `reached` is null. `reward_error`, `mass_error`: mean absolute difference of predicted
+    and reached, over the `predicted` ones. An alignment that several recipes share counts once; one that failed counts
+    in `failed` and nowhere else.
     """
     alignments: dict[str, dict[str, Row]] = {}
     for row in rows:
@@ -29,11 +30,13 @@ def audited(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def _of(algorithm: str, rows: Sequence[Row]) -> dict[str, Any]:
-    done = [row for row in rows if row["status"] == "ok" and row["target_mass"] is not None]
-    verdicts = {}
+    measured = any(row["target_mass"] is not None for row in rows)
+    done = [row for row in rows if row["status"] == "ok" and (row["target_mass"] is not None or not measured)]
+    verdicts: dict[str, dict[str, int | None]] = {}
     for verdict in VERDICTS:
-        reached = [row["target_mass"] > REACHED for row in done if row["audit_verdict"] == verdict]
-        verdicts[verdict] = {"n": len(reached), "reached": sum(reached)}
+        mine = [row for row in done if row["audit_verdict"] == verdict]
+        reached = sum(row["target_mass"] > REACHED for row in mine) if measured else None
+        verdicts[verdict] = {"n": len(mine), "reached": reached}
     return {
         "algorithm": algorithm,
         "verdicts": verdicts,
@@ -45,5 +48,5 @@ def _of(algorithm: str, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _error(rows: Sequence[Row], predicted: str, reached: str) -> float | None:
-    found = [abs(row[predicted] - row[reached]) for row in rows if row[predicted] is not None]
+    found = [abs(row[predicted] - row[reached]) for row in rows if None not in (row[predicted], row[reached])]
     return number(np.mean(found)) if found else None

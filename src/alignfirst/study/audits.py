@@ -9,18 +9,32 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from alignfirst.worlds import TEXT
-from alignfirst.worlds.protocol import Artefact, AuditDraws, AuditedWorld, Drawn, Json, Load, Node, Outcome
+from alignfirst.worlds.protocol import (
+    Artefact,
+    AuditDraws,
+    AuditedWorld,
+    Drawn,
+    Json,
+    Load,
+    Node,
+    Outcome,
+    Preferences,
+)
 
 if TYPE_CHECKING:
     from alignfirst.audit.draws import Draws, Sample
     from alignfirst.audit.predict import Evidence
+    from alignfirst.audit.verdict import Verdict
 
 COLUMNS = ("audit_reward", "audit_mass", "audit_verdict", "audit_reason")
+PAIRS = "pairs"  # what the audit keeps of preference pairs, for the exhibits: no column
 REFUSED = "refused"  # no verdict of the audit: it predicts nothing for such an alignment, and says why
 
 
@@ -56,9 +70,23 @@ def plan_of(config: Any, algorithm: str, beta: float, rollouts: int) -> dict[str
     return plan
 
 
+def given(config: Any, algorithm: str) -> bool:
+    """Whether it learns from pairs of a file, which no model of the study drew."""
+    from alignfirst.theory.objectives import ALGORITHMS
+
+    pairs = getattr(getattr(config, "data", None), "pairs", None)
+    return pairs is not None and ALGORITHMS[algorithm].data == "pairs-offline"
+
+
 def settings(world: AuditedWorld, config: Any, seed: int, algorithm: str, beta: float, share: float) -> dict[str, Json]:
-    """What decides the verdict on one planned alignment: the world's draws, the plan, and the audit's own rules."""
-    plan = plan_of(config, algorithm, beta, planned(config, algorithm, share))
+    """What decides the verdict on one planned alignment: the world's draws, the plan, and the audit's own rules.
+
+    On given pairs no number is predicted whatever is planned: one audit then serves all betas and algorithms.
+    """
+    if given(config, algorithm):
+        return world.settings("audit", config, seed=seed, given=True) | {"plan": None, "rules": rules()}
+    rollouts = getattr(world, "rollouts", planned)(config, algorithm, share)
+    plan = plan_of(config, algorithm, beta, rollouts)
     return world.settings("audit", config, seed=seed) | {"plan": plan, "rules": rules()}
 
 
@@ -73,42 +101,91 @@ def rules() -> str:
 
 def compute(world: AuditedWorld, nodes: Sequence[Node], load: Load) -> list[Outcome]:
     """Verdicts on planned alignments; what was drawn of a model serves all nodes that ask for it."""
-    known: dict[str, Evidence] = {}
-    return [_judged(_evidence(world, node, load, known), node.settings["plan"]) for node in nodes]
+    known: dict[str, Examined] = {}
+    return [_judged(_examined(world, node, load, known), node.settings["plan"]) for node in nodes]
 
 
-def _judged(evidence: Evidence, plan: Mapping[str, Any]) -> Artefact:
+@dataclass(frozen=True)
+class Examined:
+    """What the draws and the pairs of one model say. Without `evidence`, `verdict` is what is left to say."""
+
+    evidence: Evidence | None
+    verdict: Verdict | None
+    pairs: Mapping[str, Json] | None
+
+    @classmethod
+    def of(cls, found: AuditDraws) -> Examined:
+        from alignfirst.audit.predict import examine
+        from alignfirst.audit.verdict import of_given_pairs, without_reward
+
+        pairs = None if found.pairs is None else told(found.pairs)
+        if found.reference is None:
+            return cls(None, without_reward() if found.without == "reward" else of_given_pairs(), pairs)
+        return cls(examine(pooled(found)), None, pairs)
+
+
+def told(pairs: Preferences) -> dict[str, Json]:
+    """What preference pairs tell of a model and of what it lost against its teacher, with the worst rows."""
+    from alignfirst.audit.rows import PairRows, Responses, coverage, row_findings
+
+    chosen, rejected = (Responses(**vars(side)) for side in (pairs.chosen, pairs.rejected))
+    found = row_findings(PairRows(pairs.line, pairs.prompt, chosen, rejected, pairs.entropy))
+    if np.isnan(chosen.logp_teacher).all():
+        return found
+    profile = coverage(chosen.logp_teacher, chosen.logp_reference, pairs.prompt, "chosen answers")
+    return found | {"coverage": profile}
+
+
+def lines(meta: Mapping[str, Any]) -> list[str]:
+    """What preference pairs told, for a person; nothing where there were none."""
+    from alignfirst.audit.text import pair_lines
+
+    return [] if meta.get(PAIRS) is None else list(pair_lines(meta[PAIRS]))
+
+
+def _judged(found: Examined, plan: Mapping[str, Any] | None) -> Artefact:
     from alignfirst.audit.predict import Plan, predict
     from alignfirst.audit.verdict import judge
 
-    prediction = predict(evidence, Plan(**plan))
-    verdict = judge(evidence, prediction)
-    found = (prediction.reward.value, prediction.mass.value, verdict.call, verdict.because)
-    return Artefact(meta=dict(zip(COLUMNS, found, strict=True)))
+    more = {} if found.pairs is None else {PAIRS: found.pairs}
+    if found.evidence is None or plan is None:
+        assert found.verdict is not None
+        return Artefact(meta=dict.fromkeys(COLUMNS) | _said(found.verdict) | more)
+    prediction = predict(found.evidence, Plan(**plan))
+    verdict = judge(found.evidence, prediction)
+    numbers = {"audit_reward": prediction.reward.value, "audit_mass": prediction.mass.value}
+    return Artefact(meta=numbers | _said(verdict) | more)
 
 
-def _evidence(world: AuditedWorld, node: Node, load: Load, known: dict[str, Evidence]) -> Evidence:
+def _said(verdict: Verdict) -> dict[str, Json]:
+    return {"audit_verdict": verdict.call, "audit_reason": verdict.because}
+
+
+def _examined(world: AuditedWorld, node: Node, load: Load, known: dict[str, Examined]) -> Examined:
     draws_of = {k: v for k, v in node.settings.items() if k not in ("plan", "rules")}
 
-    def of(role: str) -> Evidence:
-        from alignfirst.audit.predict import examine
-
-        model, teacher = node.inputs[role], node.inputs["sft"]
-        at = repr((model, teacher, draws_of))
+    def of(role: str) -> Examined:
+        at = repr((node.inputs[role], node.inputs["sft"], draws_of))
         if at not in known:
-            known[at] = examine(pooled(world.draw(draws_of, model, teacher, load)))
+            known[at] = Examined.of(world.draw(draws_of, node.inputs, role, load))
         return known[at]
 
-    reference, start, drawing = of("reference"), of("initial"), of("pairs" if "pairs" in node.inputs else "initial")
+    reference = of("reference")
+    if reference.evidence is None:
+        return reference
+    start, drawing = of("initial"), of("pairs" if "pairs" in node.inputs else "initial")
     if drawing is start is reference:
         return reference
-    return replace(drawing, tilts={}, anchor=reference, start=start)
+    assert drawing.evidence is not None and start.evidence is not None
+    evidence = replace(drawing.evidence, tilts={}, anchor=reference.evidence, start=start.evidence)
+    return replace(reference, evidence=evidence)
 
 
 def pooled(found: AuditDraws) -> Draws:
     """The draws of a world as the weighted sample that an audit examines."""
     from alignfirst.audit.draws import gather
 
+    assert found.reference is not None
     teacher = None if found.teacher is None else sample(found.teacher)
     return gather(sample(found.reference), teacher, found.preferred)
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_validator
 
+from alignfirst.errors import InputError
 from alignfirst.plugins import REWARD_FUNCTIONS
 from alignfirst.study import config_parts
 from alignfirst.study.config import Algorithms, Betas, Real, Section, Seeds, StudyConfig, Whole, one_line, option
@@ -153,6 +154,26 @@ class Measure(Section):
     task_limit: Whole | None = option(None, "So many examples of each task; leave it out for all.", ge=1)
 
 
+def _target(rule: str) -> str:
+    from alignfirst.audit.inputs import Target
+
+    try:
+        Target.parse(rule)
+    except InputError:
+        raise broken("{key} must be a rule on the reward", rule, "Write for example 'R >= 0.5'.") from None
+    return rule
+
+
+class Audit(Section):
+    """What is drawn of every reference before it is aligned, and which answers are the target's: `R >= 0.5`."""
+
+    target: Annotated[Line, AfterValidator(_target)] | None = None
+    wanted: Real | None = option(None, "Reward of an answer as it should be; else chosen answers say.")
+    prompts: Whole = option(16, "Training prompts, each answered audit.samples times.", ge=1, le=MAX_SAMPLES)
+    samples: Whole = option(32, "Answers to each prompt.", ge=2, le=MAX_SAMPLES)
+    pairs: Whole = option(256, "Training pairs that are scored.", ge=1, le=MAX_SAMPLES)
+
+
 class Budget(Section):
     """What both orders get the same of; the align stages of all but the first recipe are scaled to it."""
 
@@ -178,6 +199,7 @@ class HfConfig(StudyConfig):
     preferences: Preferences = Preferences()
     budget: Budget = Budget()
     measure: Measure = Measure()
+    audit: Audit = Audit()
 
     @model_validator(mode="after")
     def _check_stages(self) -> Self:
@@ -199,6 +221,10 @@ class HfConfig(StudyConfig):
         if drawn and not self.reward.given:
             cure = "Set reward.function (module:function) or reward.classifier, or align on the pairs: dpo-offline."
             raise broken(f"{drawn[0]} draws answers, so it must have a reward", "none", cure)
+        for name in ("target", "wanted"):
+            if getattr(self.audit, name) is not None and not self.reward.given:
+                cure = "Set reward.function (module:function) or reward.classifier."
+                raise broken(f"audit.{name} must come with a reward", getattr(self.audit, name), cure)
         if self.data.prompts is not None and self.data.pairs is not None:
             raise broken("data must be one of pairs and prompts", "both", "Pairs bring their prompts with them.")
         if self.data.prompts is not None and not self.reward.given:

@@ -114,6 +114,7 @@ def execute(
     workers: int,
     on_report: OnReport,
     means: Means | None = None,
+    on_death: Callable[[], None] | None = None,
 ) -> None:
     """Work the schedule off. `workers` = 0 computes in this process; on a cluster they are tasks at once, at most.
 
@@ -129,6 +130,8 @@ def execute(
             outcome = pool.wait()
             if outcome.report is None:
                 schedule.died(outcome.task, outcome.death)
+                if on_death is not None:  # what its nodes failed with may be what others wait for
+                    on_death()
                 continue
             settle(schedule, outcome.task, outcome.report)
             on_report(outcome.task, outcome.report, outcome.worker, pool.busy)

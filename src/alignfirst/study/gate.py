@@ -1,4 +1,7 @@
-"""`--require-go`: every alignment waits until all audits that can be made before it are made, and said go.
+"""Alignments that wait for what the audit says of them.
+
+`Watch`: every alignment waits for its own audit, whose verdict is said whatever it is. `Gate`, for `--require-go`:
+every alignment waits until all audits that can be made before it are made, and said go.
 
 An alignment's level is the number of alignments before it in its recipe. All audits of a level are judged together, so
 that a person sees every verdict before anything of that level is trained, and nothing of it is unless all are go.
@@ -7,8 +10,9 @@ that a person sees every verdict before anything of that level is trained, and n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from alignfirst.errors import GateError, InputError
 from alignfirst.store import Store
@@ -38,6 +42,70 @@ def require_audited(world: World) -> None:
         raise InputError("--require-go needs a world whose studies are audited", f"world {world.name}", cure)
 
 
+class Watch:
+    """Holds each alignment back until its audit is made; `advance` says the verdict and lets it go."""
+
+    def __init__(self, plan: Plan, store: Store, say: Say | None = None) -> None:
+        self.store, self.say = store, say
+        self.judged = store.keys() & plan.nodes.keys()
+        self.waiting: dict[str, dict[str, Asked]] = {}  # key of an audit -> alignments, by key, that wait for it
+        self.unaudited: dict[str, Asked] = {}
+        for key, asked in _alignments(plan):
+            if key in self.judged:
+                continue
+            if asked.audit is None:
+                self.unaudited.setdefault(key, asked)
+            else:
+                self.waiting.setdefault(asked.audit, {}).setdefault(key, asked)
+
+    @property
+    def held(self) -> set[str]:
+        return {key for asked in self.waiting.values() for key in asked}
+
+    def advance(self, schedule: Schedule, settled: Iterable[str] = ()) -> None:
+        """Say every verdict that is new, and let the alignments go that waited for it."""
+        self.judged.update(settled, schedule.failures, schedule.blocked)
+        for asked in self.unaudited.values():
+            self._tell(asked.name, audits.REFUSED, asked.unaudited or "")
+        self.unaudited = {}
+        made = [key for key in self.waiting if key in self.judged]
+        if not made:
+            return
+        self.store.refresh()
+        found = self.store.get_many(
+            [key for key in made if key not in schedule.failures.keys() | schedule.blocked.keys()], arrays=False
+        )
+        for key in made:
+            names = [asked.name for asked in self.waiting[key].values()]
+            name = names[0] + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
+            if key in found:
+                self._tell(name, found[key].meta["audit_verdict"], found[key].meta["audit_reason"], found[key].meta)
+            elif key in schedule.failures:
+                self._tell(name, "not audited", schedule.failures[key])
+            schedule.release(self.waiting.pop(key))
+
+    def _tell(self, name: str, call: str, why: str, meta: Mapping[str, Any] | None = None) -> None:
+        if self.say is None:
+            return
+        self.say(f"audit: {name}: {call} ({why}){_expected(meta or {})}")
+        _say_pairs(self.say, "", meta or {})
+
+
+def _say_pairs(say: Say, title: str, meta: Mapping[str, Any]) -> None:
+    lines = audits.lines(meta)
+    for line in [title] * bool(title and lines) + [f"  {line}" for line in lines]:
+        say(line)
+
+
+def _expected(meta: Mapping[str, Any]) -> str:
+    told = [
+        f"{name} {meta[column]:.3g}"
+        for name, column in (("reward", "audit_reward"), ("target mass", "audit_mass"))
+        if meta.get(column) is not None
+    ]
+    return f"; predicted: {', '.join(told)}" if told else ""
+
+
 class Gate:
     """Holds alignments back; `advance` lets a level go or raises GateError."""
 
@@ -60,7 +128,7 @@ class Gate:
 
     def advance(self, schedule: Schedule, settled: Iterable[str] = ()) -> None:
         """Let every level go whose audits are there. Raises GateError where one of them is anything but a go."""
-        self.judged.update(settled)
+        self.judged.update(settled, schedule.failures)
         while self.level < len(self.levels):
             asked = {k: a for k, a in self.levels[self.level].items() if k not in schedule.blocked}
             if any(a.audit is not None and a.audit not in self.judged for a in asked.values()):
@@ -74,11 +142,15 @@ class Gate:
         wanted = {a.audit for a in asked if a.audit is not None and a.audit not in schedule.failures}
         found = self.store.get_many(wanted, arrays=False)
         against = []
+        told: set[str] = set()
         for a in asked:
             if a.unaudited is not None:
                 against.append((a.name, audits.REFUSED, a.unaudited))
             elif a.audit in found:
                 meta = found[a.audit].meta
+                if self.say is not None and a.audit not in told:
+                    told.add(a.audit)
+                    _say_pairs(self.say, f"audit: {a.name}:", meta)
                 if meta["audit_verdict"] != "go":
                     against.append((a.name, meta["audit_verdict"], meta["audit_reason"]))
             else:

@@ -193,7 +193,7 @@ class _Planner:
             self._refusals[algorithm] = audits.refusal(self.config, algorithm)
         if why := self._refusals[algorithm]:
             return None, why
-        context = {"seed": seed, "algorithm": algorithm, "beta": beta, "share": stage.updates}
+        context = {"seed": seed, "algorithm": algorithm, "beta": beta, "share": stage.updates * self.scale}
         return self._node("audit", {"sft": sft, **models}, **context), None
 
     def _scale(self, recipe: str, algorithm: str | None) -> float:

@@ -73,7 +73,7 @@ class Rows:
         if stage.unaudited is not None:
             return {"audit_verdict": audits.REFUSED, "audit_reason": stage.unaudited}
         artefact = self.artefacts.get(stage.audit or "")
-        return {} if artefact is None else dict(artefact.meta)
+        return {} if artefact is None else {name: artefact.meta[name] for name in audits.COLUMNS}
 
     def _status(self, cell: Cell, stage: CellStage) -> Row:
         """`failed` where this stage or its measurement failed, `blocked` where a stage before it did.

@@ -17,11 +17,11 @@ from alignfirst import files, records
 from alignfirst.errors import ExitCode, GateError, InputError
 from alignfirst.records import Row
 from alignfirst.store import Store
-from alignfirst.study import cost, team
+from alignfirst.study import audits, cost, team
 from alignfirst.study.bill import Bill, bill
 from alignfirst.study.config import StudyConfig
 from alignfirst.study.engine import Means, Progress, available_cores, execute, terminable
-from alignfirst.study.gate import Gate, Say, require_audited
+from alignfirst.study.gate import Gate, Say, Watch, require_audited
 from alignfirst.study.plan import Plan, plan_study
 from alignfirst.study.recipe import RECIPES
 from alignfirst.study.rows import SHOWN, Rows
@@ -104,7 +104,8 @@ def run(
     the tasks at once, by default as many as it has room for. `progress` is called with nodes
     settled, nodes in all, kind of the last task, and busy workers. `means` says how else it is computed. Where a study
     brings files of its own, `announce` gets what was found out about them before any work; `strict` refuses a run that
-    it warns about. `require_go` trains no alignment before its audit said go; `say` then gets what the audits said.
+    it warns about. `require_go` trains no alignment before its audit said go. `say` gets what the audits said, also in
+    worlds whose alignments wait for their audits.
 
     Raises InputError (directory of another study), RunLockedError (another process is at work there), StoreError (the
     disk refuses), GateError (an alignment is not a go); KeyboardInterrupt and SystemExit(143) on SIGINT and SIGTERM.
@@ -137,8 +138,15 @@ def run(
         with terminable(), run_dir.lock():
             run_dir.check(config)  # another process may have made it its own in between
             this = _Run(config, world, plan, run_dir, begin, command or _command(), means, found)
-            this.gate = Gate(plan, this.store, say) if require_go else None
+            this.gate = _gate(world, plan, this.store, say, require_go)
             return this.go(workers, progress)
+
+
+def _gate(world: World, plan: Plan, store: Store, say: Say | None, require_go: bool) -> Gate | Watch | None:
+    """What holds alignments back: a go of all, their own audit, or nothing."""
+    if require_go:
+        return Gate(plan, store, say)
+    return Watch(plan, store, say) if getattr(world, "audit_first", False) else None
 
 
 def preflight(
@@ -223,7 +231,7 @@ class _Run:
         self.store = Store(run_dir.store)
         self.earlier = run_dir.manifest() or {}
         self.preflight = preflight
-        self.gate: Gate | None = None
+        self.gate: Gate | Watch | None = None
 
     def go(self, workers: int, progress: Progress | None) -> RunResult:
         self._announce()
@@ -298,12 +306,16 @@ class _Run:
             if self.gate is not None:
                 self.gate.advance(schedule, [*report.digests, *report.failures])
 
+        def on_death() -> None:
+            if self.gate is not None:
+                self.gate.advance(schedule)
+
         if progress is not None:
             progress(stored, total, "", 0)
         self._event("plan", settled=stored, of=total)
         if self.gate is not None:
             self.gate.advance(schedule)  # audits of an earlier call
-        execute(schedule, self.world, self.config.world, self.store, workers, on_report, self.means)
+        execute(schedule, self.world, self.config.world, self.store, workers, on_report, self.means, on_death)
         self.store.refresh()
 
     def _write(self, schedule: Schedule) -> list[Row]:
@@ -318,8 +330,21 @@ class _Run:
         self.run_dir.write("records.csv", records.to_csv(rows, records.columns(self.plan.varied)))
         plain = [json.loads(line) for line in text.splitlines()]  # as a reader of the file will see them
         self.run_dir.write_json("statistics.json", stats.summarise(plain, self.plan.varied))
-        self.run_dir.write_json("exhibits.json", self.world.exhibits(self.config, self._shown(artefacts)))
+        exhibits = self.world.exhibits(self.config, self._shown(artefacts)) | self._audits(artefacts)
+        self.run_dir.write_json("exhibits.json", exhibits)
         return rows
+
+    def _audits(self, artefacts: Mapping[str, Artefact]) -> dict[str, Any]:
+        """What preference pairs told before training, by the key of the model that was then trained."""
+        told = {
+            stage.model: artefacts[stage.audit].meta[audits.PAIRS]
+            for cell in self.plan.cells
+            for stage in cell.stages
+            if stage.audit is not None
+            and stage.audit in artefacts
+            and artefacts[stage.audit].meta.get(audits.PAIRS) is not None
+        }
+        return {"audits": told} if told else {}
 
     def _shown(self, artefacts: Mapping[str, Artefact]) -> dict[str, Artefact]:
         """Models of the first seeds: with arrays, or with what their measurements keep to be shown."""

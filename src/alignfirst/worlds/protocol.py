@@ -74,23 +74,57 @@ class Drawn:
     """N responses of one model, as an audit takes them. Arrays [N]; log-probabilities in nats, of whole responses.
 
     `reference` is the model that is audited, `teacher` a model of higher recall. `prompt` tells prompts apart; None
-    where there is one.
+    where there is one. `in_target` is None where no target was named.
     """
 
     reward: NDArray[np.float64]
-    in_target: NDArray[np.bool_]
+    in_target: NDArray[np.bool_] | None
     logp_reference: NDArray[np.float64]
     logp_teacher: NDArray[np.float64]
     prompt: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
-class AuditDraws:
-    """What an audit of one model rests on. `teacher` is None where the model is its own teacher."""
+class Answers:
+    """One answer a preference pair, [R]: log-probabilities in nats, tokens, and the least likely token and its place.
 
-    reference: Drawn
+    `logp_teacher` is NaN where the model is its own teacher.
+    """
+
+    logp_reference: NDArray[np.float64]
+    logp_teacher: NDArray[np.float64]
+    tokens: NDArray[np.float64]
+    rarest: NDArray[np.float64]
+    rarest_at: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """R preference pairs under a model and its teacher: where each stands in its file, and its prompt, told apart.
+
+    `entropy` [R] is the surprisal a token of the model's own answers to that prompt, NaN where none was drawn.
+    """
+
+    line: NDArray[np.int64]
+    prompt: NDArray[np.int64]
+    chosen: Answers
+    rejected: Answers
+    entropy: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class AuditDraws:
+    """What an audit of one model rests on. `teacher` is None where the model is its own teacher.
+
+    `reference` is None where no reward could judge draws: then `without` says why there is no number, and `pairs` tell
+    what preferences tell. `preferred` is None where nothing says what a wanted answer earns.
+    """
+
+    reference: Drawn | None
     teacher: Drawn | None
-    preferred: NDArray[np.float64]  # rewards of examples of what is wanted
+    preferred: NDArray[np.float64] | None  # rewards of examples of what is wanted
+    pairs: Preferences | None = None
+    without: Literal["reward", "labels"] = "reward"
 
 
 class World(Protocol):
@@ -180,11 +214,18 @@ class Priced(Protocol):
 class AuditedWorld(World, Protocol):
     """A world that also draws for audits: it has a version of the kind `audit`, and studies then audit in it.
 
-    `settings("audit", config, seed=...)` is what decides the draws; the study adds what is planned.
+    `settings("audit", config, seed=...)` is what decides the draws; the study adds what is planned. It gets
+    `given=True` for an algorithm that learns from pairs of a file, which no model of the study drew. A world may offer
+
+    rollouts(config, algorithm, share) -> int  responses that an alignment draws, where its settings are not the counts
+    audit_first = True                         alignments wait for their audit, and the run says every verdict
     """
 
-    def draw(self, settings: Mapping[str, Json], model: str, teacher: str, load: Load) -> AuditDraws:
-        """Draws of a model and of its teacher, by key. The same settings and models give the same draws."""
+    def draw(self, settings: Mapping[str, Json], inputs: Mapping[str, str], role: str, load: Load) -> AuditDraws:
+        """Draws of the model in one role of the node's inputs and of its teacher, which has the role `sft`.
+
+        The same settings and inputs give the same draws.
+        """
         ...
 
 

@@ -102,10 +102,11 @@ class GrammarWorld:
 
         return work.run(nodes, load)
 
-    def draw(self, settings: Mapping[str, Json], model: str, teacher: str, load: Load) -> AuditDraws:
+    def draw(self, settings: Mapping[str, Json], inputs: Mapping[str, str], role: str, load: Load) -> AuditDraws:
         """Draws of a model and, unless it is its own teacher, of its teacher."""
         from alignfirst.worlds.grammar.draws import draw  # imports torch
 
+        model, teacher = inputs[role], inputs["sft"]
         return draw(settings, load(model), None if teacher == model else load(teacher))
 
     def exhibits(self, config: Any, models: Mapping[str, Artefact]) -> dict[str, Json]:

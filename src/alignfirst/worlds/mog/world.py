@@ -112,10 +112,11 @@ class MixtureWorld:
 
         return RUN[nodes[0].kind](nodes, load)
 
-    def draw(self, settings: Mapping[str, Json], model: str, teacher: str, load: Load) -> AuditDraws:
+    def draw(self, settings: Mapping[str, Json], inputs: Mapping[str, str], role: str, load: Load) -> AuditDraws:
         """Draws of a model and, unless it is its own teacher, of its teacher."""
         from alignfirst.worlds.mog.draws import draw
 
+        model, teacher = inputs[role], inputs["sft"]
         theta = load(model).arrays["theta"]
         return draw(settings, theta, None if teacher == model else load(teacher).arrays["theta"])
 

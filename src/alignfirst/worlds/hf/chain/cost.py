@@ -148,6 +148,18 @@ def _of_measure(node: Node, nodes: Nodes) -> Price:
     return total + scored(node.settings["scored"] * length, size(nodes[i["source"]], nodes))
 
 
+def _of_audit(node: Node, nodes: Nodes) -> Price:
+    """Texts of each model under the target, and of each under the other; those of sft once for each."""
+    i, tokens = node.inputs, node.settings["samples"] * text(node, nodes)
+    target, sft = size(nodes[i["target"]], nodes), size(nodes[i["sft"]], nodes)
+    total = Price()
+    for model in {i[role] for role in ("reference", "initial", "pairs") if role in i}:
+        total += scored(tokens, target)
+        if model != i["sft"]:
+            total += scored(tokens, target) + scored(tokens, sft) + scored(tokens, size(nodes[model], nodes))
+    return total
+
+
 PRICES: Mapping[str, Callable[[Node, Nodes], Price]] = {
     "source": _of_source,
     "draw": _of_draw,
@@ -156,6 +168,7 @@ PRICES: Mapping[str, Callable[[Node, Nodes], Price]] = {
     "distil": _of_fit,
     "align": _of_align,
     "measure": _of_measure,
+    "audit": _of_audit,
 }
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.worlds.hf.chain import cost
-from alignfirst.worlds.protocol import Artefact, Json, Load, Need, Node, NodeKind, Outcome, Price
+from alignfirst.worlds.protocol import Artefact, AuditDraws, Json, Load, Need, Node, NodeKind, Outcome, Price
 
 MODEL_KEYS = ("hidden", "layers", "heads", "kv_heads", "intermediate")
 FIT_KEYS = ("batch", "learning_rate", "checks", "patience")
 LEAST = 8  # of anything that a scale shrinks
+AUDIT_SAMPLES = 16_384  # texts of every model, at most as many as measurements draw
 
 
 class ChainWorld:
@@ -28,8 +29,10 @@ class ChainWorld:
         "distil": 1,
         "align": 1,
         "measure": 1,
+        "audit": 1,
     }
     together = frozenset({"target", "sft", "distil", "align"})
+    audit_first = True  # a training here takes long enough to be told before
     operations_a_second = 4e10  # of one core, in float32: an AVX-512 machine's, measured with smollm2-cpu
 
     def settings(self, kind: NodeKind, config: Any, **context: Json) -> dict[str, Json]:
@@ -71,6 +74,18 @@ class ChainWorld:
         samples = scaled(config, config.measure.samples)
         return {"samples": samples, "scored": min(samples, scaled(config, config.measure.scored))}
 
+    def _audit_settings(self, config: Any, *, seed: int) -> dict[str, Json]:
+        """No seed: measurements draw the same texts of a model whatever the seed."""
+        return {"samples": audited(config)}
+
+    def rollouts(self, config: Any, algorithm: str, share: float) -> int:
+        """Responses that an alignment draws, at the config's scale (offline pairs: both of each)."""
+        method = ALGORITHMS[algorithm]
+        if method.data == "pairs-offline":
+            return 2 * scaled(config, config.preferences.pairs)
+        updates = scaled(config, share * config.align.updates, 1)
+        return ceil(updates / config.align.ppo_epochs if method.reuses_batches else updates) * int(config.align.samples)
+
     # -- what the stages learn from ---------------------------------------------------------------------------------
 
     def supplies(
@@ -86,6 +101,12 @@ class ChainWorld:
         if kind == "align":
             return source | {"target": s.target}
         n = config.measure.samples
+        if kind == "audit":
+            found = source | {"target": s.target} | s.first("text", "target-text", s.target)
+            for role in ("sft", "reference", "initial", "pairs"):
+                if role in inputs:
+                    found |= s.first(f"own-{role}", "own", inputs[role])
+            return found
         return (
             source
             | {"target": s.target}
@@ -97,17 +118,23 @@ class ChainWorld:
     # -- work -------------------------------------------------------------------------------------------------------
 
     def group(self, node: Node) -> Hashable:
-        """Every node is a task of its own: each is minutes of work."""
-        return node.key
+        """Every node is a task of its own: each is minutes of work. Audits of the same models share what is judged."""
+        return (node.kind, *sorted(node.inputs.items())) if node.kind == "audit" else node.key
 
     def batch_size(self, node: Node) -> int:
-        return 1
+        return 1_000 if node.kind == "audit" else 1
 
     def run(self, nodes: Sequence[Node], load: Load) -> list[Outcome]:
         """Compute nodes of one kind and group. A training that diverges fails alone, with its reason."""
         from alignfirst.worlds.hf.chain import work  # imports torch
 
         return work.run(nodes, load)
+
+    def draw(self, settings: Mapping[str, Json], inputs: Mapping[str, str], role: str, load: Load) -> AuditDraws:
+        """Texts of a model and, unless it is its own teacher, of the sft model."""
+        from alignfirst.worlds.hf.chain.draws import audit_draws  # imports torch
+
+        return audit_draws(settings, inputs, role, load)
 
     def exhibits(self, config: Any, models: Mapping[str, Artefact]) -> dict[str, Json]:
         """A few texts of every model and its training curves; see docs/smollm2.md for the shape."""
@@ -176,6 +203,11 @@ class _Supplier:
         """Shards of n texts before scaling; of p_star where no model is named."""
         return self._shards(role, purpose, scaled(self.config, n), model, **drawn)
 
+    def first(self, role: str, purpose: str, model: str) -> dict[str, str]:
+        """Those of the shards that measurements draw which an audit takes its texts from."""
+        found = self.texts(role, purpose, self.config.measure.samples, model)
+        return dict(list(found.items())[: ceil(audited(self.config) / self.config.shard)])
+
     def _shards(
         self,
         role: str,
@@ -209,6 +241,11 @@ def shards(n: int, size: int) -> Iterator[int]:
 def scaled(config: Any, count: float, least: int = LEAST) -> int:
     """A count of the full study at the config's scale."""
     return int(max(min(least, ceil(count)), round(count * config.scale)))
+
+
+def audited(config: Any) -> int:
+    """Texts of every model that an audit looks at."""
+    return min(scaled(config, config.measure.samples), AUDIT_SAMPLES)
 
 
 def _fit(config: Any, section: Any, samples: int) -> dict[str, Json]:

@@ -149,6 +149,19 @@ class Costs:
         learned = self.sizes("teacher", "sft").train(chunk, length, chunk * chosen)
         return Spent(chunk * length, learned) * float(s.steps * s.batch / chunk)
 
+    def draw(self, model: str) -> Spent:
+        """What an audit draws of a model and scores; a reward is not counted."""
+        a, sizes, new = self.config.audit, self.sizes(model, ""), self.config.align.new_tokens
+        length = self.prompt + new
+        spent = Spent()
+        if self.config.reward.given:
+            each = sizes.sample(1, self.prompt, new) + sizes.forward(1, length, new)
+            spent += Spent(2 * length, each) * float(a.prompts * a.samples)
+        if self.config.data.pairs is not None:
+            both = float(self.chunks.sum(2).mean())
+            spent += Spent(both, sizes.forward(1, both, float(self.chunks[:, :, 1:].sum(2).mean()))) * float(a.pairs)
+        return spent
+
     def measure(self, model: str) -> Spent:
         """Answers drawn and scored by three models (the sft model's are drawn once for all), held-out pairs by two."""
         m, sizes = self.config.measure, self.sizes(model, "")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alignfirst.audit.inputs import Target
 from alignfirst.audit.intervals import Number, clustered_mean, clustered_share
 from alignfirst.lm.batch import Batch, Prompts
 from alignfirst.lm.bridge import answers
@@ -67,9 +68,18 @@ def logp_of(model: Any, text: Text) -> F64:
 
 @np.errstate(invalid="ignore")  # a model that broke gives infinities: they become nulls, not warnings
 def describe(
-    models: Mapping[str, Any], held: Sequence[Row], own: Text, sft: Text, reward: Any, timeout: float | None
+    models: Mapping[str, Any],
+    held: Sequence[Row],
+    own: Text,
+    sft: Text,
+    reward: Any,
+    timeout: float | None,
+    target: Target | None = None,
 ) -> dict[str, Any]:
-    """Record columns. `models` are those of the node's roles: model, sft, and the reference of an align stage."""
+    """Record columns. `models` are those of the node's roles: model, sft, and the reference of an align stage.
+
+    `target`: which rewards are in the target; None where none was named.
+    """
     under_sft = own.logp if models["model"] is models["sft"] else logp_of(models["sft"], own)
     recalled = logp_of(models["model"], sft)
     numbers: dict[str, Number] = {
@@ -87,6 +97,8 @@ def describe(
         values = rewards_of(reward, own.batch, "the measurement", timeout)
         numbers["reward"] = clustered_mean(values, own.prompt, "answers")
         found["reward_sd"] = as_float(float(values.std()))
+        if target is not None:
+            numbers["target_mass"] = clustered_share(target.holds(values), own.prompt, "answers")
     numbers |= held_out(models, held)
     for name, of in (("overall_precision", own), ("overall_recall", sft), ("entropy", own)):
         whole = {"overall_precision": under_sft, "overall_recall": recalled, "entropy": -own.logp}[name]

@@ -214,6 +214,7 @@ def times(config: Any, recipes: Recipes) -> dict[str, float]:
     spent: dict[str, list[float]] = {
         "sft": [costs.sft().flops],
         "measure": [costs.measure("teacher").flops, costs.measure("student").flops],
+        "draw": [costs.draw("teacher").flops, costs.draw("student").flops],
     }
     for stages in recipes.values():
         for stage in costs.stages(stages, config.algorithms[0]):

@@ -20,6 +20,8 @@ Purpose = Literal[
     "held-out",
     "own-samples",
     "teacher-samples",
+    "audit",  # answers that audits are made of, the same for every seed
+    "audit-rows",
 ]
 _STREAMS: Streams[Purpose] = Streams(get_args(Purpose))
 generator, number = _STREAMS.generator, _STREAMS.number

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from alignfirst.audit.inputs import Target
 from alignfirst.errors import StageFailure
 from alignfirst.lm import bridge, own
 from alignfirst.lm.align import AlignSettings, Pairs, Task, align
@@ -21,7 +22,7 @@ from alignfirst.lm.streams import permutations
 from alignfirst.lm.tally import Log
 from alignfirst.lm.track import tracked
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.worlds.hf.own import measure, models, streams
+from alignfirst.worlds.hf.own import draws, measure, models, streams
 from alignfirst.worlds.hf.own.facts import rows_of
 from alignfirst.worlds.hf.own.rows import Row, Rows
 from alignfirst.worlds.protocol import Artefact, Load, Node, Outcome
@@ -53,6 +54,15 @@ class Desk:
         """The first n training rows of this seed's order, or all: the same for every stage and recipe."""
         order = streams.generator(self.s["seed"], "rows").permutation(self.rows.side(held=False))
         return self.rows.read(order[:n])
+
+    def audited(self, n: int) -> list[Row]:
+        """n training rows, the same for every seed and model."""
+        rows = self.rows
+        return rows.read(streams.generator(0, "audit-rows").permutation(rows.side(held=False))[:n])
+
+    @cached_property
+    def reward(self) -> Any:
+        return reward_of(self.s["reward"], self.tokenizer)
 
     def held_out(self, n: int) -> list[Row]:
         """n held-out rows, the same for every seed."""
@@ -167,7 +177,7 @@ def _task(desk: Desk) -> Task:
         return Task(Prompts(own.token_rows([rows[0].prompt]), 1, desk.tokenizer.eos_token_id), pairs=pairs)
     prompts = desk.prompts(s["updates"] * s["samples"], s["new_tokens"], held=False, seed=s["seed"])
     source = desk.model("pairs") if "pairs" in desk.node.inputs else None
-    return Task(prompts, reward_of(s["reward"], desk.tokenizer), pair_source=source)
+    return Task(prompts, desk.reward, pair_source=source)
 
 
 def run_measure(desk: Desk) -> Artefact:
@@ -180,12 +190,13 @@ def run_measure(desk: Desk) -> Artefact:
             models_[role] = desk.model(role) if same is None else models_[same]
     held = desk.held_out(s["pairs"]) if s["data"]["rules"]["kind"] == "pairs" else []
     asked = desk.prompts(s["prompts"], s["new_tokens"], held=True, seed=0)
-    reward = reward_of(s["reward"], desk.tokenizer) if "reward" in s else None
+    reward = desk.reward if "reward" in s else None
     own_text = measure.draw(models_["model"], asked, s["samples"], streams.number(0, "own-samples"))
     sft_text = _sft_text(inputs["sft"], repr(s), lambda: measure.draw(
         models_["sft"], asked, s["samples"], streams.number(0, "teacher-samples")
     ))  # fmt: skip
-    found = measure.describe(models_, held, own_text, sft_text, reward, s.get("reward", {}).get("timeout"))
+    target = None if "target" not in s else Target.parse(s["target"])
+    found = measure.describe(models_, held, own_text, sft_text, reward, s.get("reward", {}).get("timeout"), target)
     if "tasks" in s:
         from alignfirst.lm.harness import evaluate
 
@@ -214,6 +225,7 @@ WORK: Mapping[str, Callable[[Desk], Artefact]] = {
     "distil": run_distil,
     "align": run_align,
     "measure": run_measure,
+    "draw": draws.run_draw,
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from alignfirst.store import Store
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.worlds.hf.own.facts import facts
-from alignfirst.worlds.protocol import Artefact, Json, Load, Node, NodeKind, Outcome, Preflight
+from alignfirst.worlds.protocol import Artefact, AuditDraws, Json, Load, Need, Node, NodeKind, Outcome, Preflight
 
 FIT_KEYS = ("steps", "batch", "chunk", "learning_rate")
 
@@ -18,8 +18,9 @@ class OwnWorld:
     """World protocol for a user's own models and data. Its artefacts are large: records are made of their metadata."""
 
     name = "hf"
-    versions: Mapping[NodeKind, int] = {"sft": 1, "distil": 1, "align": 1, "measure": 1}
+    versions: Mapping[NodeKind, int] = {"sft": 1, "distil": 1, "align": 1, "measure": 1, "draw": 1, "audit": 1}
     together = frozenset({"sft", "distil", "align"})
+    audit_first = True  # a training here takes long enough to be told before
 
     def settings(self, kind: NodeKind, config: Any, **context: Json) -> dict[str, Json]:
         """What of the config changes the output of a node of this kind; nothing else may stand here."""
@@ -62,8 +63,7 @@ class OwnWorld:
             "trainer": a.trained_by,
             **_keys(a, ("samples", "chunk", "learning_rate")),
         }
-        given = method.data == "pairs-offline" and config.data.pairs is not None
-        if not given:
+        if not _given(config, algorithm):
             settings |= {"reward": facts(config).reward, "new_tokens": a.new_tokens}
             if method.on_pairs:
                 settings["labels"] = {"kind": p.labels, "scale": p.scale, "flip": p.flip}
@@ -82,14 +82,59 @@ class OwnWorld:
             settings["reward"] = facts(config).reward
         if m.tasks:
             settings |= {"tasks": facts(config).tasks, "task_limit": m.task_limit}
+        if config.audit.target is not None:
+            settings["target"] = config.audit.target
         return settings
 
+    def _audit_settings(self, config: Any, *, seed: int, given: bool = False) -> dict[str, Json]:
+        """No seed: draws are the same for all, so that seeds of one model share its audit."""
+        return {"given": given, "rewarded": config.reward.given} | _keys(config.audit, ("target", "wanted"))
+
+    def _draw_settings(self, config: Any, *, given: bool) -> dict[str, Json]:
+        a = config.audit
+        settings: dict[str, Json] = {"data": facts(config).data}
+        if config.data.pairs is not None:
+            settings["pairs"] = a.pairs
+        if config.reward.given and not given:
+            settings |= {"reward": facts(config).reward, **_keys(a, ("prompts", "samples"))}
+            settings["new_tokens"] = config.align.new_tokens
+        return settings
+
+    def supplies(
+        self, kind: NodeKind, config: Any, inputs: Mapping[str, str], need: Need, **context: Json
+    ) -> Mapping[str, str]:
+        """Draws of every model that an audit is about, see `draws.py`; nothing else needs more than its models."""
+        if kind != "audit":
+            return {}
+        given = _given(config, context["algorithm"])
+        settings, sft = self.settings("draw", config, given=given), inputs["sft"]
+        found = {"drawn-sft": need("draw", settings, {"model": sft})}
+        for role in ("reference",) if given else ("reference", "initial", "pairs"):
+            if role in inputs:
+                beside = {"sft": sft, "teacher": found["drawn-sft"]} if "reward" in settings else {}
+                model = {"model": inputs[role]}
+                found[f"drawn-{role}"] = (
+                    found["drawn-sft"] if inputs[role] == sft else need("draw", settings, model | beside)
+                )
+        return found
+
+    def draw(self, settings: Mapping[str, Json], inputs: Mapping[str, str], role: str, load: Load) -> AuditDraws:
+        """Draws of a model and, unless it is its own teacher, of the sft model."""
+        from alignfirst.worlds.hf.own.draws import audit_draws  # imports torch
+
+        return audit_draws(settings, inputs, role, load)
+
     def group(self, node: Node) -> Hashable:
-        """A training is a task of its own; measurements that share an sft model share its answers."""
+        """A training is a task of its own; measurements that share an sft model share its answers.
+
+        Audits of the same models share what is made of their draws.
+        """
+        if node.kind == "audit":
+            return node.kind, *sorted(node.inputs.items())
         return (node.kind, node.inputs["sft"], repr(node.settings)) if node.kind == "measure" else node.key
 
     def batch_size(self, node: Node) -> int:
-        return 2 if node.kind == "measure" else 1
+        return {"measure": 2, "audit": 1_000}.get(node.kind, 1)
 
     def run(self, nodes: Sequence[Node], load: Load) -> list[Outcome]:
         """Compute nodes of one kind and group. A training that diverges fails alone, with its reason."""
@@ -138,6 +183,11 @@ class OwnWorld:
         from alignfirst.worlds.hf.own import cost
 
         return cost.scale(config, recipe, first, algorithm)
+
+
+def _given(config: Any, algorithm: str) -> bool:
+    """Whether it learns from the pairs of the user's file."""
+    return ALGORITHMS[algorithm].data == "pairs-offline" and config.data.pairs is not None
 
 
 def _keys(section: Any, names: Sequence[str]) -> dict[str, Json]:
