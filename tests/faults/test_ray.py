@@ -95,9 +95,10 @@ def toy(out: Path) -> list[str]:
     return [sys.executable, str(HERE / "driver.py"), str(out), "ray", json.dumps(SETTINGS)]
 
 
-def finished(process: subprocess.Popen[str]) -> None:
-    _, errors = process.communicate(timeout=400)
+def finished(process: subprocess.Popen[str]) -> tuple[str, str]:
+    results, errors = process.communicate(timeout=400)
     assert process.returncode == 0, errors
+    return results, errors
 
 
 def tasks_done(out: Path) -> int:
@@ -156,14 +157,16 @@ def test_a_lost_node_changes_no_byte(
 ) -> None:
     """One of two Ray nodes killed midway: records and store of 200 cells equal those of a local run."""
     tried, study, out = count(f"ray: node lost, {name}"), request.getfixturevalue(name), tmp_path / "run"
-    arguments = command("run", study.path, "--out", out, "--no-report", "--engine", "ray")
+    arguments = command("run", study.path, "--out", out, "--no-report", "--engine", "ray", "--json")
     with tried.trial(), two_nodes() as cluster:
         with driver([*arguments, "--ray-address", cluster.address]) as process:
             until(lambda: tasks_done(out) >= 4, 240)
             cluster.lose_one()
             assert process.poll() is None, "it was killed midway"
-            finished(process)
+            results, errors = finished(process)
         assert content(out) == study.content
+        assert json.loads(results)["status"] == "complete", "Ray says nothing among the results"
+        assert "note: Ray: " in errors and "state-dump" not in errors
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])

@@ -141,3 +141,12 @@ def test_nodes_get_the_paths_that_are_not_installed(monkeypatch: pytest.MonkeyPa
 def test_ray_is_not_imported_unless_asked_for() -> None:
     code = "import sys; import alignfirst.cli.app, alignfirst.study.runner; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_what_ray_says_is_one_line_on_stderr(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine_ray.told({"lines": ["The node with id 5 was lost.\n  [state-dump] 1\n" + 99 * "[state-dump]\n"]}, False)
+    assert caplog.messages == [caplog.messages[0]] and "\n" not in caplog.messages[0]
+    assert caplog.messages[0].startswith("note: Ray: The node with id 5 was lost. ") and len(caplog.messages[0]) < 200
+    assert not capsys.readouterr().out

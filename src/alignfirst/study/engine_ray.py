@@ -15,7 +15,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
@@ -174,6 +174,7 @@ def connect(cluster: Cluster, limit: int, temporary: Path) -> Any:
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     ray = import_module("ray")
+    import_module("ray._private.worker").print_to_stdstream = told
     address = cluster.address or os.environ.get(ADDRESS)
     own = {
         "num_cpus": max(1, int(min(available_cores(), limit * cluster.cpus))),
@@ -195,6 +196,13 @@ def connect(cluster: Cluster, limit: int, temporary: Path) -> Any:
         if handler is not None:
             signal.signal(number, handler)
     return ray
+
+
+def told(data: Mapping[str, Any], ignore_prefix: bool) -> None:
+    """What Ray says of lost nodes and the like, in one line on stderr. Itself it prints pages of it on stdout, among
+    the results, and has no setting for that."""
+    for text in data.get("lines", ()):
+        log.warning("note: Ray: %s", shorten(" ".join(str(text).split()), 160))
 
 
 def room(resources: dict[str, float], cluster: Cluster) -> int:
