@@ -174,7 +174,8 @@ def connect(cluster: Cluster, limit: int, temporary: Path) -> Any:
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     ray = import_module("ray")
-    import_module("ray._private.worker").print_to_stdstream = told
+    inner: Any = import_module("ray._private.worker")
+    inner.print_to_stdstream = told
     address = cluster.address or os.environ.get(ADDRESS)
     own = {
         "num_cpus": max(1, int(min(available_cores(), limit * cluster.cpus))),
