@@ -31,8 +31,13 @@ test: lint  ## lint, types, import arrows, fast tests
 test-lm: $(LM)  ## the fast tests of language models; installs what they need
 	$(BIN)/python -m pytest -m "not slow" tests/lm $$(grep -rlE --exclude-dir=lm 'importorskip\("(torch|pyarrow)' tests)
 
-test-slow: $(DEV)  ## every test, the slow ones too, on new random examples
-	$(BIN)/python -m pytest --hypothesis-profile random
+# Two lanes at once: studies that are killed and resumed wait for imports and disks, while the other lane computes.
+SLOW := $(BIN)/python -m pytest --hypothesis-profile random
+test-slow: $(LM)  ## every test, the slow ones too, on new random examples
+	$(INSTALL) -e '.[ray]'
+	@mkdir -p runs; $(SLOW) tests/faults > runs/test-faults.log 2>&1 & faults=$$!; \
+	$(SLOW) --ignore tests/faults; others=$$?; \
+	wait $$faults; faults=$$?; cat runs/test-faults.log; exit $$((faults | others))
 
 lint: $(DEV)  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

@@ -56,7 +56,7 @@ ITEMS = (
             "rows: 2 GB of pairs": 1, "rows: 2 GB of log-probabilities": 1, "rows: 2 GB of pairs for a training": 1,
         },
     ),
-    Item("Models", {"models": 20}),
+    Item("Models", {"models": 49}),
     Item("YAML", {"yaml": 34}),
     Item(
         "Markup",
