@@ -72,6 +72,12 @@ def of_text() -> ModuleType:
     return beside("synthetic_text")
 
 
+@pytest.fixture(scope="session")
+def of_own() -> ModuleType:
+    """Makes a synthetic run one of own models: `synthetic.write(path, spec, of_own.OwnSpec())`."""
+    return beside("synthetic_own")
+
+
 LEDGER = pytest.StashKey[Ledger]()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -83,6 +84,31 @@ def test_a_long_curve_is_thinned_and_keeps_its_end(n: int) -> None:
     assert len(kept["update"]) == min(n, exhibits.MOST_POINTS) and kept["update"][-1] == n
     assert kept["update"] == sorted(set(kept["update"]))
     assert kept["loss"] == pytest.approx([u - 1 for u in kept["update"]], rel=1e-3)
+
+
+@pytest.mark.parametrize("n", [3, 100])
+@pytest.mark.parametrize("short", [0, 1, 2])
+def test_a_curve_that_ends_early_has_nothing_after(
+    n: int, short: int, synthetic: ModuleType, of_text: ModuleType, tmp_path: Path
+) -> None:
+    curves = {"update": [i + 1.0 for i in range(n)], "loss": [0.5] * short, "kl": [0.1] * n, "more": [0.2] * (n + 5)}
+    (model,) = shaped({"a": {"texts": [], "curves": curves}})["models"]
+    kept = model["curves"]
+    assert ("loss" in kept) == bool(short)
+    for name in kept:
+        assert len(kept[name]) == len(kept["update"]) == min(n, exhibits.MOST_POINTS)
+    assert kept.get("loss", []) == [0.5 if u <= short else None for u in kept["update"]][: len(kept.get("loss", []))]
+    run = synthetic.write(
+        tmp_path / "run", synthetic.Spec(seeds=1, algorithms=("grpo",), betas=(0.1,)), of_text.TextSpec()
+    )
+    changed = json.loads((run / "exhibits.json").read_text())
+    for each in changed["models"].values():
+        each["curves"] = curves
+    (run / "exhibits.json").write_text(json.dumps(changed))
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["digests"]["exhibits.json"] = hashlib.sha256((run / "exhibits.json").read_bytes()).hexdigest()
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    assert page(load(run), verdict(load(run)))
 
 
 def test_a_prompt_is_cut_with_a_mark() -> None:

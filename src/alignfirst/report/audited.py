@@ -34,13 +34,18 @@ class Audited:
 
 def audited(run: Run) -> Audited:
     found = run.statistics.get("audited") or []  # a run of an older version has none
-    if not any(a["predicted"] for a in found) or all(row["audit_mass"] is None for row in run.rows):
+    if not any(a["predicted"] for a in found) or not any(_has_both(row) for row in run.rows):
         return Audited("", ())
     return Audited(_sentence(found), tuple(_line(a) for a in found))
 
 
+def _has_both(row: Mapping[str, Any]) -> bool:
+    """A predicted target mass, and a measured one to compare it with."""
+    return row["audit_mass"] is not None and row["target_mass"] is not None
+
+
 def _sentence(found: Sequence[Mapping[str, Any]]) -> str:
-    total = {v: [sum(a["verdicts"][v][k] for a in found) for k in ("n", "reached")] for v in VERDICTS}
+    total = {v: [sum(a["verdicts"][v][k] or 0 for a in found) for k in ("n", "reached")] for v in VERDICTS}
     (go, reached), (no, against) = total["go"], total["no-go"]
     said = [f"go for {count(go, 'alignment')} ({reached} reached the target)"] if go else []
     said += [f"no-go for {no} ({against} reached it nevertheless)"] if no else []
@@ -51,7 +56,8 @@ def _sentence(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _line(a: Mapping[str, Any]) -> AuditLine:
-    verdicts = tuple(f"{v['reached']} of {v['n']}" if v["n"] else DASH for v in (a["verdicts"][v] for v in VERDICTS))
+    found = [a["verdicts"][v] for v in VERDICTS]
+    verdicts = tuple(f"{DASH if v['reached'] is None else v['reached']} of {v['n']}" if v["n"] else DASH for v in found)
     return AuditLine(a["algorithm"], verdicts, decimal(a["reward_error"]), decimal(a["mass_error"]))
 
 

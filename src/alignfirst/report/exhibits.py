@@ -97,7 +97,10 @@ def _texts(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _curves(curves: Mapping[str, Sequence[float | None]]) -> dict[str, Any] | None:
-    """Curves that have a value somewhere, each at the same at most `MOST_POINTS` updates, the last among them."""
+    """Curves that have a value somewhere, each at the same at most `MOST_POINTS` updates, the last among them.
+
+    A curve that ends before its updates do has nothing there.
+    """
     updates = list(curves.get("update") or [])
     if not updates:
         return None
@@ -105,5 +108,5 @@ def _curves(curves: Mapping[str, Sequence[float | None]]) -> dict[str, Any] | No
     at = range(n) if n <= MOST_POINTS else [round((i + 1) * n / MOST_POINTS) - 1 for i in range(MOST_POINTS)]
     known = {k: v for k, v in curves.items() if k != "update" and any(x is not None for x in v)}
     return {"update": [rounded(float(updates[i] or 0)) for i in at]} | {
-        k: [rounded(v[i]) for i in at] for k, v in known.items()
+        k: [rounded(v[i]) if i < len(v) else None for i in at] for k, v in known.items()
     }

@@ -22,6 +22,7 @@ from alignfirst.report.audited import audited
 from alignfirst.report.data import SHOWN_FAILURES, failures, payload, timings_by_kind
 from alignfirst.report.fit import fitted
 from alignfirst.report.load import Run
+from alignfirst.report.own import of_own_models, own
 from alignfirst.report.texture import parts
 from alignfirst.report.verdict import VERDICTS, Verdict, Window
 from alignfirst.stats.audited import VERDICTS as CALLS
@@ -36,7 +37,8 @@ SCRIPTS = (
 )  # fmt: skip
 SECTIONS = (
     ("verdict", "Verdict"), ("exhibits", "Densities"), ("texts", "Texts"), ("variety", "Variety and coverage"),
-    ("curves", "Training"), ("plane", "Precision and recall"), ("recipes", "Recipes"), ("order", "Where order matters"),
+    ("curves", "Training"), ("held-out", "Held-out"),
+    ("plane", "Precision and recall"), ("recipes", "Recipes"), ("order", "Where order matters"),
     ("frontier", "Reward and KL"), ("exact", "Exact and trained"), ("audited", "Audited against reached"),
     ("claims", "Claims"), ("cost", "Cost"), ("seeds", "Every seed"), ("provenance", "Provenance"),
 )  # fmt: skip
@@ -127,6 +129,7 @@ def _sections(run: Run) -> list[tuple[str, str]]:
         "texts": shows_text,
         "variety": bool(text & {"behaviours", "variety", "prompts"}),
         "curves": "curves" in text,
+        "held-out": of_own_models(run),
         "recipes": len({r["recipe"] for r in run.rows}) > 2,
         "exact": theory_known(run) or not text,
         "audited": bool(audited(run).sentence),
@@ -160,6 +163,7 @@ def _context(run: Run, verdict: Verdict) -> dict[str, Any]:
         "theory_window": any(w.known for w in verdict.windows),
         "digests": run.manifest["digests"],
         "traps": _traps(run),
+        "own": dataclasses.asdict(own(run)),
     }
     result: dict[str, Any] = words.shown(context)
     return result

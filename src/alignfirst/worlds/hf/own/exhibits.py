@@ -1,4 +1,4 @@
-"""What the report may show of own models: how training went, what they are. No torch."""
+"""What the report may show of own models: what they answer, how training went, what they are. No torch."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from alignfirst.worlds.protocol import Artefact, Json
 
 
 def exhibits(models: Mapping[str, Artefact]) -> dict[str, Json]:
-    """Content of exhibits.json; its shape is documented in docs/own-models.md."""
+    """Content of exhibits.json: answers to the same held-out prompts; what a model is beside its curves."""
+    shown = {key: model.meta.get("shown", {}) for key, model in models.items()}
     return {
-        "kind": "own",
+        "kind": "text",
+        "prompts": next((s["prompts"] for s in shown.values() if s.get("prompts")), []),
         "models": {
             key: {
+                "texts": shown[key].get("texts", []),
                 "layers": model.meta["architecture"].get("num_hidden_layers"),
                 "lora": model.meta.get("lora"),
                 "curves": curves(model.meta),

@@ -16,7 +16,6 @@ from alignfirst.audit.inputs import Target
 from alignfirst.audit.intervals import Number, clustered_mean, clustered_share
 from alignfirst.lm.batch import Batch, Prompts
 from alignfirst.lm.bridge import answers
-from alignfirst.lm.guard import rewards_of
 from alignfirst.lm.score import score_rows
 from alignfirst.theory.coverage import COVERAGE_N, coverage_profile
 from alignfirst.worlds.hf.own.rows import Row
@@ -72,13 +71,12 @@ def describe(
     held: Sequence[Row],
     own: Text,
     sft: Text,
-    reward: Any,
-    timeout: float | None,
+    rewards: F64 | None,
     target: Target | None = None,
 ) -> dict[str, Any]:
     """Record columns. `models` are those of the node's roles: model, sft, and the reference of an align stage.
 
-    `target`: which rewards are in the target; None where none was named.
+    `rewards` are those of its own answers, [N]; `target` says which are in the target; None where there is none.
     """
     under_sft = own.logp if models["model"] is models["sft"] else logp_of(models["sft"], own)
     recalled = logp_of(models["model"], sft)
@@ -93,12 +91,11 @@ def describe(
         under = under_sft if same else logp_of(models["reference"], own)
         numbers["kl_to_reference"] = clustered_mean(own.logp - under, own.prompt, "answers")
     found: dict[str, Any] = {}
-    if reward is not None:
-        values = rewards_of(reward, own.batch, "the measurement", timeout)
-        numbers["reward"] = clustered_mean(values, own.prompt, "answers")
-        found["reward_sd"] = as_float(float(values.std()))
+    if rewards is not None:
+        numbers["reward"] = clustered_mean(rewards, own.prompt, "answers")
+        found["reward_sd"] = as_float(float(rewards.std()))
         if target is not None:
-            numbers["target_mass"] = clustered_share(target.holds(values), own.prompt, "answers")
+            numbers["target_mass"] = clustered_share(target.holds(rewards), own.prompt, "answers")
     numbers |= held_out(models, held)
     for name, of in (("overall_precision", own), ("overall_recall", sft), ("entropy", own)):
         whole = {"overall_precision": under_sft, "overall_recall": recalled, "entropy": -own.logp}[name]

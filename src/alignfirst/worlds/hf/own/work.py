@@ -16,6 +16,7 @@ from alignfirst.lm.batch import Batch, Prompts
 from alignfirst.lm.checkpoint import Checkpoints
 from alignfirst.lm.distil import DistilSettings, distil
 from alignfirst.lm.fit import fit
+from alignfirst.lm.guard import rewards_of
 from alignfirst.lm.optim import OptimSettings
 from alignfirst.lm.reward import named
 from alignfirst.lm.streams import permutations
@@ -29,6 +30,7 @@ from alignfirst.worlds.protocol import Artefact, Load, Node, Outcome
 
 Settings = Mapping[str, Any]
 WARMUP = 0.1
+SHOWN = 8  # answers that are kept with a measurement
 
 
 class Desk:
@@ -190,19 +192,39 @@ def run_measure(desk: Desk) -> Artefact:
             models_[role] = desk.model(role) if same is None else models_[same]
     held = desk.held_out(s["pairs"]) if s["data"]["rules"]["kind"] == "pairs" else []
     asked = desk.prompts(s["prompts"], s["new_tokens"], held=True, seed=0)
-    reward = desk.reward if "reward" in s else None
     own_text = measure.draw(models_["model"], asked, s["samples"], streams.number(0, "own-samples"))
     sft_text = _sft_text(inputs["sft"], repr(s), lambda: measure.draw(
         models_["sft"], asked, s["samples"], streams.number(0, "teacher-samples")
     ))  # fmt: skip
     target = None if "target" not in s else Target.parse(s["target"])
-    found = measure.describe(models_, held, own_text, sft_text, reward, s.get("reward", {}).get("timeout"), target)
+    rewards = None
+    if "reward" in s:
+        rewards = rewards_of(desk.reward, own_text.batch, "the measurement", s["reward"]["timeout"])
+    found = measure.describe(models_, held, own_text, sft_text, rewards, target)
     if "tasks" in s:
         from alignfirst.lm.harness import evaluate
 
         tasks = [task if isinstance(task, str) else task["file"] for task in s["tasks"]]
         found["lm_eval"] = evaluate(models_["model"], desk.tokenizer, tasks, s["task_limit"])
-    return Artefact(meta=found)
+    return Artefact(meta=found | {"shown": _shown(desk.tokenizer, own_text, rewards)})
+
+
+def _shown(tokenizer: Any, text: measure.Text, rewards: measure.F64 | None) -> dict[str, Any]:
+    """The first answers and their prompts, for the eye: the same prompts whatever the model."""
+    rows = [text.batch.text_ids(i) for i in range(min(SHOWN, len(text.batch)))]
+    decoded = tokenizer.batch_decode([answer for _, answer in rows], skip_special_tokens=True)
+    prompts = {int(text.prompt[i]): prompt for i, (prompt, _) in enumerate(rows)}  # they take turns: 0, 1, 2, ...
+    return {
+        "prompts": tokenizer.batch_decode([prompts[k] for k in sorted(prompts)]),
+        "texts": [
+            {
+                "text": words,
+                "prompt": int(text.prompt[i]),
+                "reward": None if rewards is None else models.short(float(rewards[i])),
+            }
+            for i, words in enumerate(decoded)
+        ],
+    }
 
 
 _TEXTS: dict[tuple[str, str], Any] = {}

@@ -18,8 +18,9 @@ class OwnWorld:
     """World protocol for a user's own models and data. Its artefacts are large: records are made of their metadata."""
 
     name = "hf"
-    versions: Mapping[NodeKind, int] = {"sft": 1, "distil": 1, "align": 1, "measure": 1, "draw": 1, "audit": 1}
+    versions: Mapping[NodeKind, int] = {"sft": 1, "distil": 1, "align": 1, "measure": 2, "draw": 1, "audit": 1}
     together = frozenset({"sft", "distil", "align"})
+    exhibits_arrays = False  # metadata is enough
     audit_first = True  # a training here takes long enough to be told before
 
     def settings(self, kind: NodeKind, config: Any, **context: Json) -> dict[str, Json]:
@@ -143,7 +144,7 @@ class OwnWorld:
         return work.run(nodes, load)
 
     def exhibits(self, config: Any, models: Mapping[str, Artefact]) -> dict[str, Json]:
-        """A few answers of every model and its training curves; see docs/own-models.md for the shape."""
+        """A few answers of every model and its training curves; see docs/exhibits.md for the shape."""
         from alignfirst.worlds.hf.own import exhibits
 
         return exhibits.exhibits(models)
