@@ -82,7 +82,10 @@ def audit(
 
     Predicts, without training, where each algorithm at each beta will end: go, no-go or insufficient data.
     """
-    _check(reference, log_probs, pairs, prompts, reward)
+    _check(reference, log_probs)
+    if log_probs is not None:
+        _check_alone({"pairs": pairs, "prompts": prompts, "reward": reward, "teacher": teacher, "samples": samples})
+        _check_whole(rows)
     nodes = cluster.on_cluster(engine, ray_address, task_cpus, task_gpus)
     rule = None if target is None else _target(target)
     if log_probs is not None:
@@ -95,15 +98,25 @@ def audit(
     raise typer.Exit(exit_code(result, gate, require_go))
 
 
-def _check(
-    reference: str | None, log_probs: Path | None, pairs: Path | None, prompts: Path | None, reward: str | None
-) -> None:
+def _check(reference: str | None, log_probs: Path | None) -> None:
     if (reference is None) == (log_probs is None):
         given = "both" if reference is not None else "neither"
         raise InputError("audit takes either --reference or --log-probs", given, "Name one: a model, or a file.")
-    if log_probs is not None and (pairs or prompts or reward):
-        extra = "--pairs" if pairs else "--prompts" if prompts else "--reward"
-        raise InputError("--log-probs stands alone", extra, "Its rows hold pairs, samples and rewards.")
+
+
+def _check_alone(options: dict[str, Any]) -> None:
+    """What would be computed or read elsewhere is in the file already."""
+    for name, value in options.items():
+        if value is not None:
+            cure = "Its rows hold pairs, samples, rewards and what the teacher says."
+            raise InputError("--log-probs stands alone", f"--{name}", cure)
+
+
+def _check_whole(rows: int | None) -> None:
+    """A row here is one response: the first so many would part the answers of a pair, and draws of the two models."""
+    if rows is not None:
+        cure = "Write a file of the rows you want, both answers of a pair and all samples of a prompt together."
+        raise InputError("--rows is for --pairs and --prompts", f"--rows {rows} with --log-probs", cure)
 
 
 def _target(text: str) -> Target:
