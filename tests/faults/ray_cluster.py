@@ -8,14 +8,16 @@ import tempfile
 
 from ray.cluster_utils import Cluster
 
+PATIENCE = 180.0  # seconds, on a machine that is busy with other tests
 MEMORY = 80 << 20  # bytes of each node's object store
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        head = {"include_dashboard": False, "temp_dir": folder, "num_cpus": 1, "object_store_memory": MEMORY}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
-        second = cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
+        cluster, node = Cluster(), {"wait": False, "num_cpus": 1, "object_store_memory": MEMORY}
+        cluster.add_node(include_dashboard=False, temp_dir=folder, **node)
+        second = cluster.add_node(**node)
+        cluster.wait_for_nodes(timeout=PATIENCE)
         print(f"address {cluster.address}", flush=True)
         if sys.stdin.readline():
             cluster.remove_node(second, allow_graceful=False)

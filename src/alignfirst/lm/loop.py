@@ -138,6 +138,7 @@ class Loop:
         if rest is None:
             return
         tally = tally.over(self.team)
+        moments = dict(self.optimiser.moments())
         if self.team.rank == 0:
             numbers = {
                 "identity": self.identity,
@@ -147,7 +148,7 @@ class Loop:
             }
             tensors = {f"weight/{name}": p.detach() for name, p in self.named}
             for name, p in self.named:
-                tensors |= {f"adam/{kind}/{name}": value for kind, value in self.optimiser.adam.state[p].items()}
+                tensors |= {f"adam/{kind}/{name}": value for kind, value in moments[p].items()}
             tensors |= {f"rest/{name}": value for name, value in rest.tensors.items()}
             checkpoints.write(self.done, State(numbers, tensors))
         self._written = self.done
@@ -183,7 +184,7 @@ class Loop:
                 kinds.setdefault(name, {})[kind] = tensor
         for name, p in self.named:
             if name in kinds:
-                self.optimiser.adam.state[p] = {kind: tensor.to(p.device) for kind, tensor in kinds[name].items()}
+                self.optimiser.restore(p, kinds[name])
         self.book.curves = {name: list(curve) for name, curve in state.numbers["curves"].items()}
         self.book.updates = self.optimiser.done = self.done = self._written = update
 

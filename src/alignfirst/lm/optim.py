@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,13 +44,20 @@ def rate(settings: OptimSettings, update: int, updates: int) -> float:
 
 
 class Optimiser:
-    """One `step` after the gradients of an update have been summed up in `parameter.grad`."""
+    """One `step` after the gradients of an update have been summed up in `parameter.grad`.
+
+    Processes of a team share AdamW's moments (ZeRO stage 1, Rajbhandari et al. 2020): each keeps those of its own
+    parameters, steps them, and tells the others what they became. AdamW goes number by number, so that nothing else
+    comes out.
+    """
 
     def __init__(self, parameters: Iterable[Any], settings: OptimSettings, updates: int, team: Team = ALONE) -> None:
         self.parameters = [p for p in parameters if p.requires_grad]
         self.settings, self.updates, self.team, self.done = settings, updates, team, 0
+        self.owners = team.owners([p.numel() for p in self.parameters])
+        own = [p for p, owner in zip(self.parameters, self.owners, strict=True) if owner == team.rank]
         self.adam = torch.optim.AdamW(
-            self.parameters,
+            own or [torch.nn.Parameter(torch.zeros(0))],  # more processes than parameters
             lr=settings.learning_rate,
             betas=settings.betas,
             eps=settings.epsilon,
@@ -71,9 +78,35 @@ class Optimiser:
         for group in self.adam.param_groups:
             group["lr"] = rate(self.settings, self.done, self.updates)
         self.adam.step()
-        self.adam.zero_grad(set_to_none=True)
+        for p in self.parameters:
+            p.grad = None
+        self._tell()
         self.done += 1
         return norm
+
+    @torch.no_grad()
+    def _tell(self) -> None:
+        if self.team.size > 1:
+            for p, owner in zip(self.parameters, self.owners, strict=True):
+                p.copy_(self.team.told_by(owner, p))
+
+    def moments(self) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """What AdamW keeps of every parameter that it has stepped, from whichever process keeps it; for the first
+        process, one parameter at a time. All processes must ask."""
+        for p, owner in zip(self.parameters, self.owners, strict=True):
+            mine = self.adam.state.get(p, {})
+            if self.team.size == 1:
+                yield p, mine
+                continue
+            kinds = self.team.collect({kind: (tuple(x.shape), x.dtype) for kind, x in mine.items()})[owner]
+            empty = {kind: torch.empty(shape, dtype=dtype) for kind, (shape, dtype) in kinds.items()}
+            told = {kind: self.team.told_by(owner, mine.get(kind, x)) for kind, x in empty.items()}
+            yield p, {kind: x.cpu() for kind, x in told.items()} if self.team.rank == 0 else {}
+
+    def restore(self, p: Any, kept: dict[str, Any]) -> None:
+        """Take over what `moments` gave of a parameter, where this process keeps it."""
+        if any(p is mine for group in self.adam.param_groups for mine in group["params"]):
+            self.adam.state[p] = {kind: tensor.to(p.device) for kind, tensor in kept.items()}
 
     def _clip(self) -> float:
         limit = math.inf if self.settings.clip_norm is None else self.settings.clip_norm

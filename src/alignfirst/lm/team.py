@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from alignfirst.errors import InputError, StageFailure
 
+BUCKET = 1 << 26  # numbers in one reduction of gradients: 256 MB in float32
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -52,6 +53,19 @@ class Team:
         """What the first process says, on all."""
         return value
 
+    def owners(self, sizes: Sequence[int]) -> list[int]:
+        """Which process keeps what there is to keep of each of several things: about as much for every one."""
+        held = [0] * self.size
+        found = []
+        for size in sizes:
+            found.append(held.index(min(held)))
+            held[found[-1]] += size
+        return found
+
+    def told_by(self, owner: int, tensor: Any) -> Any:
+        """A tensor as its owner has it; the others give one of its shape and type."""
+        return tensor
+
     def sum_gradients(self, parameters: Sequence[Any]) -> None:
         """Replace every process's gradients by their sum."""
 
@@ -64,8 +78,8 @@ class Team:
 class Accelerated(Team):
     """The processes of an `accelerate.Accelerator` (any backend it supports).
 
-    Gradients are summed in one reduction of one flat tensor after the backward passes. Wrapping the model for
-    overlapping reductions was left out: it changes what sampling and scoring see of the model.
+    Gradients are summed after the backward passes, in reductions of flat tensors of up to `BUCKET` numbers. Wrapping
+    the model for overlapping reductions, or sharding it, was left out: it changes what sampling and scoring see of it.
     """
 
     def __init__(self, accelerator: Any) -> None:
@@ -90,17 +104,36 @@ class Accelerated(Team):
         for p in parameters:
             if p.grad is None:  # every process must send the same layout
                 p.grad = torch.zeros_like(p)
-        flat = torch.cat([p.grad.flatten() for p in parameters])
-        flat = self.accelerator.reduce(flat, reduction="sum")
-        torch._foreach_copy_(
-            [p.grad for p in parameters],
-            [part.view_as(p) for part, p in zip(flat.split([p.numel() for p in parameters]), parameters, strict=True)],
-        )
+        for some in buckets(parameters):
+            flat = torch.cat([p.grad.flatten() for p in some])
+            flat = self.accelerator.reduce(flat, reduction="sum")
+            torch._foreach_copy_(
+                [p.grad for p in some],
+                [part.view_as(p) for part, p in zip(flat.split([p.numel() for p in some]), some, strict=True)],
+            )
+
+    def told_by(self, owner: int, tensor: Any) -> Any:
+        from accelerate.utils import broadcast
+
+        here = tensor.detach().to(self.accelerator.device).contiguous()
+        return broadcast(here, from_process=owner)
 
     def agree(self, failure: StageFailure | None) -> None:
         for words in self.collect(None if failure is None else str(failure)):
             if words is not None:
                 raise StageFailure(words) from failure
+
+
+def buckets(parameters: Sequence[Any]) -> Iterator[list[Any]]:
+    """Consecutive parameters of one type, together at most BUCKET numbers or one parameter."""
+    some: list[Any] = []
+    for p in parameters:
+        if some and (p.dtype != some[0].dtype or sum(q.numel() for q in some) + p.numel() > BUCKET):
+            yield some
+            some = []
+        some.append(p)
+    if some:
+        yield some
 
 
 ALONE = Team()
