@@ -148,6 +148,26 @@ def endless(row: Callable[[int], bytes]) -> Iterator[bytes]:
         i += 1
 
 
+def measured(what: str, path: Path) -> tuple[str, float, float]:
+    """What reading a file in a process of its own says, the megabytes at its peak, and seconds of CPU."""
+    arguments = [sys.executable, "-c", CHILD, what, str(path)]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    said, megabytes, seconds = json.loads(done.stdout)
+    return said, megabytes, seconds
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads memory from /proc")
+def test_a_column_of_its_own_in_every_row(tmp_path: Path, count: Counter) -> None:
+    """Rows of which each brings columns of its own take memory by the row, not by rows times columns."""
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"\n".join(logp(i, **{f"column {i}": 0}) for i in range(20_000)))
+    with count("rows: log-probabilities").trial():
+        said, megabytes, _ = measured("log-probabilities", path)
+        assert said == "0" and megabytes < 512
+        assert len(read(path).notes[0]) < 1000
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads memory from /proc")
 @pytest.mark.timeout(900)
@@ -161,12 +181,8 @@ def test_two_gigabytes(what: str, row: Callable[[int], bytes], tmp_path: Path, c
     path = tmp_path / "rows.jsonl"
     write(path, endless(row), 2 << 30)
     with count(f"rows: 2 GB of {what}").trial():
-        done = subprocess.run(
-            [sys.executable, "-c", CHILD, what, str(path)], capture_output=True, text=True, timeout=600
-        )
+        said, megabytes, seconds = measured(what, path)
         path.unlink()
-        assert done.returncode == 0, done.stderr
-        said, megabytes, seconds = json.loads(done.stdout)
         count(f"rows: 2 GB of {what}").most(megabytes=megabytes, cpu_seconds=seconds)
         assert said.startswith(f"refused: {what} must fit into memory"), said
         assert megabytes < 1024

@@ -5,17 +5,19 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
+from sys import getsizeof, intern
 from typing import Any
 
-from alignfirst.audit.table import Table, build
+from alignfirst.audit.table import NAMES, Table, build
 from alignfirst.errors import InputError
 from alignfirst.files import reading
 
 MAX_LINE = 16 << 20  # bytes; a line is one response
-MAX_TABLE = 128 << 20  # bytes of lines that are read into one table: about a million rows, which take some 700 MB
+MAX_TABLE = 640 << 20  # bytes of memory that the rows of one table may take: a million of them without long texts
+NESTED = 6  # bytes of memory for one of JSON inside a list or an object, about
 MAX_FILE = 8 << 30  # bytes of a file, unpacked: what a small gzipped file may turn out to hold
 
 
@@ -30,7 +32,8 @@ def read(path: Path, targets: Path | None = None) -> Table:
         rows += [row | {"kind": "target"} for row in more]
         lines += more_lines
     names = dict.fromkeys(name for row in rows for name in row)
-    return build({name: [row.get(name) for row in rows] for name in names}, lines)
+    # Of columns that mean nothing only the names are kept: a file may have a new one in every row.
+    return build({name: [row.get(name) for row in rows] if name in NAMES else () for name in names}, lines)
 
 
 def rows_of(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
@@ -48,10 +51,6 @@ def _objects(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
             raise InputError(f"a line must be shorter than {MAX_LINE} bytes", f"line {number}", "One response a row.")
         if not line.strip():
             continue
-        size += len(line)
-        if size > MAX_TABLE:
-            rule = f"log-probabilities must fit into memory: at most {MAX_TABLE >> 20} MB of lines"
-            raise InputError(rule, f"more from line {number} of {path} on", "Audit a random part of the rows.")
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as e:
@@ -60,9 +59,20 @@ def _objects(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
         if not isinstance(row, dict):
             cure = "Write one JSON object a line; for an array, `jq -c '.[]'` makes one of it."
             raise InputError("every line must be a JSON object", f"line {number}", cure)
+        row = {intern(name): value for name, value in row.items()}
+        size += _memory(row, line)
+        if size > MAX_TABLE:
+            rule = f"log-probabilities must fit into memory: rows that take at most {MAX_TABLE >> 20} MB"
+            raise InputError(rule, f"more from line {number} of {path} on", "Audit a random part of the rows.")
         rows.append(row)
         lines.append(number)
     return rows, lines
+
+
+def _memory(row: Mapping[str, Any], line: bytes) -> int:
+    """Bytes that a row takes; its names are shared by all rows."""
+    nested = any(isinstance(value, list | dict) for value in row.values())
+    return getsizeof(row) + sum(map(getsizeof, row.values())) + nested * NESTED * len(line)
 
 
 def raw_lines(path: Path, limit: int = MAX_LINE) -> Iterator[bytes | None]:

@@ -37,6 +37,7 @@ NUMBERS = ("logp_reference", "logp_teacher", "reward", "rarest_logp")
 COUNTS = ("tokens", "rarest_at")
 KINDS = ("sample", "chosen", "rejected", "target")
 SOURCES = ("reference", "teacher")
+LISTED = 8  # unknown columns that are named
 ROUNDING = 1e-3  # a sum of float32 log-probabilities may come out this much above 0
 
 
@@ -114,7 +115,8 @@ def build(columns: Mapping[str, Sequence[Any]], line: Sequence[int]) -> Table:
 
 def _unknown(columns: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
     unknown = sorted(set(columns) - set(NAMES))
-    return (f"columns that mean nothing to the audit: {', '.join(unknown)}",) if unknown else ()
+    more = f" and {len(unknown) - LISTED} more" if len(unknown) > LISTED else ""
+    return (f"columns that mean nothing to the audit: {', '.join(unknown[:LISTED])}{more}",) if unknown else ()
 
 
 def _bad(rule: str, value: object, line: Sequence[int], row: int, cure: str) -> InputError:
