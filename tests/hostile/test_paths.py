@@ -67,6 +67,15 @@ PLACES: dict[str, Callable[[Path], Path]] = {
 }
 
 
+@pytest.mark.parametrize("command", ["report", "status", "ls", "export", "compare"])
+def test_a_path_too_long_to_exist(command: str) -> None:
+    """A path that no file system would take is refused in words by commands that read runs."""
+    arguments = [command, "a" * 300] + ["b" * 300] * (command == "compare")
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == ExitCode.USAGE
+    assert "a fault of alignfirst" not in result.stderr
+
+
 def link(at: Path, to: Path) -> Path:
     if not at.is_symlink():
         at.symlink_to(to)

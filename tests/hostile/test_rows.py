@@ -104,6 +104,7 @@ def test_rows_that_are_no_pairs(tmp_path: Path, count: Counter) -> None:
         "half a surrogate pair, which is no text": b'{"prompt": "p", "chosen": "\\ud800", "rejected": "b"}',
         "chosen and rejected the same": pair(0, chosen="a", rejected="a"),
         "chosen neither text nor messages": pair(0, chosen=3),
+        "confidence outside 0.5 to 1": pair(0, confidence=10**400),
         "contradicting labels (the same pair both ways round)": pair(0, chosen="no 0", rejected="yes 0"),
     }  # fmt: skip
     path = tmp_path / "pairs.jsonl"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -284,7 +283,7 @@ def _confidence(row: Mapping[str, Any]) -> float | None:
     value = row.get("confidence")
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or not 0.5 <= value <= 1:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.5 <= value <= 1:  # nor is a NaN
         raise Unusable("confidence outside 0.5 to 1")
     return float(value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,10 @@ from alignfirst.cli.out import clean, complain
 from alignfirst.errors import AlignfirstError, ExitCode, shorten
 
 DEBUG = "ALIGNFIRST_DEBUG"
+
+
+# What asking whether a path is there may raise; "it is not there" does not.
+PATHS = (errno.ENAMETOOLONG, errno.EACCES)
 
 
 @contextmanager
@@ -42,6 +47,9 @@ def guard() -> Iterator[None]:
     except Exception as e:
         if debug:
             raise
+        if isinstance(e, OSError) and e.errno in PATHS:
+            complain(f"a path must be one that can be looked at, got {shorten(str(e.filename))}: {e.strerror}.")
+            raise SystemExit(ExitCode.USAGE) from e
         complain(f"unexpected {type(e).__name__}: {shorten(str(e), 300)}")
         complain(f"this is a fault of alignfirst {__version__}. {DEBUG}=1 shows where; please report it with that.")
         raise SystemExit(ExitCode.FAILED) from e
