@@ -21,7 +21,7 @@ LANES = {
     "faults": ("tests/faults",),
     "hostile": (
         "tests/hostile", "tests/browser/test_payloads.py", "tests/browser/test_audit_page.py",
-        "tests/worlds/test_grammar_world.py",
+        "tests/worlds/test_grammar_world.py", "tests/lm/test_own_card.py",
     ),
 }  # fmt: skip
 folder = fresh(RUNS / "faults-1")

@@ -62,7 +62,7 @@ ITEMS = (
         "Markup",
         {
             "markup: study page": 40, "markup: texts of models": 40, "markup: audit page": 40, "markup: terminal": 40,
-            "markup: CSV": 40,
+            "markup: CSV": 40, "markup: model card": 80,
         },
     ),
     Item("Paths", {"paths: names": 28, "paths: places": 10, "paths: links": 14}),

@@ -5,10 +5,17 @@ It is read as the hub reads it: front matter by YAML and by huggingface_hub, the
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "hostile"))
 
 import pytest
 import yaml
+from ledger import Count
+from payloads import PAYLOADS
 
 pytest.importorskip("torch", reason="needs alignfirst[lm]")
 hub = pytest.importorskip("huggingface_hub", reason="needs alignfirst[lm]")
@@ -39,6 +46,7 @@ HOSTILE = (
     " ",
     "x" * 5_000,
     "مرحبا 你好 🎉 e\u0301",
+    *PAYLOADS,
 )
 TABLES, SECTIONS = 3, ["Lineage", "Models and data", "Measured on held-out prompts", "Cost", "Settings", "Made by"]
 TAGS = {"library_name", "pipeline_tag", "tags"}
@@ -71,14 +79,19 @@ def inner(tokens: Any) -> list[Any]:
     return [child for token in tokens for child in (token.children or [])]
 
 
-@pytest.mark.parametrize("word", HOSTILE, ids=range(len(HOSTILE)))
-def test_front_matter_is_yaml_of_these_keys_and_no_others(word: str) -> None:
-    text = made(word)
+def front_matter(text: str, word: str) -> None:
     assert text.startswith("---\n")
     front = text.removeprefix("---\n").partition("\n---\n")[0]
     found = yaml.safe_load(front)
     assert set(found) == TAGS
     assert found["tags"] == ["alignfirst", "align-distil", *([word] if word else [])], "a string stays that string"
+
+
+@pytest.mark.parametrize("word", HOSTILE, ids=range(len(HOSTILE)))
+def test_front_matter_is_yaml_of_these_keys_and_no_others(word: str, count: Callable[[str], Count]) -> None:
+    """Whatever a model card names, its front matter is YAML with the keys that it should have, and no others."""
+    with count("markup: model card").trial():
+        front_matter(made(word), word)
 
 
 @pytest.mark.parametrize("word", HOSTILE, ids=range(len(HOSTILE)))
@@ -92,8 +105,17 @@ def test_the_hub_reads_the_same(word: str) -> None:
 
 
 @pytest.mark.parametrize("word", HOSTILE, ids=range(len(HOSTILE)))
-def test_the_text_keeps_its_sections_and_tables_and_has_no_markup_of_theirs(word: str) -> None:
-    tokens = parsed(hub.ModelCard(made(word)).text)
+def test_the_text_keeps_its_sections_and_tables_and_has_no_markup_of_theirs(
+    word: str, count: Callable[[str], Count]
+) -> None:
+    """Whatever a model card names, its sections and tables are its own and nothing of it becomes a link, an image or
+    an element."""
+    with count("markup: model card").trial():
+        sections(made(word))
+
+
+def sections(text: str) -> None:
+    tokens = parsed(hub.ModelCard(text).text)
     headings = [tokens[i + 1].content for i, t in enumerate(tokens) if t.type == "heading_open"]
     assert headings[0].startswith("A model of the recipe") and headings[1:] == SECTIONS
     kinds = {token.type for token in tokens} | {child.type for child in inner(tokens)}
