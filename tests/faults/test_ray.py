@@ -192,13 +192,13 @@ def test_interrupted_a_training_on_a_node_writes_down_how_far_it_is(
 ) -> None:
     """A long training as a Ray task, interrupted: it writes a checkpoint, and goes on from it to the same bytes."""
     tried, study = count("ray: training interrupted"), tmp_path / "study.yaml"
-    study.write_text(GRAMMAR.replace("seeds: 25", "seeds: 1").replace("updates: 4", "updates: 1000"))
+    study.write_text(GRAMMAR.replace("seeds: 25", "seeds: 1").replace("updates: 4", "updates: 400"))
     arguments = command("run", study, "--no-report", "--set", "beta=0.1", "--set", "algorithms=grpo")
     ray = [*arguments, "--out", str(tmp_path / "ray"), "--engine", "ray", "--checkpoint-every", "10000"]
     with tried.trial():
         with driver(ray) as process:
             until(lambda: tasks_done(tmp_path / "ray") >= 2, 120)
-            time.sleep(2)
+            time.sleep(1)
             assert process.poll() is None
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=30)
