@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,8 @@ from alignfirst import records
 from alignfirst.audit.constants import GATES, PULL_AT
 from alignfirst.errors import ExitCode, GateError, InputError
 from alignfirst.store import Store
-from alignfirst.study import audits, runner
+from alignfirst.study import audits, engine, runner
+from alignfirst.study.engine import InlinePool, Outcome
 from alignfirst.study.plan import Plan, plan_study
 from alignfirst.study.rows import Rows
 from alignfirst.worlds.protocol import Artefact, AuditDraws, Drawn, Json, Load, Node
@@ -302,3 +304,47 @@ def test_a_world_that_is_not_audited_is_refused_before_any_work(
     with pytest.raises(InputError, match="needs a world whose studies are audited"):
         start(tmp_path, ToyWorld(), monkeypatch)
     assert not (tmp_path / "run").exists()
+
+
+# -- a worker that dies of an audit ---------------------------------------------------------------------------------
+
+
+class Deadly(InlinePool):
+    """Audits kill their worker, after all else is done: no report comes any more that could wake what waits.
+
+    With nothing under way `wait` raises, where a pool of processes would wait for ever.
+    """
+
+    idle = 1
+
+    def wait(self) -> Outcome:
+        self._tasks = deque(sorted(self._tasks, key=lambda task: task.kind == "audit"))
+        if self._tasks[0].kind == "audit":
+            return Outcome(self._tasks.popleft(), 0, None, "killed by SIGKILL")
+        return super().wait()
+
+
+class First(Audited):
+    """The same, with alignments that wait for their audits."""
+
+    audit_first = True
+
+
+@pytest.fixture
+def deadly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "pool_for", lambda world, reference, store, workers, means: Deadly(world, store))
+
+
+def test_an_audit_that_kills_its_worker_is_told_and_the_alignment_goes_on(
+    tmp_path: Path, deadly: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, said = start(tmp_path, First(), monkeypatch, require_go=False, seeds=1, beta=(0.1,))
+    assert result.exit_code == ExitCode.PARTLY_FAILED
+    assert len(said) == 6 and all("not audited (its worker process died each time" in line for line in said)
+    rows = [json.loads(line) for line in (result.out / "records.jsonl").read_text().splitlines()]
+    assert all(row["status"] == "ok" for row in rows) and any("audit: its worker" in str(row["error"]) for row in rows)
+
+
+def test_with_require_go_it_stops_the_run(tmp_path: Path, deadly: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(GateError, match=r"not audited \(its worker process died each time"):
+        start(tmp_path, First(), monkeypatch, seeds=1, beta=(0.1,))
