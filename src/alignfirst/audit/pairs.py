@@ -18,7 +18,8 @@ from alignfirst.audit.logprobs import raw_lines
 from alignfirst.errors import InputError
 
 MAX_CELL = 1_000_000  # characters of one prompt or answer; longer ones are dropped, never cut
-MAX_KEPT = 256 << 20  # bytes of rows that are held in memory at once
+MAX_KEPT = 512 << 20  # bytes of rows that are held in memory at once, each with what holding one costs
+HELD = 256  # bytes: objects, and the digest that finds repeats
 FIRST_LINES = 5  # lines named per reason
 
 
@@ -221,7 +222,7 @@ class _Reader(RowReader):
         except Unusable as e:
             self.drop(str(e), line)
             return
-        self.bytes += len(raw or b"")
+        self.bytes += len(raw or b"") + HELD
         if self.bytes > MAX_KEPT:
             rule = f"pairs must fit into memory: at most {MAX_KEPT >> 20} MB of rows"
             raise InputError(rule, f"more from line {line} on", f"Use --rows {self.total - 1} or fewer.")
