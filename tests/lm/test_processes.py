@@ -22,13 +22,16 @@ import numpy as np
 from fault_runs import children, command, gone, until
 from own_models import pairs, study, teacher, write
 
+from alignfirst import sharding
 from alignfirst.store import Store
+from alignfirst.study import launch
 from alignfirst.study.plan import plan_study
 from alignfirst.study.run_dir import config_text
 from alignfirst.study.runner import run
 from alignfirst.study.worker import load_world
 
 TOLERANCE = 1e-5  # of weights: sums of four gradients in another order, in a few Adam steps of at most 1e-3
+PROFILE = Path(__file__).parents[2] / "examples" / "fsdp.yaml"
 SETTINGS: Mapping[str, Any] = {
     "name": "pair", "seeds": 1, "algorithms": ["dpo-offline", "ipo"], "beta": [0.1],
     "sft.steps": 4, "sft.batch": 16, "sft.chunk": 2, "sft.learning_rate": 1e-3,
@@ -59,11 +62,13 @@ def start(path: Path, out: Path, *more: object) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("loss", ["sequence", "forward-kl", "reverse-kl"])
-def test_two_processes_train_what_one_does(tmp_path: Path, loss: str) -> None:
+@pytest.mark.parametrize(
+    ("loss", "more"), [("sequence", []), ("forward-kl", []), ("reverse-kl", []), ("sequence", ["--shard"])]
+)
+def test_two_processes_train_what_one_does(tmp_path: Path, loss: str, more: list[str]) -> None:
     recipes = ["align-distil", "distil-align-rehearsed"]
     config, path = a_study(tmp_path, **{"distil.loss": loss, "recipes": recipes})
-    process = start(path, tmp_path / "two")
+    process = start(path, tmp_path / "two", *more)
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     run(config, tmp_path / "one", 0)
@@ -81,16 +86,53 @@ def test_two_processes_train_what_one_does(tmp_path: Path, loss: str) -> None:
             assert b.meta["flops"] == pytest.approx(a.meta["flops"])
     events = [json.loads(line) for line in (tmp_path / "two" / "events.jsonl").read_text().splitlines()]
     assert {e["worker"] for e in events if e["event"] == "task" and e["kind"] == "measure"} == {0, 1}, "dealt out"
-    again = start(path, tmp_path / "two", "--json")
+    again = start(path, tmp_path / "two", "--json", *more)
     told, errors = again.communicate(timeout=120)
     assert again.returncode == 0, errors
     assert json.loads(told)["nothing_to_do"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_interrupted_all_leave_and_the_same_command_goes_on(tmp_path: Path, number: int, code: int) -> None:
+TOLD = """
+import os
+from pathlib import Path
+from alignfirst import sharding
+from alignfirst.lm import bridge
+sharding.check()
+team = bridge.team()
+assert team.tell(team.rank) == 0 and team.sum(team.rank + 1.0) == 3 and team.collect(team.rank) == [0, 1]
+Path(f"team-{team.rank}").write_text(f"{type(team).__name__} {team.size}")
+import torch
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "profile", "kind"),
+    [("", [], "Accelerated"), ("1", [], "Sharded"), ("", ["--config_file", str(PROFILE)], "Sharded")],
+)
+def test_the_option_or_the_shipped_profile_shards(tmp_path: Path, option: str, profile: list[str], kind: str) -> None:
+    (tmp_path / "told.py").write_text(TOLD)
+    plain = [] if profile else launch.FLAGS
+    port = ["--main_process_port", str(launch.free_port())]
+    subprocess.run(
+        [sys.executable, "-c", launch.BOOT, *profile, *plain, "--num_processes", "2", *port, "told.py"],
+        check=True,
+        timeout=240,
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1", sharding.OPTION: option},
+    )
+    assert [(tmp_path / f"team-{rank}").read_text() for rank in (0, 1)] == [f"{kind} 2"] * 2
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "more"),
+    [(signal.SIGINT, 130, []), (signal.SIGTERM, 143, []), (signal.SIGKILL, -9, []), (signal.SIGTERM, 143, ["--shard"])],
+)
+def test_interrupted_all_leave_and_the_same_command_goes_on(
+    tmp_path: Path, number: int, code: int, more: list[str]
+) -> None:
     config, path = a_study(tmp_path, **{"align.updates": 60})
-    process = start(path, tmp_path / "run", "--checkpoint-every", 0)
+    process = start(path, tmp_path / "run", "--checkpoint-every", 0, *more)
     store = tmp_path / "run" / "store"
     until(lambda: len(Store(store).keys()) > 4 and list((store / "partial").glob("*/update-*.json")), 120)
     started = descendants(process.pid)
@@ -99,7 +141,7 @@ def test_interrupted_all_leave_and_the_same_command_goes_on(tmp_path: Path, numb
     _, errors = process.communicate(timeout=60)  # 10 s on a quiet machine: see launch.GRACE
     assert process.returncode == code, errors
     gone(started)
-    process = start(path, tmp_path / "run")
+    process = start(path, tmp_path / "run", *more)
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     run(config, tmp_path / "one", 0)

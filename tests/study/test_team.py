@@ -11,9 +11,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 
 import pytest
+import yaml
 from toy_world import WORLD, ToyConfig, ToyWorld
 from typer.testing import CliRunner, Result
 
+from alignfirst import sharding
 from alignfirst.cli.app import app
 from alignfirst.errors import InputError
 from alignfirst.store import Store
@@ -72,9 +74,37 @@ def test_what_cannot_be_shared_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
         team.check(WORLD, {})
     with pytest.raises(InputError, match=r"align\.trainer=native"):
         team.check(Sharing(), {"key": node})  # type: ignore[dict-item]
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(InputError, match="do not shard a model, got ACCELERATE_USE_FSDP=true"):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(InputError, match="know no DeepSpeed, got ACCELERATE_USE_DEEPSPEED=true"):
         team.check(Sharing(), {})
+
+
+def test_of_an_fsdp_profile_that_is_taken_which_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (sharding.OPTION, sharding.LAUNCHER, *sharding.READ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert not sharding.sharded() and sharding.parts() == 1
+    monkeypatch.setenv("FSDP_OFFLOAD_PARAMS", "true")
+    team.check(Sharing(), {})  # of no profile
+    monkeypatch.setenv(sharding.LAUNCHER, "true")
+    assert sharding.sharded() and sharding.parts() == 8
+    with pytest.raises(InputError, match="got fsdp_offload_params: true"):
+        team.check(Sharing(), {})
+    monkeypatch.setenv("FSDP_OFFLOAD_PARAMS", "false")
+    team.check(Sharing(), {})
+    monkeypatch.setenv("FSDP_VERSION", "1")
+    with pytest.raises(InputError, match=r"not weights, got fsdp_version: 1.*examples/fsdp\.yaml"):
+        team.check(Sharing(), {})
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    monkeypatch.setenv("FSDP_RESHARD_AFTER_FORWARD", "true")
+    with pytest.raises(InputError, match=r"Set fsdp_reshard_after_forward: false"):
+        team.check(Sharing(), {})
+
+
+def test_the_shipped_profile_is_one_that_is_taken() -> None:
+    profile = yaml.safe_load((Path(__file__).parents[2] / "examples" / "fsdp.yaml").read_text())
+    assert profile["distributed_type"] == "FSDP" and profile["mixed_precision"] == "no"
+    assert {key: str(value).lower() for key, value in profile["fsdp_config"].items()} == dict(sharding.READ.values())
 
 
 def test_one_process_is_no_team(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,26 +128,33 @@ def invoke(*arguments: object) -> Result:
         (("smollm2", "--print-launch"), "--processes must be >= 2"),
         (("smollm2", "--processes", 2, "--workers", 2), "goes without --engine ray and --workers"),
         (("mog-quick", "--ray-address", "auto"), "Add --engine ray"),
+        (("smollm2", "--shard"), "--shard goes with --processes"),
+        (("mog-quick", "--processes", 2, "--shard"), "worlds hf and chain, got world mog"),
     ],
 )
 def test_bad_options_are_refused_before_any_work(
     arguments: tuple[object, ...], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(sharding.OPTION, "")  # put back after it
     result = invoke(*arguments)
     assert result.exit_code == 2
     assert words in result.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_is_printed_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = ["run", "smollm2", "--out", str(tmp_path / "two words"), "--processes", "8", "--print-launch"]
+@pytest.mark.parametrize("more", ["", " --shard"])
+def test_the_command_is_printed_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str) -> None:
+    monkeypatch.setenv(sharding.OPTION, "")  # put back after it
+    out = str(tmp_path / "two words")
+    arguments = ["run", "smollm2", "--out", out, "--processes", "8", *more.split(), "--print-launch"]
     monkeypatch.setattr(sys, "argv", ["alignfirst", *arguments])
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.stderr
+    assert sharding.sharded() == bool(more)
     start = "accelerate launch --num_processes 8 --multi_gpu --num_machines 1 --mixed_precision no --dynamo_backend no"
     assert result.stdout.startswith(start)
-    assert result.stdout.strip().endswith(f"-m alignfirst run smollm2 --out '{tmp_path}/two words' --processes 8")
+    assert result.stdout.strip().endswith(f"-m alignfirst run smollm2 --out '{tmp_path}/two words' --processes 8{more}")
     assert not list(tmp_path.iterdir())
 
 

@@ -41,6 +41,9 @@ def run(
     processes: Annotated[
         int, typer.Option("--processes", help="Processes that share every training, started by accelerate.")
     ] = 1,
+    shard: Annotated[
+        bool, typer.Option("--shard", help="Share out gradients and AdamW's moments over --processes, as FSDP does.")
+    ] = False,
     print_launch: Annotated[
         bool, typer.Option("--print-launch", help="Print the command that starts them, for your cluster.")
     ] = False,
@@ -67,6 +70,8 @@ def run(
     nodes = cluster.on_cluster(engine, ray_address, task_cpus, task_gpus)
     config = presets.load(study, set_ or ())
     where = RUNS / config.name if out_ is None else out_
+    if shard:
+        _shard(processes)
     if dry_run:
         _dry_run(config, where, workers, strict, json)
         return
@@ -104,6 +109,16 @@ def _check_launch(config: StudyConfig, where: Path, processes: int, nodes: Clust
     world = load_world(config.world)
     team.check(world, plan_study(config, world).nodes)
     RunDir(where).check(config)
+
+
+def _shard(processes: int) -> None:
+    """Raises InputError where there is nothing to shard over."""
+    from alignfirst import sharding
+    from alignfirst.study import team
+
+    if processes < 2 and not team.launched() > 1:
+        raise InputError("--shard goes with --processes", processes, "For example --processes 8 --shard.")
+    sharding.ask()
 
 
 def _track(names: list[str], config: StudyConfig, where: Path) -> None:

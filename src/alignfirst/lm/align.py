@@ -61,7 +61,10 @@ def align(
 
 def backward(s: Session, update: Update, drawn_now: bool = False) -> dict[str, float | None]:
     """Add up the gradients of -sum_n c_n log pi(x_n) over this process's chunks; means of what there is to log."""
-    notes = [ascend(s.policy, work, drawn_now) for work in update.work]
+    notes = []
+    for work in update.work:
+        notes.append(ascend(s.policy, work, drawn_now))
+        s.team.passed()
     for work in update.work:
         s.tally.train(s.policy, work.batch)
     return {name: float(s.team.gather(np.concatenate([n[name] for n in notes])).mean()) for name in notes[0]}

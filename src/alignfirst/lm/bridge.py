@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from alignfirst import sharding
 from alignfirst.errors import InputError, StageFailure
 from alignfirst.lm.batch import Batch, Prompts
 from alignfirst.lm.forward import token_logps
 from alignfirst.lm.rollout import draw
-from alignfirst.lm.team import ALONE, Accelerated, Team
+from alignfirst.lm.team import ALONE, Accelerated, Sharded, Team
 from alignfirst.worlds.protocol import Artefact, Failure, Load, Node, Outcome
 
 Tokens = NDArray[np.int64]
@@ -138,4 +139,5 @@ def team() -> Team:
         return ALONE
     from accelerate import Accelerator
 
-    return Accelerated(Accelerator(cpu=not torch.cuda.is_available()))
+    kind = Sharded if sharding.sharded() else Accelerated
+    return kind(Accelerator(cpu=not torch.cuda.is_available()))

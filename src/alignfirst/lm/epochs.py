@@ -116,8 +116,11 @@ def _step(model: Any, texts: Corpus, picks: Ints, settings: EpochSettings, tally
     parts = [picks[a : a + size] for a in range(0, len(picks), size)]
     own = [texts.rows(parts[i]) for i in team.share(len(parts))]
     tokens = int(team.sum(sum(int(b.mask.sum()) for b in own)))
-    losses = [likelihood_step(model, batch, tokens, tally) for batch in own]
-    return team.sum(sum(losses))
+    total = 0.0
+    for batch in own:
+        total += likelihood_step(model, batch, tokens, tally)
+        team.passed()
+    return team.sum(total)
 
 
 def _held_out_loss(model: Any, held_out: Corpus, tally: Tally, team: Team) -> float:

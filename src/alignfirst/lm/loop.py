@@ -112,6 +112,7 @@ class Loop:
             if isinstance(error, INTERRUPTS) and self.checkpoints is not None and self._rest is not None and alone:
                 self._leave(self.checkpoints)
         finally:
+            self.optimiser.close()
             if self._handler is not None:
                 signal.signal(signal.SIGTERM, self._handler)
 

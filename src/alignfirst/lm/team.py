@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from alignfirst.errors import InputError, StageFailure
+from alignfirst.lm.shard import Shards
 
 BUCKET = 1 << 26  # numbers in one reduction of gradients: 256 MB in float32
 S = TypeVar("S")
@@ -32,6 +33,13 @@ class Team:
     def deal(self, parts: Sequence[T]) -> Sequence[T]:
         """This process's parts of any number, in turns: for work whose sum is all that matters."""
         return parts[self.rank :: self.size]
+
+    def passes(self, parts: Sequence[T]) -> Iterator[T]:
+        """The same, each for one backward pass."""
+        yield from self.deal(parts)
+
+    def passed(self) -> None:
+        """One backward pass of this process is over, the same number in all: what is sharded is summed at once."""
 
     def gather(self, values: NDArray[Any]) -> NDArray[Any]:
         """All processes' values under each other, in the order of ranks: [n, ...] -> [size n, ...]."""
@@ -69,6 +77,13 @@ class Team:
     def sum_gradients(self, parameters: Sequence[Any]) -> None:
         """Replace every process's gradients by their sum."""
 
+    def shards(self, parameters: Sequence[Any]) -> Shards | None:
+        """The parameters of a training, shared out, until `release`; None where every process has whole gradients."""
+        return None
+
+    def release(self) -> None:
+        """The training is over."""
+
     def agree(self, failure: StageFailure | None) -> None:
         """Raise on every process what went wrong on any: otherwise the others would wait for ever."""
         if failure is not None:
@@ -79,7 +94,7 @@ class Accelerated(Team):
     """The processes of an `accelerate.Accelerator` (any backend it supports).
 
     Gradients are summed after the backward passes, in reductions of flat tensors of up to `BUCKET` numbers. Wrapping
-    the model for overlapping reductions, or sharding it, was left out: it changes what sampling and scoring see of it.
+    the model for overlapping reductions, or sharding weights, was left out: it changes what sampling and scoring see.
     """
 
     def __init__(self, accelerator: Any) -> None:
@@ -122,6 +137,34 @@ class Accelerated(Team):
         for words in self.collect(None if failure is None else str(failure)):
             if words is not None:
                 raise StageFailure(words) from failure
+
+
+class Sharded(Accelerated):
+    """Processes that share out gradients, too, number by number (`lm.shard`)."""
+
+    _shards: Shards | None = None
+
+    def shards(self, parameters: Sequence[Any]) -> Shards | None:
+        self._shards = Shards(parameters, self.rank, self.size)
+        return self._shards
+
+    def release(self) -> None:
+        if self._shards is not None:
+            self._shards.close()
+            self._shards = None
+
+    def passes(self, parts: Sequence[T]) -> Iterator[T]:
+        """Those that have no part left when others do take part in their sums."""
+        own = self.deal(parts)
+        for part in own:
+            yield part
+            self.passed()
+        for _ in range(-(-len(parts) // self.size) - len(own)):
+            self.passed()
+
+    def passed(self) -> None:
+        if self._shards is not None:
+            self._shards.passed()
 
 
 def buckets(parameters: Sequence[Any]) -> Iterator[list[Any]]:

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from importlib import import_module
 from typing import Any, cast
 
+from alignfirst import sharding
 from alignfirst.errors import InputError
 from alignfirst.store import Store
 from alignfirst.study.engine import Outcome
@@ -24,7 +25,7 @@ from alignfirst.worlds.protocol import Load, Node, World
 from alignfirst.worlds.protocol import Outcome as Result
 
 LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR")  # what launchers tell their processes
-SHARDED = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+DEEPSPEED = "ACCELERATE_USE_DEEPSPEED"
 Order = list[dict[str, Any]]  # tasks: one for all processes, or one for each
 
 
@@ -49,10 +50,10 @@ def shared_kinds(world: World) -> frozenset[str]:
 def check(world: World, nodes: Mapping[str, Node]) -> None:
     """Raise InputError for a plan that a team cannot work off."""
     shared_kinds(world)
-    for name in SHARDED:
-        if os.environ.get(name, "").lower() == "true":
-            cure = "Launch it without: every process holds a whole model, see docs/scaling.md."
-            raise InputError("processes of a run do not shard a model", f"{name}=true", cure)
+    if os.environ.get(DEEPSPEED, "").lower() == "true":
+        cure = "Launch it without; --shard shares out gradients and moments, see docs/scaling.md."
+        raise InputError("processes of a run know no DeepSpeed", f"{DEEPSPEED}=true", cure)
+    sharding.check()
     if any(node.settings.get("trainer") == "trl" for node in nodes.values()):
         cure = "Set align.trainer=native, or leave --processes out and use --workers."
         raise InputError("several processes share trainings of the native trainer", "trainer trl", cure)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alignfirst import sharding
 from alignfirst.errors import InputError
 from alignfirst.lm import own
 from alignfirst.worlds.hf.own import work
@@ -183,7 +184,7 @@ def _kept(config: Any, recipes: Recipes) -> float:
 def _needed(config: Any, known: Facts) -> float:
     """Bytes that aligning the teacher takes: weights, gradient and two moments, the reference, activations."""
     costs, size = Costs(config), BYTES[config.precision]
-    states = 1.1 if config.lora.rank and "align" in config.lora.stages else 4.0
+    states = 1.1 if config.lora.rank and "align" in config.lora.stages else 1.0 + 3.0 / sharding.parts()
     lengths = known.index.arrays["lengths"]
     tokens = config.align.chunk * int((lengths[:, 0] + lengths[:, 1:].max(1)).max())
     plain = known.teacher_architecture

@@ -1,0 +1,159 @@
+"""Gradients, AdamW's moments and its step, shared out over processes; every one holds whole weights.
+
+FSDP calls it SHARD_GRAD_OP, ZeRO its second stage (Rajbhandari et al. 2020, arXiv:1910.02054). Weights stay whole
+because processes sample and score at their own pace: if they were fetched layer by layer, every process would wait for
+the others' draws. What is seen of a model is what one process sees; no module is wrapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+BUCKET = 2**25  # weights whose gradients are summed at once; a larger tensor is a bucket of its own
+Moments = Mapping[Any, Mapping[str, Tensor]]  # of parameters, by name: AdamW's state
+
+# the names of torch 2.13, and those before
+_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+
+
+class Bucket:
+    """Parameters side by side in one tensor, of which this process steps one part."""
+
+    def __init__(self, parameters: Sequence[Any], rank: int, size: int) -> None:
+        self.parameters = parameters
+        self.each = -(-sum(p.numel() for p in parameters) // size)
+        self.flat = torch.zeros(self.each * size, dtype=parameters[0].dtype, device=parameters[0].device)
+        for p, place in zip(parameters, self.views(self.flat), strict=True):
+            place.copy_(p.detach())
+            p.data = place
+        self.here = slice(rank * self.each, (rank + 1) * self.each)
+        self.own = torch.nn.Parameter(self.flat[self.here])  # the weights themselves, no copy
+
+    def views(self, flat: Tensor) -> list[Tensor]:
+        """The place of every parameter in a tensor like `flat`, in its shape."""
+        sizes = [p.numel() for p in self.parameters]
+        parts = flat[: sum(sizes)].split(sizes)
+        return [part.view(p.shape) for part, p in zip(parts, self.parameters, strict=True)]
+
+    def reduce(self) -> None:
+        """Add the sum of all processes' gradients to this one's part, and forget them."""
+        whole, part = torch.zeros_like(self.flat), torch.empty_like(self.flat[self.here])
+        for p, place in zip(self.parameters, self.views(whole), strict=True):
+            if p.grad is not None:
+                place.copy_(p.grad)
+                p.grad = None
+        _scatter(part, whole)
+        self.own.grad = part if self.own.grad is None else self.own.grad.add_(part)
+
+    def spread(self) -> None:
+        """Tell all processes the weights that this one has stepped."""
+        _gather(self.flat, self.own.detach().clone())
+
+    def whole(self, part: Tensor) -> list[Tensor]:
+        """What every process has for its part, put together: a tensor a parameter, on the CPU of the first process."""
+        if part.ndim == 0:  # AdamW's count of steps
+            return [part.cpu()] * len(self.parameters)
+        flat = torch.empty_like(self.flat, dtype=part.dtype)
+        _gather(flat, part)
+        return [] if self.here.start else self.views(flat.cpu())
+
+    def take(self, part: Tensor, p: Any, tensor: Tensor) -> None:
+        """Inverse of `whole`: what belongs to this process's part of one parameter's tensor goes there."""
+        begin = sum(q.numel() for q in self.parameters[: [q is p for q in self.parameters].index(True)])
+        first, last = max(begin, self.here.start), min(begin + p.numel(), self.here.stop)
+        if first < last:
+            part[first - self.here.start : last - self.here.start] = tensor.reshape(-1)[first - begin : last - begin]
+
+
+class Shards:
+    """The parameters of one training in buckets.
+
+    Buckets are summed as soon as the way back has been through them, always in one order, so that a process holds the
+    gradients of about a layer and a bucket, never the whole model's. All processes must end equally many passes with
+    `passed`: that sums what is left, whatever a pass did not reach.
+    """
+
+    def __init__(self, parameters: Sequence[Any], rank: int, size: int) -> None:
+        self.buckets = [Bucket(group, rank, size) for group in grouped(parameters)]
+        self.own = [bucket.own for bucket in self.buckets]
+        self._hooks = [
+            p.register_post_accumulate_grad_hook(partial(self._arrived, number))
+            for number, bucket in enumerate(self.buckets)
+            for p in bucket.parameters
+        ]
+        self._begin()
+
+    def _begin(self) -> None:
+        self._missing = [len(bucket.parameters) for bucket in self.buckets]  # gradients of this pass
+        self._summed = 0  # buckets
+
+    def _arrived(self, number: int, _: Any) -> None:
+        self._missing[number] -= 1
+        while self._summed < len(self.buckets) and not self._missing[self._summed]:
+            self.buckets[self._summed].reduce()
+            self._summed += 1
+
+    def passed(self) -> None:
+        """A backward pass is over."""
+        for bucket in self.buckets[self._summed :]:
+            bucket.reduce()
+        self._begin()
+
+    def norm(self, own: Tensor) -> Tensor:
+        """The norm of the whole gradient from those of the parts."""
+        square = own.double() ** 2
+        dist.all_reduce(square)
+        return square.sqrt().to(own.dtype)
+
+    @torch.no_grad()
+    def spread(self) -> None:
+        """After the step of every process: whole weights in all."""
+        for bucket in self.buckets:
+            bucket.spread()
+
+    @torch.no_grad()
+    def whole(self, moments: Moments) -> Iterator[tuple[Any, dict[str, Tensor]]]:
+        """AdamW's state of the parameters from that of the parts. All processes ask, the first is told."""
+        for bucket in self.buckets:
+            found: dict[str, list[Tensor]] = {kind: bucket.whole(part) for kind, part in moments[bucket.own].items()}
+            for n, p in enumerate(bucket.parameters):
+                yield p, {kind: tensors[n] for kind, tensors in found.items() if tensors}
+
+    @torch.no_grad()
+    def restore(self, moments: Any, p: Any, kept: Mapping[str, Tensor]) -> None:
+        """Inverse of `whole`, a parameter at a time: set the state of the part that has it."""
+        (bucket,) = (b for b in self.buckets if any(q is p for q in b.parameters))
+        state = moments[bucket.own]
+        for kind, tensor in kept.items():
+            if tensor.ndim == 0:  # AdamW's count of steps
+                state[kind] = tensor.to(bucket.flat.device)
+                continue
+            if kind not in state:
+                state[kind] = torch.zeros_like(bucket.own, dtype=tensor.dtype)
+            bucket.take(state[kind], p, tensor)
+
+    def close(self) -> None:
+        """The training is over; its parameters are ordinary ones."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+
+def grouped(parameters: Sequence[Any]) -> list[list[Any]]:
+    """Neighbours of one type in groups of at most BUCKET weights, the last first, as gradients come."""
+    groups: list[list[Any]] = []
+    room, kind = 0, None
+    for p in reversed(parameters):
+        if p.numel() > room or (p.dtype, p.device) != kind:
+            groups.append([])
+            room, kind = BUCKET, (p.dtype, p.device)
+        groups[-1].append(p)
+        room -= p.numel()
+    return groups
