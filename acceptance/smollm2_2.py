@@ -4,22 +4,16 @@ orders, all its algorithms. Compared with the same study in one process. Three m
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 
 from alignfirst.store import Store
 from alignfirst.study import presets, runner
 from alignfirst.study.plan import plan_study
-from alignfirst.study.run_dir import CONFIG, RunDir, config_text
 from alignfirst.study.worker import load_world
 from chain import tiny
-from common import ROOT, RUNS, conclude, fresh, rows
+from common import RUNS, cli, conclude, fresh, rows
 
 ALGORITHMS = {"ppo", "dpo-offline", "dpo-online", "rloo", "grpo"}
 TOLERANCE = 1e-5  # of weights: sums of gradients in another order, in a few Adam steps of at most 5e-4
@@ -28,31 +22,14 @@ sets = tiny(RUNS / "chain-star")
 pair, alone = fresh(RUNS / "smollm2-pair"), fresh(RUNS / "smollm2-alone")
 config = presets.load("smollm2", sets)
 plan = plan_study(config, load_world(config.world))
-pair.mkdir()
-RunDir(pair).write(CONFIG, config_text(config))  # whose directory it is: the runner will write the records there
-with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = str(free.getsockname()[1])
-# As `accelerate launch` and torchrun start them
-path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
-shared = {
-    "PYTHONPATH": path,
-    "WORLD_SIZE": "2",
-    "MASTER_ADDR": "127.0.0.1",
-    "MASTER_PORT": port,
-    "OMP_NUM_THREADS": "1",
-}
-command = [sys.executable, str(Path(__file__).with_name("chain_process.py")), "smollm2", json.dumps(sets), str(pair)]
-processes = [
-    subprocess.Popen(command, env=os.environ | shared | {"RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")
-]
-codes = [process.wait() for process in processes]
-failures = [f"the processes exited {codes}"] if any(codes) else []
+words = [word for key, value in sets.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+process = cli("run", "smollm2", *words, "--out", pair, "--processes", "2", "--no-report")
+failures = [f"two processes exited {process.returncode}: {process.stderr[-2000:]}"] if process.returncode else []
 
-result = runner.run(config, pair, 0)  # writes the records of what is stored
-print(f"two processes: {result.status}, {dict(result.counts)}")
-if result.counts["computed"]:
-    failures.append(f"{result.counts['computed']} nodes were left undone")
+counts = json.loads((pair / "manifest.json").read_text())["counts"]
+print(f"two processes: {counts}")
+if counts["computed"] != len(plan.nodes) or counts["failed"]:
+    failures.append(f"{len(plan.nodes)} nodes were planned: {counts}")
 found = rows(pair)
 finals = Counter((row["recipe"], row["algorithm"]) for row in found if row["final"] and row["status"] == "ok")
 print(f"final models: {dict(finals)}")

@@ -63,13 +63,15 @@ def test_a_signal_leaves_a_run_that_can_be_finished(sent: signal.Signals, code: 
     assert '"status": "interrupted"' in (Path("out") / "manifest.json").read_text()
 
 
-def test_a_reader_that_leaves_early_is_no_error() -> None:
-    """As in `alignfirst show mog | head -1`."""
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves_early_is_no_error(unbuffered: str) -> None:
+    """As in `alignfirst show mog | head -1`, whether the pipe breaks while it is written to or at the end."""
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
     command = [sys.executable, "-m", "alignfirst", "show", "mog-boundary", "--json"]
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as stdout:
-        result = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60)
+        result = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, env=environment, text=True, timeout=60)
     assert "Traceback" not in result.stderr and "Exception ignored" not in result.stderr
 
 

@@ -60,7 +60,9 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         with guard():
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # what is left in the buffer may fail, too, and at exit nobody would meet it
+            return result
 
 
 class Commands(TyperGroup):
