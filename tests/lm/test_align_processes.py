@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +11,9 @@ import pytest
 
 for _name in ("torch", "transformers", "accelerate"):
     pytest.importorskip(_name)
+
+sys.path.insert(0, str(Path(__file__).parent))
+from two_processes import trained
 
 SCRIPT = """
 import copy, json, sys
@@ -84,24 +84,12 @@ CASES = [
 UPDATES = 4
 
 
-def start(folder: Path, role: str, **environment: str) -> subprocess.Popen[bytes]:
-    script = folder / "train.py"
-    script.write_text(SCRIPT.replace("CASES", repr(CASES)).replace("UPDATES", str(UPDATES)))
-    return subprocess.Popen([sys.executable, str(script), str(folder), role], env=os.environ | environment)
-
-
 @pytest.fixture(scope="module")
-def results(tmp_path_factory) -> tuple[dict, dict, dict]:
+def results(tmp_path_factory) -> list[dict]:
     """What one process and each of two came to."""
-    folder = tmp_path_factory.mktemp("processes")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = str(s.getsockname()[1])
-    pair = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    started = [start(folder, "alone")]
-    started += [start(folder, "pair", RANK=str(r), LOCAL_RANK=str(r), **pair) for r in range(2)]
-    assert [p.wait(timeout=240) for p in started] == [0, 0, 0]
-    return tuple(json.loads((folder / f"{n}.json").read_text()) for n in ("alone-0", "pair-0", "pair-1"))
+    return trained(
+        tmp_path_factory.mktemp("processes"), SCRIPT.replace("CASES", repr(CASES)).replace("UPDATES", str(UPDATES))
+    )
 
 
 @pytest.mark.slow

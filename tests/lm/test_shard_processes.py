@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +10,9 @@ import pytest
 
 for _name in ("torch", "transformers", "accelerate", "peft"):
     pytest.importorskip(_name)
+
+sys.path.insert(0, str(Path(__file__).parent))
+from two_processes import trained
 
 TOLERANCE = 1e-5  # of weights: float32 gradients summed in another order, in a few steps
 SCRIPT = """
@@ -180,24 +179,10 @@ LAYER = 4 * 16 * 16 + 3 * 16 * 32 + 2 * 16  # weights
 WEIGHTS = 2 * 10 * 16 + 3 * LAYER + 16  # not tied
 
 
-def start(folder: Path, role: str, **environment: str) -> subprocess.Popen[bytes]:
-    script = folder / "train.py"
-    script.write_text(SCRIPT)
-    return subprocess.Popen([sys.executable, str(script), str(folder), role], env=os.environ | environment)
-
-
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> list[list]:
     """What one process and each of two came to."""
-    folder = tmp_path_factory.mktemp("shards")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = str(s.getsockname()[1])
-    pair = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    started = [start(folder, "alone")]
-    started += [start(folder, "pair", RANK=str(r), LOCAL_RANK=str(r), **pair) for r in range(2)]
-    assert [p.wait(timeout=240) for p in started] == [0, 0, 0]
-    return [json.loads((folder / f"{n}.json").read_text()) for n in ("alone-0", "pair-0", "pair-1")]
+    return trained(tmp_path_factory.mktemp("shards"), SCRIPT)
 
 
 pytestmark = pytest.mark.slow
