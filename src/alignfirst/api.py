@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from alignfirst.report.load import Run as Content
     from alignfirst.study.config import StudyConfig
-    from alignfirst.study.engine import Means, Progress
+    from alignfirst.study.engine import Progress
+    from alignfirst.study.means import Means
     from alignfirst.study.presets import Source
 
 RUNS = Path("runs")
@@ -166,7 +167,7 @@ def run(
 
     `config`: a preset's name, a YAML file's path, a mapping (which may say `extends`) or a StudyConfig. `set` sets
     dotted keys on top. `out` is the run directory, by default runs/NAME. `workers`: processes, by default one an
-    available core. `require_go` trains no alignment before its audit said go. `means` (alignfirst.study.engine.Means)
+    available core. `require_go` trains no alignment before its audit said go. `means` (alignfirst.study.means.Means)
     says how it is computed: `Means(cluster=Cluster())` on Ray.
 
     Raises InputError, RunLockedError, StoreError, or GateError where an alignment is not a go. Cells that fail end up

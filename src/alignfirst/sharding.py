@@ -1,4 +1,4 @@
-"""Whether the processes of a run shard what they train: what `--shard` or a launcher's FSDP profile says."""
+"""What processes of a run share out: what `--processes`, `--shard` or a launcher and its FSDP profile say."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from alignfirst.errors import InputError
 
 OPTION = "ALIGNFIRST_SHARD"  # set by --shard
+PROCESSES = "ALIGNFIRST_PROCESSES"  # set by --processes, before a launcher says WORLD_SIZE
 LAUNCHER = "ACCELERATE_USE_FSDP"  # set by `accelerate launch` under an FSDP profile
 READ = {  # of a profile, as `accelerate launch` passes it on: the variable, its key, and the value that can be had
     "FSDP_VERSION": ("fsdp_version", "2"),
@@ -16,18 +17,25 @@ READ = {  # of a profile, as `accelerate launch` passes it on: the variable, its
 
 
 def sharded() -> bool:
-    """Gradients and moments are shared out over the processes."""
+    """Gradients are shared out, too, not only moments."""
     return any(os.environ.get(name, "").lower() in ("1", "true") for name in (OPTION, LAUNCHER))
 
 
-def ask() -> None:
-    """Shard in this process, and in those that it starts."""
-    os.environ[OPTION] = "1"
+def ask(processes: int, shard: bool) -> None:
+    """So many processes, in this one's words and in those that it starts, and gradients shared out or whole."""
+    os.environ[PROCESSES] = str(processes)
+    if shard:
+        os.environ[OPTION] = "1"
 
 
-def parts() -> int:
-    """In how many parts gradients and moments are."""
-    return int(os.environ.get("WORLD_SIZE", "1")) if sharded() else 1
+def processes() -> int:
+    """How many train a model together."""
+    return int(os.environ.get("WORLD_SIZE") or os.environ.get(PROCESSES) or "1")
+
+
+def held() -> float:
+    """Numbers that one process holds for every weight of a training: weight, gradient, and AdamW's two moments."""
+    return 1.0 + 1.0 / (processes() if sharded() else 1) + 2.0 / processes()
 
 
 def check() -> None:

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from toy_world import ToyConfig
 
 from alignfirst.errors import AlignfirstError
-from alignfirst.study.engine import Cluster, Means
+from alignfirst.study.means import Cluster, Means
 from alignfirst.study.runner import run
 
 

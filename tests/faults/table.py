@@ -66,7 +66,10 @@ ITEMS = (
         },
     ),
     Item("Paths", {"paths: names": 28, "paths: places": 10, "paths: links": 14}),
-    Item("Signals", {"signals: SIGINT": 20, "signals: SIGTERM": 20, "signals: SIGINT twice": 5}),
+    Item(
+        "Signals",
+        {"signals: SIGINT": 20, "signals: SIGTERM": 20, "signals: SIGINT twice": 5, "ray: training interrupted": 1},
+    ),
     Item(
         "Odd places",
         {"places: names": 7, "places: environments": 9, "places: no network": 2, "places: read-only disk": 2},

@@ -46,7 +46,8 @@ def longest_task(out: Path) -> float:
 
 
 def kill_at_random(study: Any, folder: Path, kills: int, count: Count) -> None:
-    """Kill and resume until there were so many kills; a run that ends first is compared, and another one begun."""
+    """Kill and resume until there were so many kills; a run that ends first is compared, and another one begun. Kills
+    come four times in the time of a whole run, so that runs are killed several times over, at any of their stages."""
     rng, done, attempt = random.Random(7), 0, 0
     while done < kills:
         attempt += 1
@@ -54,7 +55,7 @@ def kill_at_random(study: Any, folder: Path, kills: int, count: Count) -> None:
         while True:
             process = start(study.path, out)
             try:
-                _, errors = process.communicate(timeout=rng.uniform(0.2, 1.2 * study.seconds) if done < kills else 280)
+                _, errors = process.communicate(timeout=rng.uniform(0.2, 0.5 * study.seconds) if done < kills else 280)
                 assert process.returncode == 0, errors
                 break
             except Exception as e:

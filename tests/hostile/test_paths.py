@@ -20,7 +20,8 @@ from alignfirst import report
 from alignfirst.cli.app import app
 from alignfirst.errors import AlignfirstError, ExitCode, InputError
 from alignfirst.study import presets
-from alignfirst.study.runner import dry_run, run
+from alignfirst.study.ahead import dry_run
+from alignfirst.study.runner import run
 
 CONFIG: dict[str, Any] = {"seeds": 1, "algorithms": ["ppo"], "beta": [0.1]}
 Counter = Callable[[str], Count]

@@ -17,7 +17,7 @@ from ledger import Count
 
 from alignfirst.audit.logprobs import read
 from alignfirst.audit.pairs import MAX_CELL, read_pairs
-from alignfirst.cli.audit_models import read_prompts
+from alignfirst.cli.audit_files import read_prompts
 from alignfirst.errors import InputError
 
 Counter = Callable[[str], Count]

@@ -30,11 +30,11 @@ from alignfirst.audit.pairs import Message, Pair, Text
 from alignfirst.audit.tokenise import Tokeniser
 from alignfirst.cli import audit_cluster
 from alignfirst.cli.app import app
-from alignfirst.cli.audit_models import read_examples, read_prompts
+from alignfirst.cli.audit_files import read_examples, read_prompts
 from alignfirst.errors import InputError
 from alignfirst.lm import load as lm
 from alignfirst.lm.score import score_rows
-from alignfirst.study import engine, engine_ray
+from alignfirst.study import engine_ray, means
 
 WORDS = "a b c d e f g h i j user assistant"
 TEMPLATE = (
@@ -253,7 +253,7 @@ def test_nodes_of_a_cluster_find_what_this_machine_does(folder: Path, monkeypatc
             raise RayError("the node died")
 
     ray = FakeRay(trouble=lose_first)
-    monkeypatch.setattr(engine, "find_spec", lambda name: object())
+    monkeypatch.setattr(means, "find_spec", lambda name: object())
     monkeypatch.setattr(engine_ray, "connect", lambda *_: ray)
     monkeypatch.setattr(audit_cluster, "ROWS", 50)
     assert everything("--engine", "ray") == here

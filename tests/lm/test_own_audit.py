@@ -27,6 +27,7 @@ from alignfirst.study.config import StudyConfig
 from alignfirst.study.plan import Plan, plan_study
 from alignfirst.study.worker import load_world
 from alignfirst.worlds.hf.own import draws, models, work
+from alignfirst.worlds.hf.own.desk import Desk
 
 SHARE = "def early(prompts, answers):\n    return [sum(w in 'abcd' for w in a.split()) / 6 for a in answers]\n"
 DRAWN = {"algorithms": "grpo", "align.samples": 8, "align.chunk": 8, "align.group_size": 4, "align.new_tokens": 4,
@@ -102,7 +103,7 @@ def test_what_pairs_tell_is_what_the_models_say(
     row = next(r for r in pairs_only[1] if r["recipe"] == "distil-align" and r["stage"] == "align")
     told = json.loads((out / "exhibits.json").read_text())["audits"][row["model"]]
     audit = next(n for n in plan.nodes.values() if n.kind == "audit" and n.inputs["reference"] != n.inputs["sft"])
-    desk = work.Desk(plan.nodes[audit.inputs["drawn-reference"]], store.get)
+    desk = Desk(plan.nodes[audit.inputs["drawn-reference"]], store.get)
     rows = desk.audited(256)
     assert len(rows) == told["rows"] == len(desk.rows.side(held=False)), "training rows, not held-out ones"
 
@@ -158,7 +159,7 @@ def test_draws_are_the_models_and_weigh_what_both_models_say(place: Path, tmp_pa
             pairs = [text.batch.text_ids(i) for i in range(len(text.batch))]
             again = [float(score_rows(model, [(p, [a])])[0][0].sum()) for p, a in pairs]
             assert np.allclose(logp, again, atol=1e-4)
-        tokenizer = work.Desk(plan.nodes[audit.inputs[role]], store.get).tokenizer
+        tokenizer = Desk(plan.nodes[audit.inputs[role]], store.get).tokenizer
         texts = [tokenizer.decode(a, skip_special_tokens=True).split() for a in text.answers]
         assert drawn.reward == pytest.approx([sum(w in "abcd" for w in t) / 6 for t in texts])
         assert drawn.in_target is not None and (drawn.in_target == (drawn.reward >= 0.5)).all()

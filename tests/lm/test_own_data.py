@@ -24,7 +24,7 @@ import own_models as made
 
 from alignfirst.audit.pairs import MAX_CELL
 from alignfirst.errors import ExitCode, InputError, StageFailure
-from alignfirst.study import runner
+from alignfirst.study import ahead
 from alignfirst.study.worker import load_world
 from alignfirst.worlds.hf.own.facts import facts, rows_of
 from alignfirst.worlds.hf.own.rows import Encoder, index
@@ -133,12 +133,12 @@ def test_room_is_looked_for_where_the_run_will_be(
 
     monkeypatch.setattr("alignfirst.worlds.hf.own.preflight.shutil.disk_usage", full)
     with pytest.raises(InputError, match=r"room for the models of a run.*1 kB free in .*new.run"):
-        runner.dry_run(study, tmp_path / "new" / "run")
+        ahead.dry_run(study, tmp_path / "new" / "run")
     assert asked == [tmp_path]
     store = tmp_path / "begun" / "store"
     store.mkdir(parents=True)
     (store / "models.shard").write_bytes(bytes(500_000))  # all that there is to keep: a run that only goes on
-    found = runner.preflight(study, load_world("hf"), out=store.parent)
+    found = ahead.preflight(study, load_world("hf"), out=store.parent)
     assert found is not None and found.data["disk_bytes"] == 0 and "disk: about 0 bytes of 1 kB free" in found.lines
 
 
@@ -159,12 +159,12 @@ def test_odd_rows_are_kept_and_told(teacher: Path, tmp_path: Path) -> None:
 def test_strict_makes_warnings_errors(teacher: Path, tmp_path: Path) -> None:
     study = made.study(teacher, made.write(tmp_path / "pairs.jsonl", [*GOOD, b"no"]), **{"data.chat": True})
     world = load_world("hf")
-    found = runner.preflight(study, world)
+    found = ahead.preflight(study, world)
     assert found is not None and found.warnings == ("dropped 1: not JSON (line 41)",)
     with pytest.raises(InputError, match=r"strict run.*not JSON .line 41"):
-        runner.preflight(study, world, strict=True)
+        ahead.preflight(study, world, strict=True)
     clean = made.study(teacher, made.write(tmp_path / "clean.jsonl", GOOD), **{"data.chat": True})
-    assert runner.preflight(clean, world, strict=True) is not None
+    assert ahead.preflight(clean, world, strict=True) is not None
 
 
 def test_no_prompt_is_on_both_sides_of_the_split(teacher: Path, tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_files_that_cannot_be_used_are_refused(
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(InputError, match=words) as refusal:
-        runner.preflight(made.study(teacher, path), load_world("hf"))
+        ahead.preflight(made.study(teacher, path), load_world("hf"))
     assert refusal.value.exit_code == ExitCode.USAGE
 
 
@@ -322,12 +322,12 @@ def test_models_that_do_not_fit_are_refused(teacher: Path, tmp_path: Path) -> No
     data, world = made.write(tmp_path / "pairs.jsonl", GOOD), load_world("hf")
     other = made.teacher(tmp_path / "other", words="z " + made.WORDS[2:])
     with pytest.raises(InputError, match=r"same tokenizer.*vocabulary"):
-        runner.preflight(made.study(teacher, data, student={"model": str(other), "layers": None}), world)
+        ahead.preflight(made.study(teacher, data, student={"model": str(other), "layers": None}), world)
     plain = made.teacher(tmp_path / "plain")
     with pytest.raises(InputError, match="chat template"):
-        runner.preflight(made.study(plain, data, **{"data.chat": True}), world)
+        ahead.preflight(made.study(plain, data, **{"data.chat": True}), world)
     with pytest.raises(InputError, match=r"student\.layers must be from 2 to the teacher's 4"):
-        runner.dry_run(made.study(teacher, data, **{"student.layers": 5}), tmp_path / "run")
+        ahead.dry_run(made.study(teacher, data, **{"student.layers": 5}), tmp_path / "run")
 
 
 MEMORY = """

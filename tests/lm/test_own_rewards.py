@@ -19,7 +19,7 @@ import own_models as made
 from alignfirst.errors import InputError
 from alignfirst.plugins import REWARD_FUNCTIONS
 from alignfirst.store import Store
-from alignfirst.study import runner
+from alignfirst.study import ahead, runner
 from alignfirst.study.config import StudyConfig
 from alignfirst.study.plan import plan_study
 from alignfirst.study.worker import load_world
@@ -92,7 +92,7 @@ def test_a_plug_in_is_named_as_in_other_worlds(place: Path, monkeypatch: pytest.
     config = study(place, function="few-a")
     rows = played(config, place / "run")
     assert all(row["reward"] <= 0 and row["reward_sd"] >= 0 for row in rows)
-    found = runner.preflight(config, load_world("hf"))
+    found = ahead.preflight(config, load_world("hf"))
     assert found is not None and "reward: own_rewards_package:few_a" in found.lines
     assert found.data["reward"]["plugin"] == "own-rewards==1.0"
     same_function = study(place, function="own_rewards_package:few_a")

@@ -30,6 +30,7 @@ from alignfirst.study.recipe import RECIPES
 from alignfirst.study.worker import load_world
 from alignfirst.worlds.hf.own import models, work
 from alignfirst.worlds.hf.own.cost import Costs
+from alignfirst.worlds.hf.own.desk import Desk
 from alignfirst.worlds.hf.own.facts import facts
 
 Rows = list[dict[str, Any]]
@@ -97,7 +98,7 @@ def test_measurements_are_those_of_the_models(both: tuple[Path, Rows], place: Pa
     policy, reference = (models.model_of(store.get(r["model"]), store.get, "float32") for r in (row, before))
     node = plan_study(study(place), load_world("hf")).nodes
     measured = next(n for n in node.values() if n.kind == "measure" and n.inputs["model"] == row["model"])
-    held = work.Desk(measured, store.get).held_out(12)
+    held = Desk(measured, store.get).held_out(12)
     assert all(known.index.arrays["held"][known.index.arrays["line"] == r.line].all() for r in held)
 
     def logp(model: Any) -> Any:

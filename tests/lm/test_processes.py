@@ -100,17 +100,19 @@ from alignfirst.lm import bridge
 sharding.check()
 team = bridge.team()
 assert team.tell(team.rank) == 0 and team.sum(team.rank + 1.0) == 3 and team.collect(team.rank) == [0, 1]
-Path(f"team-{team.rank}").write_text(f"{type(team).__name__} {team.size}")
+Path(f"team-{team.rank}").write_text(f"{team.every_pass} {team.size}")
 import torch
 torch.distributed.destroy_process_group()
 """
 
 
 @pytest.mark.parametrize(
-    ("option", "profile", "kind"),
-    [("", [], "Accelerated"), ("1", [], "Sharded"), ("", ["--config_file", str(PROFILE)], "Sharded")],
+    ("option", "profile", "sharded"),
+    [("", [], False), ("1", [], True), ("", ["--config_file", str(PROFILE)], True)],
 )
-def test_the_option_or_the_shipped_profile_shards(tmp_path: Path, option: str, profile: list[str], kind: str) -> None:
+def test_the_option_or_the_shipped_profile_shards(
+    tmp_path: Path, option: str, profile: list[str], sharded: bool
+) -> None:
     (tmp_path / "told.py").write_text(TOLD)
     plain = [] if profile else launch.FLAGS
     port = ["--main_process_port", str(launch.free_port())]
@@ -121,7 +123,7 @@ def test_the_option_or_the_shipped_profile_shards(tmp_path: Path, option: str, p
         cwd=tmp_path,
         env=os.environ | {"OMP_NUM_THREADS": "1", sharding.OPTION: option},
     )
-    assert [(tmp_path / f"team-{rank}").read_text() for rank in (0, 1)] == [f"{kind} 2"] * 2
+    assert [(tmp_path / f"team-{rank}").read_text() for rank in (0, 1)] == [f"{sharded} 2"] * 2
 
 
 @pytest.mark.parametrize(

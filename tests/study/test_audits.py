@@ -22,8 +22,9 @@ from alignfirst.audit.constants import GATES, PULL_AT
 from alignfirst.errors import ExitCode, GateError, InputError
 from alignfirst.store import Store
 from alignfirst.study import audits, engine, runner
-from alignfirst.study.engine import InlinePool, Outcome
+from alignfirst.study.engine_local import InlinePool
 from alignfirst.study.plan import Plan, plan_study
+from alignfirst.study.pool import Outcome
 from alignfirst.study.rows import Rows
 from alignfirst.worlds.protocol import Artefact, AuditDraws, Drawn, Json, Load, Node
 

@@ -17,8 +17,9 @@ from toy_world import NAME, WORLD, ToyConfig
 
 from alignfirst.errors import AlignfirstError, InputError
 from alignfirst.store import Store
-from alignfirst.study import engine, engine_ray
-from alignfirst.study.engine import Cluster, Means, execute
+from alignfirst.study import engine_ray, means
+from alignfirst.study.engine import execute
+from alignfirst.study.means import Cluster, Means
 from alignfirst.study.plan import plan_study
 from alignfirst.study.runner import run
 from alignfirst.study.schedule import Schedule
@@ -27,7 +28,7 @@ from alignfirst.worlds.protocol import Artefact
 
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeRay], FakeRay]:
-    monkeypatch.setattr(engine, "find_spec", lambda name: object())
+    monkeypatch.setattr(means, "find_spec", lambda name: object())
 
     def use(ray: FakeRay) -> FakeRay:
         monkeypatch.setattr(engine_ray, "connect", lambda *_: ray)
@@ -119,7 +120,7 @@ def test_what_ray_cannot_give_is_refused(means: dict[str, float], rule: str, use
 
 
 def test_without_ray_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "find_spec", lambda name: None)
+    monkeypatch.setattr(means, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'alignfirst\[ray\]'"):
         Cluster()
 

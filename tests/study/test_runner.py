@@ -20,10 +20,11 @@ from alignfirst import records
 from alignfirst.errors import ExitCode, InputError, RunLockedError, StoreError
 from alignfirst.store import Store
 from alignfirst.study import cost
+from alignfirst.study.ahead import dry_run
 from alignfirst.study.plan import plan_study
 from alignfirst.study.recipe import RECIPES
 from alignfirst.study.run_dir import DIGESTED, RunDir
-from alignfirst.study.runner import dry_run, run
+from alignfirst.study.runner import run
 
 
 def config(**settings: Any) -> ToyConfig:

@@ -82,12 +82,11 @@ def test_what_cannot_be_shared_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
 def test_of_an_fsdp_profile_that_is_taken_which_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (sharding.OPTION, sharding.LAUNCHER, *sharding.READ):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("WORLD_SIZE", "8")
-    assert not sharding.sharded() and sharding.parts() == 1
+    assert not sharding.sharded()
     monkeypatch.setenv("FSDP_OFFLOAD_PARAMS", "true")
     team.check(Sharing(), {})  # of no profile
     monkeypatch.setenv(sharding.LAUNCHER, "true")
-    assert sharding.sharded() and sharding.parts() == 8
+    assert sharding.sharded()
     with pytest.raises(InputError, match="got fsdp_offload_params: true"):
         team.check(Sharing(), {})
     monkeypatch.setenv("FSDP_OFFLOAD_PARAMS", "false")
@@ -99,6 +98,19 @@ def test_of_an_fsdp_profile_that_is_taken_which_can_be_had(monkeypatch: pytest.M
     monkeypatch.setenv("FSDP_RESHARD_AFTER_FORWARD", "true")
     with pytest.raises(InputError, match=r"Set fsdp_reshard_after_forward: false"):
         team.check(Sharing(), {})
+
+
+def test_what_a_process_holds_of_every_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weight, gradient and two moments: from one process to eight that share out moments, and gradients, too."""
+    for name in ("WORLD_SIZE", sharding.PROCESSES, sharding.OPTION, sharding.LAUNCHER):
+        monkeypatch.setenv(name, "")
+    assert sharding.held() == 4.0
+    sharding.ask(8, shard=False)
+    assert sharding.held() == 2.25
+    sharding.ask(8, shard=True)
+    assert sharding.held() == 1.375
+    monkeypatch.setenv("WORLD_SIZE", "4")  # a launcher knows better
+    assert sharding.held() == 1.75
 
 
 def test_the_shipped_profile_is_one_that_is_taken() -> None:
@@ -136,7 +148,8 @@ def test_bad_options_are_refused_before_any_work(
     arguments: tuple[object, ...], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(sharding.OPTION, "")  # put back after it
+    for name in (sharding.OPTION, sharding.PROCESSES):
+        monkeypatch.setenv(name, "")  # put back after it
     result = invoke(*arguments)
     assert result.exit_code == 2
     assert words in result.stderr
@@ -145,7 +158,8 @@ def test_bad_options_are_refused_before_any_work(
 
 @pytest.mark.parametrize("more", ["", " --shard"])
 def test_the_command_is_printed_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str) -> None:
-    monkeypatch.setenv(sharding.OPTION, "")  # put back after it
+    for name in (sharding.OPTION, sharding.PROCESSES):
+        monkeypatch.setenv(name, "")  # put back after it
     out = str(tmp_path / "two words")
     arguments = ["run", "smollm2", "--out", out, "--processes", "8", *more.split(), "--print-launch"]
     monkeypatch.setattr(sys, "argv", ["alignfirst", *arguments])

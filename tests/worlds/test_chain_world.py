@@ -23,10 +23,11 @@ from alignfirst.records import COLUMNS, read
 from alignfirst.scratch import SCRATCH, Scratch
 from alignfirst.store import encode
 from alignfirst.study import audits
+from alignfirst.study.ahead import dry_run
 from alignfirst.study.config import StudyConfig, from_mapping
 from alignfirst.study.plan import Plan, plan_study
 from alignfirst.study.recipe import RECIPES
-from alignfirst.study.runner import dry_run, run
+from alignfirst.study.runner import run
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.worlds.hf.chain import cost, draws
 from alignfirst.worlds.protocol import Artefact, AuditedWorld, Failure, Node, Outcome

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json as jsonlib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,16 +12,16 @@ import typer
 
 from alignfirst import files
 from alignfirst.cli import cluster, out
+from alignfirst.cli.audit_files import DIGEST, sha256_of
 from alignfirst.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
     from alignfirst.audit.findings import Audit
     from alignfirst.audit.inputs import Target
     from alignfirst.audit.predict import Plan
-    from alignfirst.study.engine import Cluster
+    from alignfirst.study.means import Cluster
 
 BETA = 0.1
-DIGEST = "log_probs_sha256"  # of the file that the texts of rows are in
 RESULT, SUMMARY = "audit.json", "audit.txt"
 
 
@@ -155,12 +154,6 @@ def _log_probs(path: Path, target_file: Path | None, target: Target | None, plan
 def _not_there(nodes: Cluster | None, what: str) -> None:
     if nodes is not None:
         raise InputError("a cluster scores rows of language models", what, "Leave --engine ray out: it is quick here.")
-
-
-def sha256_of(path: Path) -> str:
-    """By it the page knows that a file of rows is still the one that was audited."""
-    with files.reading(path), open(path, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def _models(reference: str, given: dict[str, Any], target: Target | None) -> Audit:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignfirst.audit.collect import Job, work
+from alignfirst.cli.audited import LanguageModel, load_model
 from alignfirst.errors import AlignfirstError
 from alignfirst.store import Store
 from alignfirst.study.engine_ray import Nodes, see
 from alignfirst.worlds.protocol import Artefact
 
 if TYPE_CHECKING:
-    from alignfirst.cli.audit_models import LanguageModel
-    from alignfirst.study.engine import Cluster
+    from alignfirst.study.means import Cluster
 
 ROWS = 1000  # responses a task
 PATIENCE = 3  # times that a task is given anew after Ray has given it up
@@ -94,6 +94,4 @@ def carry_out(text: str) -> str:
 @cache
 def loaded(name: str) -> LanguageModel:
     """Once a process."""
-    from alignfirst.cli.audit_models import load_model
-
     return load_model(name)

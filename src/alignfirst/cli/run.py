@@ -15,7 +15,7 @@ from alignfirst.errors import AlignfirstError, ExitCode, InputError
 
 if TYPE_CHECKING:
     from alignfirst.study.config import StudyConfig
-    from alignfirst.study.engine import Cluster, Means
+    from alignfirst.study.means import Cluster, Means
     from alignfirst.study.runner import RunResult
     from alignfirst.worlds.protocol import Preflight
 
@@ -65,13 +65,12 @@ def run(
     What was computed before is not computed again.
     """
     from alignfirst.study import launch, presets, runner, team
-    from alignfirst.study.engine import terminable
+    from alignfirst.study.means import terminable
 
     nodes = cluster.on_cluster(engine, ray_address, task_cpus, task_gpus)
     config = presets.load(study, set_ or ())
     where = RUNS / config.name if out_ is None else out_
-    if shard:
-        _shard(processes)
+    _share_out(processes, shard)
     if dry_run:
         _dry_run(config, where, workers, strict, json)
         return
@@ -111,14 +110,15 @@ def _check_launch(config: StudyConfig, where: Path, processes: int, nodes: Clust
     RunDir(where).check(config)
 
 
-def _shard(processes: int) -> None:
+def _share_out(processes: int, shard: bool) -> None:
     """Raises InputError where there is nothing to shard over."""
     from alignfirst import sharding
     from alignfirst.study import team
 
-    if processes < 2 and not team.launched() > 1:
+    if shard and processes < 2 and not team.launched() > 1:
         raise InputError("--shard goes with --processes", processes, "For example --processes 8 --shard.")
-    sharding.ask()
+    if processes > 1 or shard:
+        sharding.ask(processes, shard)
 
 
 def _track(names: list[str], config: StudyConfig, where: Path) -> None:
@@ -131,8 +131,7 @@ def _track(names: list[str], config: StudyConfig, where: Path) -> None:
 
 
 def _means(checkpoint_every: float | None, nodes: Cluster | None) -> Means:
-    from alignfirst.study.engine import Means
-    from alignfirst.study.worker import CHECKPOINT_SECONDS
+    from alignfirst.study.means import CHECKPOINT_SECONDS, Means
 
     return Means(CHECKPOINT_SECONDS if checkpoint_every is None else checkpoint_every, nodes)
 
@@ -236,9 +235,9 @@ def _announce(found: Preflight) -> None:
 
 def _dry_run(config: StudyConfig, where: Path, workers: int | None, strict: bool, json: bool) -> None:
     from alignfirst.cli import bill
-    from alignfirst.study import runner
+    from alignfirst.study.ahead import dry_run
 
-    plan = runner.dry_run(config, where, workers, strict)
+    plan = dry_run(config, where, workers, strict)
     if json:
         stages = [
             {

@@ -78,10 +78,10 @@ def _changed(path: Path) -> list[str]:
 
 def _stored(path: Path) -> dict[str, Any] | None:
     """How much of an unfinished run is in its store, and how many seconds the rest would take on all cores."""
-    from alignfirst.study import presets, runner
+    from alignfirst.study import ahead, presets
 
     try:
-        plan = runner.dry_run(presets.load(path / "config.yaml"), path)
+        plan = ahead.dry_run(presets.load(path / "config.yaml"), path)
     except AlignfirstError:
         return None
     return {"steps": plan.cached, "of": plan.nodes, "seconds_left": round(plan.seconds, 1)}

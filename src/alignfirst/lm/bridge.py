@@ -16,7 +16,7 @@ from alignfirst.errors import InputError, StageFailure
 from alignfirst.lm.batch import Batch, Prompts
 from alignfirst.lm.forward import token_logps
 from alignfirst.lm.rollout import draw
-from alignfirst.lm.team import ALONE, Accelerated, Sharded, Team
+from alignfirst.lm.team import ALONE, Accelerated, Team
 from alignfirst.worlds.protocol import Artefact, Failure, Load, Node, Outcome
 
 Tokens = NDArray[np.int64]
@@ -139,5 +139,4 @@ def team() -> Team:
         return ALONE
     from accelerate import Accelerator
 
-    kind = Sharded if sharding.sharded() else Accelerated
-    return kind(Accelerator(cpu=not torch.cuda.is_available()))
+    return Accelerated(Accelerator(cpu=not torch.cuda.is_available()), every_pass=sharding.sharded())

@@ -8,7 +8,8 @@ from typing import Any
 
 from alignfirst.errors import InputError
 from alignfirst.lm import need
-from alignfirst.lm.sources import file_digest, offline
+from alignfirst.lm.checks import file_digest
+from alignfirst.lm.sources import offline
 
 
 def open_dataset(name: str, split: str) -> tuple[Any, str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from alignfirst.errors import InputError
 from alignfirst.files import writing
 from alignfirst.lm import need
-from alignfirst.lm.sources import check_directory, file_digest
+from alignfirst.lm.checks import check_directory, file_digest
 
 NOTE = "alignfirst.json"
 
@@ -62,7 +62,7 @@ def _convert(path: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from alignfirst.lm.load import quiet, save
+    from alignfirst.lm.save import quiet, save
 
     _check_magic(path)
     settings = {"gguf_file": path.name, "local_files_only": True, "trust_remote_code": False}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,22 +44,19 @@ def rate(settings: OptimSettings, update: int, updates: int) -> float:
 
 
 class Optimiser:
-    """One `step` after the gradients of an update have been summed up in `parameter.grad`.
+    """One `step` after the gradients of an update have been added up in `parameter.grad`.
 
-    Processes of a team share AdamW's moments (ZeRO stage 1, Rajbhandari et al. 2020): each keeps those of its own
-    parameters, steps them, and tells the others what they became. AdamW goes number by number, so that nothing else
-    comes out. Where they share gradients as well, both are divided by numbers instead (`lm.shard`).
+    Processes of a team step a part of the numbers each, and tell the others what they became (`lm.shard`). AdamW goes
+    number by number, so that nothing else comes out.
     """
 
     def __init__(self, parameters: Iterable[Any], settings: OptimSettings, updates: int, team: Team = ALONE) -> None:
         self.parameters = [p for p in parameters if p.requires_grad]
         self.settings, self.updates, self.team, self.done = settings, updates, team, 0
-        self.owners = team.owners([p.numel() for p in self.parameters])
         self.shards = team.shards(self.parameters)
-        own = [p for p, owner in zip(self.parameters, self.owners, strict=True) if owner == team.rank]
-        own = own if self.shards is None else self.shards.own
+        self.own = self.parameters if self.shards is None else self.shards.own
         self.adam = torch.optim.AdamW(
-            own or [torch.nn.Parameter(torch.zeros(0))],  # more processes than parameters
+            self.own,
             lr=settings.learning_rate,
             betas=settings.betas,
             eps=settings.epsilon,
@@ -72,9 +69,9 @@ class Optimiser:
 
         Raises StageFailure when the norm is not finite: the parameters are left as they were.
         """
-        if self.shards is None:
-            self.team.sum_gradients(self.parameters)
-        norm = self._clip(self.parameters if self.shards is None else self.shards.own)
+        if self.shards is not None:
+            self.shards.sum()
+        norm = self._clip()
         if not math.isfinite(norm):
             cure = "A lower learning rate or a larger beta may help."
             raise StageFailure(f"the gradient became {norm} at update {self.done}. {cure}")
@@ -82,53 +79,35 @@ class Optimiser:
             group["lr"] = rate(self.settings, self.done, self.updates)
         self.adam.step()
         self.adam.zero_grad(set_to_none=True)
-        for p in self.parameters:
-            p.grad = None
-        self._tell()
+        if self.shards is not None:
+            self.shards.spread()
         self.done += 1
         return norm
 
-    @torch.no_grad()
-    def _tell(self) -> None:
-        if self.shards is not None:
-            self.shards.spread()
-        elif self.team.size > 1:
-            for p, owner in zip(self.parameters, self.owners, strict=True):
-                p.copy_(self.team.told_by(owner, p))
-
-    def moments(self) -> Iterator[tuple[Any, dict[str, Any]]]:
-        """What AdamW keeps of every parameter that it has stepped, from whichever process keeps it; for the first
+    def moments(self) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+        """What AdamW keeps of every parameter that it has stepped, from whichever processes keep it; for the first
         process, one parameter at a time. All processes must ask."""
         if self.shards is not None:
-            yield from self.shards.whole(self.adam.state)
-            return
-        for p, owner in zip(self.parameters, self.owners, strict=True):
-            mine = self.adam.state.get(p, {})
-            if self.team.size == 1:
-                yield p, mine
-                continue
-            kinds = self.team.collect({kind: (tuple(x.shape), x.dtype) for kind, x in mine.items()})[owner]
-            empty = {kind: torch.empty(shape, dtype=dtype) for kind, (shape, dtype) in kinds.items()}
-            told = {kind: self.team.told_by(owner, mine.get(kind, x)) for kind, x in empty.items()}
-            yield p, {kind: x.cpu() for kind, x in told.items()} if self.team.rank == 0 else {}
+            return self.shards.whole(self.adam.state)
+        return ((p, self.adam.state.get(p, {})) for p in self.parameters)
 
     def restore(self, p: Any, kept: dict[str, Any]) -> None:
         """Take over what `moments` gave of a parameter, where this process keeps it."""
         if self.shards is not None:
             self.shards.restore(self.adam.state, p, kept)
-        elif any(p is mine for group in self.adam.param_groups for mine in group["params"]):
+        else:
             self.adam.state[p] = {kind: tensor.to(p.device) for kind, tensor in kept.items()}
 
     def close(self) -> None:
         """The training is over."""
         self.team.release()
 
-    def _clip(self, parameters: list[Any]) -> float:
+    def _clip(self) -> float:
         limit = math.inf if self.settings.clip_norm is None else self.settings.clip_norm
-        gradients = [p.grad for p in parameters if p.grad is not None]
+        gradients = [p.grad for p in self.own if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if self.shards is not None:
             norm = self.shards.norm(norm)
         if limit < math.inf:
-            torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+            torch.nn.utils.clip_grads_with_norm_(self.own, limit, norm)
         return float(norm)

@@ -18,6 +18,7 @@ from transformers import AutoConfig, GenerationConfig
 
 from alignfirst.errors import InputError
 from alignfirst.lm.bridge import where
+from alignfirst.lm.checks import CONFIG, read_json
 from alignfirst.lm.gguf import smollm2_gguf
 from alignfirst.lm.load import (
     Source,
@@ -34,7 +35,7 @@ from alignfirst.lm.load import (
     to_arrays,
 )
 from alignfirst.lm.reward import Classifier, classifier
-from alignfirst.lm.sources import CONFIG, Resolved, read_json
+from alignfirst.lm.sources import Resolved
 
 __all__ = ["from_arrays", "load_tokenizer", "to_arrays"]
 

@@ -1,6 +1,7 @@
-"""Gradients, AdamW's moments and its step, shared out over processes; every one holds whole weights.
+"""AdamW's moments, its step and its gradients, shared out over processes; every one holds whole weights.
 
-FSDP calls it SHARD_GRAD_OP, ZeRO its second stage (Rajbhandari et al. 2020, arXiv:1910.02054). Weights stay whole
+With gradients summed at the end of an update this is the first stage of ZeRO (Rajbhandari et al. 2020,
+arXiv:1910.02054); summed on every way back, it is the second, which FSDP calls SHARD_GRAD_OP. Weights stay whole
 because processes sample and score at their own pace: if they were fetched layer by layer, every process would wait for
 the others' draws. What is seen of a model is what one process sees; no module is wrapped.
 """
@@ -75,19 +76,21 @@ class Bucket:
 class Shards:
     """The parameters of one training in buckets.
 
-    Buckets are summed as soon as the way back has been through them, always in one order, so that a process holds the
-    gradients of about a layer and a bucket, never the whole model's. All processes must end equally many passes with
-    `passed`: that sums what is left, whatever a pass did not reach.
+    With `every_pass`, buckets are summed as soon as the way back has been through them, always in one order, so that a
+    process holds the gradients of about a layer and a bucket, never the whole model's. All processes must end equally
+    many passes with `passed`: that sums what is left, whatever a pass did not reach.
     """
 
-    def __init__(self, parameters: Sequence[Any], rank: int, size: int) -> None:
+    def __init__(self, parameters: Sequence[Any], rank: int, size: int, every_pass: bool) -> None:
         self.buckets = [Bucket(group, rank, size) for group in grouped(parameters)]
         self.own = [bucket.own for bucket in self.buckets]
-        self._hooks = [
-            p.register_post_accumulate_grad_hook(partial(self._arrived, number))
-            for number, bucket in enumerate(self.buckets)
-            for p in bucket.parameters
-        ]
+        self.every_pass, self._hooks = every_pass, list[Any]()
+        if every_pass:
+            self._hooks = [
+                p.register_post_accumulate_grad_hook(partial(self._arrived, number))
+                for number, bucket in enumerate(self.buckets)
+                for p in bucket.parameters
+            ]
         self._begin()
 
     def _begin(self) -> None:
@@ -100,11 +103,20 @@ class Shards:
             self.buckets[self._summed].reduce()
             self._summed += 1
 
-    def passed(self) -> None:
-        """A backward pass is over."""
+    def _rest(self) -> None:
         for bucket in self.buckets[self._summed :]:
             bucket.reduce()
         self._begin()
+
+    def passed(self) -> None:
+        """A backward pass is over."""
+        if self.every_pass:
+            self._rest()
+
+    def sum(self) -> None:
+        """The backward passes of an update are over: `own` have the sums of all processes' gradients."""
+        if not self.every_pass:
+            self._rest()
 
     def norm(self, own: Tensor) -> Tensor:
         """The norm of the whole gradient from those of the parts."""

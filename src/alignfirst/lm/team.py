@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from alignfirst.errors import InputError, StageFailure
 from alignfirst.lm.shard import Shards
 
-BUCKET = 1 << 26  # numbers in one reduction of gradients: 256 MB in float32
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -39,7 +38,7 @@ class Team:
         yield from self.deal(parts)
 
     def passed(self) -> None:
-        """One backward pass of this process is over, the same number in all: what is sharded is summed at once."""
+        """One backward pass of this process is over; all have the same number of them."""
 
     def gather(self, values: NDArray[Any]) -> NDArray[Any]:
         """All processes' values under each other, in the order of ranks: [n, ...] -> [size n, ...]."""
@@ -61,24 +60,8 @@ class Team:
         """What the first process says, on all."""
         return value
 
-    def owners(self, sizes: Sequence[int]) -> list[int]:
-        """Which process keeps what there is to keep of each of several things: about as much for every one."""
-        held = [0] * self.size
-        found = []
-        for size in sizes:
-            found.append(held.index(min(held)))
-            held[found[-1]] += size
-        return found
-
-    def told_by(self, owner: int, tensor: Any) -> Any:
-        """A tensor as its owner has it; the others give one of its shape and type."""
-        return tensor
-
-    def sum_gradients(self, parameters: Sequence[Any]) -> None:
-        """Replace every process's gradients by their sum."""
-
     def shards(self, parameters: Sequence[Any]) -> Shards | None:
-        """The parameters of a training, shared out, until `release`; None where every process has whole gradients."""
+        """The parameters of a training, shared out, until `release`; None for one process alone."""
         return None
 
     def release(self) -> None:
@@ -91,14 +74,16 @@ class Team:
 
 
 class Accelerated(Team):
-    """The processes of an `accelerate.Accelerator` (any backend it supports).
+    """The processes of an `accelerate.Accelerator` (any backend of `torch.distributed`).
 
-    Gradients are summed after the backward passes, in reductions of flat tensors of up to `BUCKET` numbers. Wrapping
-    the model for overlapping reductions, or sharding weights, was left out: it changes what sampling and scoring see.
+    They share AdamW's moments and its step, number by number. Gradients are summed at the end of an update; with
+    `every_pass` after each backward pass, and then no process holds all of them (`lm.shard`).
     """
 
-    def __init__(self, accelerator: Any) -> None:
-        self.accelerator = accelerator
+    _shards: Shards | None = None
+
+    def __init__(self, accelerator: Any, every_pass: bool = False) -> None:
+        self.accelerator, self.every_pass = accelerator, every_pass
         self.rank, self.size = accelerator.process_index, accelerator.num_processes
 
     def gather(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -115,37 +100,13 @@ class Accelerated(Team):
 
         return list(gather_object([value]))
 
-    def sum_gradients(self, parameters: Sequence[Any]) -> None:
-        for p in parameters:
-            if p.grad is None:  # every process must send the same layout
-                p.grad = torch.zeros_like(p)
-        for some in buckets(parameters):
-            flat = torch.cat([p.grad.flatten() for p in some])
-            flat = self.accelerator.reduce(flat, reduction="sum")
-            torch._foreach_copy_(
-                [p.grad for p in some],
-                [part.view_as(p) for part, p in zip(flat.split([p.numel() for p in some]), some, strict=True)],
-            )
-
-    def told_by(self, owner: int, tensor: Any) -> Any:
-        from accelerate.utils import broadcast
-
-        here = tensor.detach().to(self.accelerator.device).contiguous()
-        return broadcast(here, from_process=owner)
-
     def agree(self, failure: StageFailure | None) -> None:
         for words in self.collect(None if failure is None else str(failure)):
             if words is not None:
                 raise StageFailure(words) from failure
 
-
-class Sharded(Accelerated):
-    """Processes that share out gradients, too, number by number (`lm.shard`)."""
-
-    _shards: Shards | None = None
-
     def shards(self, parameters: Sequence[Any]) -> Shards | None:
-        self._shards = Shards(parameters, self.rank, self.size)
+        self._shards = Shards(parameters, self.rank, self.size, self.every_pass)
         return self._shards
 
     def release(self) -> None:
@@ -165,18 +126,6 @@ class Sharded(Accelerated):
     def passed(self) -> None:
         if self._shards is not None:
             self._shards.passed()
-
-
-def buckets(parameters: Sequence[Any]) -> Iterator[list[Any]]:
-    """Consecutive parameters of one type, together at most BUCKET numbers or one parameter."""
-    some: list[Any] = []
-    for p in parameters:
-        if some and (p.dtype != some[0].dtype or sum(q.numel() for q in some) + p.numel() > BUCKET):
-            yield some
-            some = []
-        some.append(p)
-    if some:
-        yield some
 
 
 ALONE = Team()

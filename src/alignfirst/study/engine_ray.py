@@ -25,7 +25,8 @@ from typing import Any
 
 from alignfirst.errors import AlignfirstError, InputError, Terminated, shorten
 from alignfirst.store import Store
-from alignfirst.study.engine import GRACE, THREAD_LIMITS, Cluster, Outcome, available_cores
+from alignfirst.study.means import Cluster, available_cores
+from alignfirst.study.pool import GRACE, THREAD_LIMITS, Outcome
 from alignfirst.study.worker import Report, Task, load_world, message, serve
 from alignfirst.worlds.protocol import World
 

@@ -313,7 +313,7 @@ def _holder_text(path: Path) -> str:
 
 def hardware() -> dict[str, Any]:
     """Machine and library versions, for the record; nothing here changes a result's identity."""
-    from alignfirst.study.engine import available_cores
+    from alignfirst.study.means import available_cores
 
     versions = {}
     for name in LIBRARIES:

@@ -17,14 +17,13 @@ from alignfirst import files, records
 from alignfirst.errors import ExitCode, GateError, InputError
 from alignfirst.records import Row
 from alignfirst.store import Store
-from alignfirst.study import audits, cost, team
-from alignfirst.study.bill import Bill, bill
+from alignfirst.study import cost, outputs, team
+from alignfirst.study.ahead import preflight, workers_of
 from alignfirst.study.config import StudyConfig
-from alignfirst.study.engine import Means, Progress, available_cores, execute, terminable
+from alignfirst.study.engine import Progress, execute
 from alignfirst.study.gate import Gate, Say, Watch, require_audited
+from alignfirst.study.means import Means, available_cores, terminable
 from alignfirst.study.plan import Plan, plan_study
-from alignfirst.study.recipe import RECIPES
-from alignfirst.study.rows import SHOWN, Rows
 from alignfirst.study.run_dir import (
     CONFIG,
     DIGESTED,
@@ -39,12 +38,10 @@ from alignfirst.study.run_dir import (
 )
 from alignfirst.study.schedule import Schedule
 from alignfirst.study.worker import Report, Task, die_with_parent, forget_partial, load_world
-from alignfirst.worlds.protocol import Artefact, Preflight, World
+from alignfirst.worlds.protocol import Preflight, World
 
-EXHIBITED_SEEDS = 5
 FOLLOWED = "followed"  # status of a process that another one led
 EVERYWHERE = 1 << 20  # workers: as many as a cluster has room for
-LOCAL = Means()
 
 
 @dataclass(frozen=True)
@@ -58,31 +55,6 @@ class RunResult:
     seconds: float
     nothing_to_do: bool = False
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class DryRun:
-    """What a run would do. `seconds` is wall time on so many workers, `stages` has seconds on one core. `preflight` is
-    what the world found out about the study's own files, where it has such."""
-
-    cells: int
-    rows: int
-    stages: tuple[cost.StageEstimate, ...]
-    workers: int
-    bill: Bill | None = None  # of what is left to do, by formula; None where the world cannot tell
-    preflight: Preflight | None = None
-
-    @property
-    def nodes(self) -> int:
-        return sum(stage.total for stage in self.stages)
-
-    @property
-    def cached(self) -> int:
-        return sum(stage.cached for stage in self.stages)
-
-    @property
-    def seconds(self) -> float:
-        return sum(stage.seconds for stage in self.stages) / self.workers
 
 
 def run(
@@ -113,7 +85,7 @@ def run(
     records with a reason.
     """
     begin = time.perf_counter()
-    means = means or LOCAL
+    means = means or Means()
     workers = _workers(workers, means)
     world = load_world(config.world)
     plan, run_dir = plan_study(config, world), RunDir(out)
@@ -149,51 +121,12 @@ def _gate(world: World, plan: Plan, store: Store, say: Say | None, require_go: b
     return Watch(plan, store, say) if getattr(world, "audit_first", False) else None
 
 
-def preflight(
-    config: StudyConfig,
-    world: World,
-    strict: bool = False,
-    announce: Callable[[Preflight], None] | None = None,
-    out: Path = Path(),
-) -> Preflight | None:
-    """What a world finds out about a study's own files, and about the room that a run in `out` has; None where a study
-    has no such files. Raises InputError."""
-    look = getattr(world, "preflight", None)
-    if look is None:
-        return None
-    found: Preflight = look(config, {name: RECIPES[name] for name in config.recipes}, out)
-    if announce is not None:
-        announce(found)
-    if strict and found.warnings:
-        more = f" and {len(found.warnings) - 1} more" if len(found.warnings) > 1 else ""
-        raise InputError(
-            "a strict run must have no warnings", found.warnings[0] + more, "Repair that, or do without --strict."
-        )
-    return found
-
-
-def dry_run(config: StudyConfig, out: Path | str, workers: int | None = None, strict: bool = False) -> DryRun:
-    """What `run` would do, touching nothing. Raises InputError for the directory of another study."""
-    world = load_world(config.world)
-    plan, run_dir = plan_study(config, world), RunDir(out)
-    run_dir.check(config)
-    found = preflight(config, world, strict, out=run_dir.path)
-    costs = cost.Costs(world, run_dir.timings(), plan.nodes, None if found is None else found.seconds)
-    stored = Store(run_dir.store).keys()
-    stages = cost.estimate(plan.nodes, stored, costs)
-    rows = sum(len(cell.stages) for cell in plan.cells)
-    owed = bill(world, config, plan.nodes, [key for key in plan.nodes if key not in stored])
-    return DryRun(len(plan.cells), rows, tuple(stages), max(1, _workers(workers)), owed, found)
-
-
-def _workers(workers: int | None, means: Means = LOCAL) -> int:
-    if workers is None:
-        return available_cores() if means.cluster is None else EVERYWHERE
-    if means.cluster is not None and workers < 1:
+def _workers(workers: int | None, means: Means) -> int:
+    if means.cluster is None:
+        return workers_of(workers, available_cores())
+    if workers is not None and workers < 1:
         raise InputError("workers on a cluster must be >= 1", workers, "Leave them out to use all of the cluster.")
-    if workers < 0:
-        raise InputError("workers must be >= 0", workers, "Use 1 or more; 0 computes in this process.")
-    return workers
+    return workers_of(workers, EVERYWHERE)
 
 
 def _command() -> str:
@@ -259,7 +192,7 @@ class _Run:
             raise
         if not schedule.failures:
             forget_partial(self.store)
-        rows = self._write(schedule)
+        rows = outputs.write(self.config, self.world, self.plan, schedule, self.store, self.run_dir)
         counts = self._counts(schedule, rows, len(stored))
         status = "partial" if schedule.failures else "complete"
         self._write_manifest(status, counts, {name: self.run_dir.digest(name) for name in DIGESTED})
@@ -317,49 +250,6 @@ class _Run:
             self.gate.advance(schedule)  # audits of an earlier call
         execute(schedule, self.world, self.config.world, self.store, workers, on_report, self.means, on_death)
         self.store.refresh()
-
-    def _write(self, schedule: Schedule) -> list[Row]:
-        from alignfirst import stats  # imports SciPy
-
-        wanted = {key for cell in self.plan.cells for key in cell.keys} & self.store.keys()
-        artefacts = self.store.get_many(wanted, arrays=False)
-        preset = self.config.preset
-        rows = Rows(self.plan, preset, artefacts, schedule.failures, schedule.blocked).build()
-        text = records.to_jsonl(rows)
-        self.run_dir.write("records.jsonl", text)
-        self.run_dir.write("records.csv", records.to_csv(rows, records.columns(self.plan.varied)))
-        plain = [json.loads(line) for line in text.splitlines()]  # as a reader of the file will see them
-        self.run_dir.write_json("statistics.json", stats.summarise(plain, self.plan.varied))
-        exhibits = self.world.exhibits(self.config, self._shown(artefacts)) | self._audits(artefacts)
-        self.run_dir.write_json("exhibits.json", exhibits)
-        return rows
-
-    def _audits(self, artefacts: Mapping[str, Artefact]) -> dict[str, Any]:
-        """What preference pairs told before training, by the key of the model that was then trained."""
-        told = {
-            stage.model: artefacts[stage.audit].meta[audits.PAIRS]
-            for cell in self.plan.cells
-            for stage in cell.stages
-            if stage.audit is not None
-            and stage.audit in artefacts
-            and artefacts[stage.audit].meta.get(audits.PAIRS) is not None
-        }
-        return {"audits": told} if told else {}
-
-    def _shown(self, artefacts: Mapping[str, Artefact]) -> dict[str, Artefact]:
-        """Models of the first seeds: with arrays, or with what their measurements keep to be shown."""
-        stages = {
-            stage.model: stage.measure
-            for cell in self.plan.cells
-            if cell.seed in self.plan.seeds[:EXHIBITED_SEEDS]
-            for stage in cell.stages
-            if stage.model in artefacts
-        }
-        if getattr(self.world, "exhibits_arrays", True):
-            return self.store.get_many(stages)
-        nothing = Artefact()
-        kept = {key: artefacts.get(measure, nothing).meta.get(SHOWN, {}) for key, measure in stages.items()}
-        return {key: Artefact(meta={**artefacts[key].meta, SHOWN: kept[key]}) for key in stages}
 
     def _counts(self, schedule: Schedule, rows: list[Row], reused: int) -> dict[str, int]:
         """nodes = reused + computed + failed + blocked."""

@@ -19,7 +19,7 @@ from typing import Any, cast
 from alignfirst import sharding
 from alignfirst.errors import InputError
 from alignfirst.store import Store
-from alignfirst.study.engine import Outcome
+from alignfirst.study.pool import Outcome
 from alignfirst.study.worker import Report, Task, message, serve
 from alignfirst.worlds.protocol import Load, Node, World
 from alignfirst.worlds.protocol import Outcome as Result

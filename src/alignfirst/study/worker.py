@@ -27,13 +27,13 @@ from alignfirst.errors import AlignfirstError, StageFailure, StoreError, Termina
 from alignfirst.scratch import SCRATCH, Scratch
 from alignfirst.store import QUARANTINE, CorruptError, MissingError, Store, encode
 from alignfirst.study import audits
+from alignfirst.study.means import CHECKPOINT_SECONDS
 from alignfirst.worlds.protocol import Artefact, AuditedWorld, Failure, Load, Node, Outcome, World
 
 REASON_LIMIT = 300
 PR_SET_PDEATHSIG = 1
 TRACES = 2  # tracebacks a task reports: siblings fail for the same reason
 PARTIAL = "partial"  # where in the store nodes that are under way keep what they have done
-CHECKPOINT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ and a node of another model takes them from the sft model's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,9 @@ from alignfirst.lm.batch import Batch
 from alignfirst.lm.guard import rewards_of
 from alignfirst.lm.score import score_rows
 from alignfirst.worlds.hf.own import measure, streams
+from alignfirst.worlds.hf.own.desk import Desk
 from alignfirst.worlds.hf.own.rows import Row
 from alignfirst.worlds.protocol import Answers, Artefact, AuditDraws, Drawn, Json, Load, Preferences
-
-if TYPE_CHECKING:
-    from alignfirst.worlds.hf.own.work import Desk
 
 F64 = NDArray[np.float64]
 SIDES = ("chosen", "rejected")

@@ -11,8 +11,8 @@ from typing import Any
 from alignfirst import sharding
 from alignfirst.errors import InputError
 from alignfirst.lm import own
-from alignfirst.worlds.hf.own import work
 from alignfirst.worlds.hf.own.cost import Costs, Spent, scale
+from alignfirst.worlds.hf.own.desk import reward_of
 from alignfirst.worlds.hf.own.facts import Facts, facts
 from alignfirst.worlds.protocol import Json, Preflight
 
@@ -62,7 +62,7 @@ def models(known: Facts) -> Part:
         warnings.append(f"the student has {student:,} weights, the teacher {teacher:,}: it is not smaller")
     data = {"teacher": known.teacher, "student": known.student, "weights": {"teacher": teacher, "student": student}}
     if config.reward.given:
-        lines.append(f"reward: {work.reward_of(known.reward, known.loaded_tokenizer).name}")  # it must be there
+        lines.append(f"reward: {reward_of(known.reward, known.loaded_tokenizer).name}")  # it must be there
         data["reward"] = known.reward
     if config.measure.tasks:
         from alignfirst.lm import harness
@@ -184,7 +184,7 @@ def _kept(config: Any, recipes: Recipes) -> float:
 def _needed(config: Any, known: Facts) -> float:
     """Bytes that aligning the teacher takes: weights, gradient and two moments, the reference, activations."""
     costs, size = Costs(config), BYTES[config.precision]
-    states = 1.1 if config.lora.rank and "align" in config.lora.stages else 1.0 + 3.0 / sharding.parts()
+    states = 1.1 if config.lora.rank and "align" in config.lora.stages else sharding.held()
     lengths = known.index.arrays["lengths"]
     tokens = config.align.chunk * int((lengths[:, 0] + lengths[:, 1:].max(1)).max())
     plain = known.teacher_architecture

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cached_property, partial
-from pathlib import Path
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from alignfirst.audit.inputs import Target
-from alignfirst.errors import StageFailure
 from alignfirst.lm import bridge, own
 from alignfirst.lm.align import AlignSettings, Pairs, Task, align
 from alignfirst.lm.batch import Batch, Prompts
@@ -18,78 +16,15 @@ from alignfirst.lm.distil import DistilSettings, distil
 from alignfirst.lm.fit import fit
 from alignfirst.lm.guard import rewards_of
 from alignfirst.lm.optim import OptimSettings
-from alignfirst.lm.reward import named
 from alignfirst.lm.streams import permutations
-from alignfirst.lm.tally import Log
-from alignfirst.lm.track import tracked
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.worlds.hf.own import draws, measure, models, streams
-from alignfirst.worlds.hf.own.facts import rows_of
-from alignfirst.worlds.hf.own.rows import Row, Rows
+from alignfirst.worlds.hf.own.desk import Desk
 from alignfirst.worlds.protocol import Artefact, Load, Node, Outcome
 
 Settings = Mapping[str, Any]
 WARMUP = 0.1
 SHOWN = 8  # answers that are kept with a measurement
-
-
-class Desk:
-    """What every node has at hand: its settings, its inputs, the tokenizer, the rows of the data."""
-
-    def __init__(self, node: Node, load: Load) -> None:
-        self.node, self.load, self.s = node, load, node.settings
-        self.tokenizer = own.tokenizer_of(load(self.s["tokenizer"]).arrays)
-
-    def model(self, role: str) -> Any:
-        return models.model_of(self.load(self.node.inputs[role]), self.load, self.s["precision"])
-
-    def tracked(self) -> AbstractContextManager[Log | None]:
-        if bridge.team().rank:
-            return nullcontext()  # the first process of a team tells
-        return tracked(f"{self.node.kind}-{self.node.key[:8]}", self.s)
-
-    @property
-    def rows(self) -> Rows:
-        return rows_of(self.s["data"], self.load(self.s["data"]["index"]), self.tokenizer)
-
-    def training(self, n: int) -> list[Row]:
-        """The first n training rows of this seed's order, or all: the same for every stage and recipe."""
-        order = streams.generator(self.s["seed"], "rows").permutation(self.rows.side(held=False))
-        return self.rows.read(order[:n])
-
-    def audited(self, n: int) -> list[Row]:
-        """n training rows, the same for every seed and model."""
-        rows = self.rows
-        return rows.read(streams.generator(0, "audit-rows").permutation(rows.side(held=False))[:n])
-
-    @cached_property
-    def reward(self) -> Any:
-        return reward_of(self.s["reward"], self.tokenizer)
-
-    def held_out(self, n: int) -> list[Row]:
-        """n held-out rows, the same for every seed."""
-        rows = self.rows
-        return rows.read(streams.generator(0, "held-out").permutation(rows.side(held=True))[:n])
-
-    def prompts(self, n: int, new_tokens: int, held: bool, seed: int) -> Prompts:
-        """n distinct prompts of one side that leave room for the answer."""
-        rows = self.rows
-        fitting = rows.longest_prompt(rows.encoder.rules.max_length - new_tokens, held)
-        purpose: streams.Purpose = "held-out" if held else "rows"
-        order = streams.generator(seed, purpose).permutation(fitting)
-        distinct: dict[tuple[int, ...], None] = {}
-        for a in range(0, len(order), max(n, 1)):
-            for row in rows.read(order[a : a + n]):
-                distinct.setdefault(tuple(row.prompt))
-            if len(distinct) >= n:
-                break
-        if not distinct:
-            raise StageFailure(f"no prompt leaves room for {new_tokens} new tokens")
-        return Prompts(own.token_rows(list(distinct)[:n]), new_tokens, self.tokenizer.eos_token_id)
-
-    def artefact(self, model: Any, result: Any, base: models.Base, drawn: int | None = None) -> Artefact:
-        found = models.artefact_of(model, self.s, base, self.load, result, self.held_out(models.CHECKED))
-        return found if drawn is None else Artefact(found.arrays, {**found.meta, "samples": drawn})
 
 
 def run_sft(desk: Desk) -> Artefact:
@@ -249,13 +184,6 @@ WORK: Mapping[str, Callable[[Desk], Artefact]] = {
     "measure": run_measure,
     "draw": draws.run_draw,
 }
-
-
-def reward_of(s: Settings, tokenizer: Any) -> Any:
-    """The reward that a study names: a function of texts, or a classifier. Raises InputError where it is not there."""
-    if "function" in s:
-        return named(s["function"], tokenizer, Path())
-    return own.classifier_of(s["classifier"]["source"], s["classifier"]["digest"], s["label"], tokenizer)
 
 
 @contextmanager
