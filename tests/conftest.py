@@ -18,7 +18,8 @@ import typer.main
 import typer.testing
 from hypothesis import settings
 
-sys.path.insert(0, str(Path(__file__).parent / "faults"))
+for _room in ("faults", "hostile"):
+    sys.path.insert(0, str(Path(__file__).parent / _room))
 
 from ledger import Count, Ledger
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ledger import Count
+from payloads import FEW, SET
 
 from alignfirst.report import build_audit
 
@@ -20,28 +21,8 @@ pytestmark = pytest.mark.browser
 
 FIGURES = ("tilt", "hits", "coverage", "scatter", "cost", "calibration")
 TOKENS = ("Take", " the", " river", " path", "\n\n", "by", " an", " old", " bridge", ".", "<end>")
-SET = "window.__pwned=1"
 STRINGS = (
-    f"<script>{SET}</script>",
-    f"</script><script>{SET}</script>",
-    f"<img src=x onerror={SET}>",
-    f'"><svg onload={SET}>',
-    f"<a href=javascript:{SET}>click</a>",
-    f"javascript:{SET}",
-    f"' onmouseover='{SET}' x='",
-    f"<iframe srcdoc='<script>parent.{SET}</script>'></iframe>",
-    f"<style onload={SET}>*{{display:none}}</style>",
-    f"</style><script>{SET}</script>",
-    f"</title><script>{SET}</script>",
-    f"<!--<script>{SET}//-->",
-    "{{ 7*7 }}{% for x in y %}{% endfor %}",
-    f"${{{SET}}}`+({SET})+`",
-    f"%{{x}}<br><b>{SET}</b>%{{customdata}}",
-    f"&lt;script&gt;{SET}&lt;/script&gt;",
-    f"\u202egnp.{SET}\u2066",
-    f"\u2028{SET};\u2029\x00\x1b[31m",
-    f"<math><mtext></mtext><annotation-xml encoding=text/html><img src onerror={SET}></annotation-xml></math>",
-    f"=HYPERLINK(\"javascript:{SET}\")|[x](javascript:{SET})<meta http-equiv=refresh content='0;url=data:,x'>",
+    *FEW,
     f"<details open ontoggle={SET}><summary>x</summary></details>",
     "__proto__",
     "constructor",

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "hostile"))
 
 import numpy as np
 import pytest

@@ -7,51 +7,29 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from payloads import FEW, SET
 
 from alignfirst.report import build
 
 pytestmark = pytest.mark.browser
 
-SET = "window.__pwned=1"
-STRINGS = (
-    f"<script>{SET}</script>",
-    f"</script><script>{SET}</script>",
-    f"<img src=x onerror={SET}>",
-    f'"><svg onload={SET}>',
-    f"<a href=javascript:{SET}>click</a>",
-    f"javascript:{SET}",
-    f"' onmouseover='{SET}' x='",
-    f"<iframe srcdoc='<script>parent.{SET}</script>'></iframe>",
-    f"<style onload={SET}>*{{display:none}}</style>",
-    f"</style><script>{SET}</script>",
-    f"</title><script>{SET}</script>",
-    f"<!--<script>{SET}//-->",
-    "{{ 7*7 }}{% for x in y %}{% endfor %}",
-    f"${{{SET}}}`+({SET})+`",
-    f"%{{x}}<br><b>{SET}</b>%{{customdata}}",
-    f"&lt;script&gt;{SET}&lt;/script&gt;",
-    f"\u202egnp.{SET}\u2066",
-    f"\u2028{SET};\u2029\x00\x1b[31m",
-    f"<math><mtext></mtext><annotation-xml encoding=text/html><img src onerror={SET}></annotation-xml></math>",
-    f"=HYPERLINK(\"javascript:{SET}\")|[x](javascript:{SET})<meta http-equiv=refresh content='0;url=data:,x'>",
-)
 PLOTLY = "<b>x</b><br><i>y</i>"  # what plotly would take for markup
 
 
 @pytest.fixture(scope="module")
 def hostile(synthetic: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose name, command, config, algorithms, recipe, varied key, values and errors are all hostile."""
-    failures = {("align-distil", a, 0.1, 0): s for a, s in zip(STRINGS, STRINGS, strict=True)}
+    failures = {("align-distil", a, 0.1, 0): s for a, s in zip(FEW, FEW, strict=True)}
     spec = synthetic.Spec(
-        name=STRINGS[10], preset=STRINGS[2], status=STRINGS[0], command=" ".join(STRINGS), note="\n".join(STRINGS),
-        algorithms=STRINGS, betas=(0.1, 0.3), seeds=6, recipes=("align-distil", "distil-align", STRINGS[4], PLOTLY),
-        failures=failures, vary={STRINGS[3]: [STRINGS[1], STRINGS[7]]},
+        name=FEW[10], preset=FEW[2], status=FEW[0], command=" ".join(FEW), note="\n".join(FEW),
+        algorithms=FEW, betas=(0.1, 0.3), seeds=6, recipes=("align-distil", "distil-align", FEW[4], PLOTLY),
+        failures=failures, vary={FEW[3]: [FEW[1], FEW[7]]},
     )  # fmt: skip
     return Path(build(synthetic.write(tmp_path_factory.mktemp("hostile") / "run", spec)))
 
 
 def test_there_are_twenty() -> None:
-    assert len(set(STRINGS)) == 20
+    assert len(set(FEW)) == 20
 
 
 @pytest.mark.parametrize("width", [390, 1440])
@@ -94,17 +72,17 @@ def choose_everything(page: Any) -> None:
 def test_hostile_text_is_shown_as_what_it_is(open_tab: Any, hostile: Path) -> None:
     with open_tab(hostile) as tab:
         page = tab.page
-        assert page.locator("p.study").inner_text().startswith(STRINGS[10])
+        assert page.locator("p.study").inner_text().startswith(FEW[10])
         page.locator("summary", has_text="Resolved configuration").click()
         config = page.locator("pre").inner_text()
-        assert STRINGS[0] in config
+        assert FEW[0] in config
         options = page.locator("[data-figure=plane] select").first.locator("option").all_inner_texts()
-        assert options[0] == STRINGS[0] and options[13] == STRINGS[13]
+        assert options[0] == FEW[0] and options[13] == FEW[13]
         assert options[16] == f"⟨U+202E⟩gnp.{SET}⟨U+2066⟩", "a reordering character is written out"
         plane = page.locator("[data-figure=plane]")
         plane.scroll_into_view_if_needed()
         plane.locator(".legendtext").first.wait_for(state="attached")
         legend = plane.locator(".legendtext").all_text_contents()
-        assert legend[2:] == [STRINGS[4][:23] + "…", PLOTLY], "plotly draws markup as text"
+        assert legend[2:] == [FEW[4][:23] + "…", PLOTLY], "plotly draws markup as text"
         failures = page.locator("#provenance table").first.inner_text()
-        assert STRINGS[2] in failures and STRINGS[12] in failures
+        assert FEW[2] in failures and FEW[12] in failures

@@ -26,3 +26,27 @@ PAYLOADS = (
     "\x1b[2J\x1b]0;x\x07\x9b31m\r",
 )  # fmt: skip
 FORMULAS = ("+1+cmd|' /C calc'!A0", "-2+3", "@SUM(1)", "\t=1", "\r=1", "\n=1", "a\n=1", "a\r=1", '"=1', "a,b;c", "'=1")
+
+# A few, for the pages that every `make test` opens.
+FEW = (
+    f"<script>{SET}</script>",
+    f"</script><script>{SET}</script>",
+    f"<img src=x onerror={SET}>",
+    f'"><svg onload={SET}>',
+    f"<a href=javascript:{SET}>click</a>",
+    f"javascript:{SET}",
+    f"' onmouseover='{SET}' x='",
+    f"<iframe srcdoc='<script>parent.{SET}</script>'></iframe>",
+    f"<style onload={SET}>*{{display:none}}</style>",
+    f"</style><script>{SET}</script>",
+    f"</title><script>{SET}</script>",
+    f"<!--<script>{SET}//-->",
+    "{{ 7*7 }}{% for x in y %}{% endfor %}",
+    f"${{{SET}}}`+({SET})+`",
+    f"%{{x}}<br><b>{SET}</b>%{{customdata}}",
+    f"&lt;script&gt;{SET}&lt;/script&gt;",
+    f"\u202egnp.{SET}\u2066",
+    f"\u2028{SET};\u2029\x00\x1b[31m",
+    f"<math><mtext></mtext><annotation-xml encoding=text/html><img src onerror={SET}></annotation-xml></math>",
+    f"=HYPERLINK(\"javascript:{SET}\")|[x](javascript:{SET})<meta http-equiv=refresh content='0;url=data:,x'>",
+)

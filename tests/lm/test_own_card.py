@@ -5,12 +5,8 @@ It is read as the hub reads it: front matter by YAML and by huggingface_hub, the
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "hostile"))
 
 import pytest
 import yaml
