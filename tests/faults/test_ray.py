@@ -222,6 +222,6 @@ def descendants(pid: int) -> set[int]:
 
 def test_no_cluster_at_the_address_is_said_so(tmp_path: Path) -> None:
     arguments = command("run", "mog-quick", "--out", tmp_path / "run", "--engine", "ray", "--ray-address", "[::1]:1")
-    done = subprocess.run(arguments, capture_output=True, text=True, env=os.environ | PATIENT, timeout=120)
+    done = subprocess.run(arguments, capture_output=True, text=True, env=os.environ | PATIENT, timeout=60)
     assert done.returncode == 2, done.stderr
     assert "a Ray cluster must answer" in done.stderr

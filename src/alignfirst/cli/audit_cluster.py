@@ -57,7 +57,7 @@ class OnCluster:
                 done += 1
                 self.say(f"tasks of {model.name} on the cluster", done, of)
         except BaseException:
-            self.nodes.close(tasks)
+            self.nodes.close()
             self.nodes = None
             raise
 

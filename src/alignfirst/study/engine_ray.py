@@ -11,12 +11,12 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import sys
 import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from importlib import import_module
@@ -25,6 +25,7 @@ from typing import Any
 
 from alignfirst.errors import AlignfirstError, InputError, Terminated, shorten
 from alignfirst.store import Store
+from alignfirst.study.bell import Bell, heeding
 from alignfirst.study.means import Cluster, available_cores
 from alignfirst.study.pool import GRACE, THREAD_LIMITS, Outcome
 from alignfirst.study.worker import Report, Task, load_world, message, serve
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 ADDRESS = "RAY_ADDRESS"
 RETRIES = 3  # by Ray, of a task whose node or worker process died, before it counts as a death of that task
 OBJECT_STORE = 100 << 20  # bytes of a cluster of our own; tasks and reports are a few kB
+PATIENCE = 10.0  # seconds in which the head node must take a connection
 LAG = 60.0  # seconds that one node's files may take to be seen by another
 # No telemetry, and patience with a machine under load. Of a cluster of our own; others have settings of their own.
 SETTINGS = {
@@ -102,17 +104,13 @@ class Nodes:
     def lost(self) -> type[Exception]:
         return self.ray.exceptions.RayError  # type: ignore[no-any-return]
 
-    def interrupt(self, tasks: Collection[Any]) -> None:
-        """Ray raises KeyboardInterrupt in tasks: those that train write down how far they are."""
-        for task in tasks:
-            self.ray.cancel(task)
+    def settle(self, tasks: Collection[Any]) -> None:
+        """Wait for tasks that were told to leave, not for long."""
         if tasks:
             self.ray.wait(list(tasks), num_returns=len(tasks), timeout=GRACE)
 
-    def close(self, tasks: Collection[Any] = ()) -> None:
-        with suppress(Exception):  # a cluster that is gone has nothing to cancel
-            for task in tasks:
-                self.ray.cancel(task, force=True)
+    def close(self) -> None:
+        """Leave the cluster, which then ends what this driver has under way."""
         self.ray.shutdown()
         self._forget()
 
@@ -125,9 +123,15 @@ class RayPool:
 
     def __init__(self, reference: str, store: Store, limit: int, cluster: Cluster, checkpoint_seconds: float) -> None:
         self.store, self.limit = store, limit
-        self._start = {"world": reference, "store": str(store.root.absolute()), "seconds": checkpoint_seconds}
         self._tasks: dict[Any, tuple[Task, int]] = {}  # by what Ray calls them, with a number as workers have
         self.nodes = Nodes(cluster, limit, compute)
+        self.bell = Bell(store.root.absolute())
+        self._start = {
+            "world": reference,
+            "store": str(store.root.absolute()),
+            "seconds": checkpoint_seconds,
+            "bell": str(self.bell.path),
+        }
 
     @property
     def idle(self) -> int:
@@ -153,10 +157,12 @@ class RayPool:
         return Outcome(task, number, report)
 
     def interrupt(self) -> None:
-        self.nodes.interrupt(self._tasks)
+        self.bell.ring()
+        self.nodes.settle(self._tasks)
 
     def close(self) -> None:
-        self.nodes.close(self._tasks)
+        self.nodes.close()
+        self.bell.close()
         self._tasks.clear()
 
 
@@ -186,10 +192,11 @@ def connect(cluster: Cluster, limit: int, temporary: Path) -> Any:
     }
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        knock(address)
         ray.init(
             address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else own)
         )
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as e:
+    except (OSError, RuntimeError, ValueError) as e:
         if address is None:
             raise AlignfirstError(f"Ray could not start on this machine: {last_line(e)}") from e
         cure = "Start one with `ray start --head`, or leave --ray-address (RAY_ADDRESS) out to start one here."
@@ -198,6 +205,13 @@ def connect(cluster: Cluster, limit: int, temporary: Path) -> Any:
         if handler is not None:
             signal.signal(number, handler)
     return ray
+
+
+def knock(address: str | None) -> None:
+    """Raise OSError where nobody listens at an address with a port: Ray would try for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
 
 
 def told(data: Mapping[str, Any], ignore_prefix: bool) -> None:
@@ -241,11 +255,15 @@ def last_line(error: BaseException) -> str:
 
 
 def compute(text: str) -> str:
-    """One task: what a local worker does with a line."""
+    """One task: what a local worker does with a line. Where its driver leaves, nobody reads what it returns."""
     start = json.loads(text)
-    world, store = opened(start["world"], start["store"])
-    unseen(store, {key for node in start["message"]["nodes"] for key in node[2].values()})
-    return json.dumps(asdict(serve(world, store, start["message"], start["seconds"])))
+    try:
+        with heeding(Path(start["bell"])):
+            world, store = opened(start["world"], start["store"])
+            unseen(store, {key for node in start["message"]["nodes"] for key in node[2].values()})
+            return json.dumps(asdict(serve(world, store, start["message"], start["seconds"])))
+    except KeyboardInterrupt:
+        return ""
 
 
 @cache
