@@ -35,8 +35,8 @@ test-lm: $(LM)  ## the fast tests of language models; installs what they need
 SLOW := $(BIN)/python -m pytest --hypothesis-profile random
 test-slow: $(LM)  ## every test, the slow ones too, on new random examples
 	$(INSTALL) -e '.[ray]'
-	@mkdir -p runs; $(SLOW) tests/faults > runs/test-faults.log 2>&1 & faults=$$!; \
-	$(SLOW) --ignore tests/faults; others=$$?; \
+	@mkdir -p runs; $(SLOW) tests/faults --figures runs/faults.json > runs/test-faults.log 2>&1 & faults=$$!; \
+	$(SLOW) --ignore tests/faults --figures runs/others.json; others=$$?; \
 	wait $$faults; faults=$$?; cat runs/test-faults.log; exit $$((faults | others))
 
 lint: $(DEV)  ## ruff, mypy --strict, import-linter

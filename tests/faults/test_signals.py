@@ -30,12 +30,10 @@ POINTS = 20
 CODES = {"SIGINT": 130, "SIGTERM": 143}
 
 
-def leave(
-    process: subprocess.Popen[str], out: Path, whole: dict[str, Any], code: int, begin: float, workers: set[int]
-) -> float:
-    """Wait for the end of a run that was told to end; seconds from then."""
-    _, errors = process.communicate(timeout=60)
-    seconds = time.monotonic() - begin
+def left(
+    process: subprocess.Popen[str], errors: str, out: Path, whole: dict[str, Any], code: int, workers: set[int]
+) -> None:
+    """Check what a run that was told to end has left."""
     assert process.returncode == code, errors
     assert "Traceback" not in errors
     gone(workers)
@@ -45,7 +43,6 @@ def leave(
     assert manifest is not None
     # In its last instants a run has been written out whole: then nothing is left to be interrupted.
     assert manifest["status"] == "interrupted" or content(out) == whole
-    return seconds
 
 
 @pytest.mark.parametrize("name", CODES)
@@ -70,9 +67,11 @@ def test_a_signal_at_any_moment(mixture: Any, tmp_path: Path, count: Counter, na
                 time.sleep(rng.uniform(0.0, mixture.seconds / 2))
                 workers, begin = children(process.pid), time.monotonic()
                 process.send_signal(signal.Signals[name])
-            if process.poll() != 0:
+            _, errors = process.communicate(timeout=60)
+            seconds = time.monotonic() - begin
+            if process.returncode != 0:
                 with counted.trial():
-                    seconds = leave(process, out, mixture.content, CODES[name], begin, workers)
+                    left(process, errors, out, mixture.content, CODES[name], workers)
                     counted.most(seconds=seconds)
                     assert seconds < 10
                     assert stored <= Store(out / "store").keys(), "nothing that was stored is lost"
