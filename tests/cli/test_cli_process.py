@@ -98,3 +98,28 @@ assert not loaded, loaded
 def test_import_is_light() -> None:
     code = "import sys, alignfirst; sys.exit('numpy' in sys.modules or 'pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_a_signal_after_the_work_changes_nothing() -> None:
+    """Once the exit code is decided, neither Ctrl-C nor SIGTERM gives another one."""
+    code = """
+import os, signal
+from alignfirst.cli import main
+try:
+    main(["--version"])
+except SystemExit as e:
+    assert not e.code
+for number in (signal.SIGINT, signal.SIGTERM):
+    os.kill(os.getpid(), number)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_sigterm_before_the_work_is_143() -> None:
+    code = """
+import os, signal
+from alignfirst.cli import app, main
+app.app = lambda **_: os.kill(os.getpid(), signal.SIGTERM)
+main([])
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 143

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 
@@ -18,6 +21,7 @@ from toy_world import NAME, WORLD, ToyConfig
 from alignfirst.errors import AlignfirstError, InputError
 from alignfirst.store import Store
 from alignfirst.study import engine_ray, means
+from alignfirst.study.bell import POLL, Bell, heeding
 from alignfirst.study.engine import execute
 from alignfirst.study.means import Cluster, Means
 from alignfirst.study.plan import plan_study
@@ -151,3 +155,56 @@ def test_what_ray_says_is_one_line_on_stderr(
     assert caplog.messages == [caplog.messages[0]] and "\n" not in caplog.messages[0]
     assert caplog.messages[0].startswith("note: Ray: The node with id 5 was lost. ") and len(caplog.messages[0]) < 200
     assert not capsys.readouterr().out
+
+
+def work() -> None:
+    """For half a minute, unless it is interrupted."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        time.sleep(0.01)
+    pytest.fail("it was not interrupted")
+
+
+def test_a_task_leaves_once_its_driver_says_so(tmp_path: Path) -> None:
+    bell = Bell(tmp_path / "store")
+    with heeding(bell.path):
+        time.sleep(2 * POLL)
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), heeding(bell.path):
+        bell.ring()
+        work()
+    assert time.monotonic() - begin < 10
+    bell.close()
+    assert not list((tmp_path / "store").iterdir())
+    with heeding(bell.path):  # a file that cannot be seen says nothing
+        time.sleep(2 * POLL)
+
+
+def test_a_task_that_was_told_to_leave_stores_nothing_and_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a task does: what it had begun is done again."""
+    bells = list[Bell]()
+
+    def interrupted(world: Any, store: Store, message: Any, seconds: float) -> None:
+        bells[0].ring()
+        work()
+
+    monkeypatch.setattr(engine_ray, "serve", interrupted)
+    bells.append(Bell(tmp_path / "store"))
+    start = {"world": NAME, "store": str(tmp_path / "store"), "seconds": 30.0, "bell": str(bells[0].path)}
+    assert engine_ray.compute(json.dumps(start | {"message": {"task": 0, "nodes": []}})) == ""
+    assert not Store(tmp_path / "store").keys()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1", "ray://127.0.0.1:1"])
+def test_where_nobody_listens_is_found_at_once(address: str) -> None:
+    begin = time.monotonic()
+    with pytest.raises(OSError):
+        engine_ray.knock(address)
+    assert time.monotonic() - begin < 5
+
+
+def test_an_address_without_a_port_is_left_to_ray() -> None:
+    for address in (None, "auto", "local"):
+        engine_ray.knock(address)

@@ -47,7 +47,8 @@ def rung(path: Path) -> bool:
 
 @contextmanager
 def heeding(path: Path) -> Iterator[None]:
-    """Interrupt the block, which is to run in the main thread, by KeyboardInterrupt once the bell is rung."""
+    """Interrupt the block, which is to run in the main thread, by KeyboardInterrupt once the bell is rung. No signal:
+    Ray's workers ignore SIGINT, so that a call that blocks is interrupted only when it returns."""
     over = threading.Event()
 
     def watch() -> None:
