@@ -33,10 +33,11 @@ test-lm: $(LM)  ## the fast tests of language models; installs what they need
 
 # Two lanes at once: studies that are killed and resumed wait for imports and disks, while the other lane computes.
 SLOW := $(BIN)/python -m pytest --hypothesis-profile random
+FIRST := tests/faults tests/lm/test_processes.py
 test-slow: $(LM)  ## every test, the slow ones too, on new random examples
 	$(INSTALL) -e '.[ray]'
-	@mkdir -p runs; $(SLOW) tests/faults --figures runs/faults.json > runs/test-faults.log 2>&1 & faults=$$!; \
-	$(SLOW) --ignore tests/faults --figures runs/others.json; others=$$?; \
+	@mkdir -p runs; $(SLOW) $(FIRST) --figures runs/faults.json > runs/test-faults.log 2>&1 & faults=$$!; \
+	$(SLOW) $(FIRST:%=--ignore %) --figures runs/others.json; others=$$?; \
 	wait $$faults; faults=$$?; cat runs/test-faults.log; exit $$((faults | others))
 
 lint: $(DEV)  ## ruff, mypy --strict, import-linter
