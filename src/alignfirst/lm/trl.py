@@ -36,6 +36,7 @@ from alignfirst.lm.guard import rewards_of
 from alignfirst.lm.optim import rate
 from alignfirst.lm.pairs import Pairs
 from alignfirst.lm.responses import Session, draw_pairs
+from alignfirst.lm.save import quiet
 from alignfirst.lm.streams import permutations
 from alignfirst.lm.tally import Book, Log
 from alignfirst.lm.task import AlignResult, AlignSettings, Task
@@ -276,22 +277,6 @@ def global_seeds_kept(seed: int) -> Iterator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No bars, no notes on stdout: results go there."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 NAMES = {name: name for name in ("reward", "loss", "grad_norm")} | {
