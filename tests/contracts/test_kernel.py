@@ -148,7 +148,17 @@ def runs_of(theta, seeds=(3, 4), row=(0, 0, 1, 1), betas=BETAS):
     return Runs(theta, theta, theta, betas, list(seeds), np.array(row))
 
 
-LABELS = Labels("bradley-terry", 1.0, 0.1)
+def runs_of_three(rng):
+    """Initial, reference and pair source are three models of three sizes, in runs of two seeds.
+
+    Two runs of a seed have one pair source: of the first seed with two references, of the second with one.
+    """
+    initial, reference, source = (mixtures(components, rng) for components in (4, 3, 5))
+    source[[1, 3]], reference[3] = source[[0, 2]], reference[2]
+    return Runs(initial, reference, source, BETAS, [3, 4], np.array([0, 0, 1, 1]))
+
+
+LABELS = Labels("bradley-terry", 2.0, 0.1)
 
 
 def plain_align(runs, s):
@@ -210,11 +220,10 @@ def plain_labels(x, u):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_training_equals_plain_numpy(algorithm):
     """A dozen updates. Adam divides by its own scale, so that float32 noise stays relative to the rate."""
-    theta = mixtures(4, np.random.default_rng(10))
-    runs, s = runs_of(theta), settings(algorithm)
+    runs, s = runs_of_three(np.random.default_rng(10)), settings(algorithm)
     ours = align(runs, ORACLE, LABELS, s).theta
     expected = plain_align(runs, s)
-    assert np.abs(ours - theta).max() > 0.05  # it moved
+    assert np.abs(ours - runs.initial).max() > 0.05  # it moved
     np.testing.assert_allclose(ours, expected, atol=0.02 * s.learning_rate * s.updates)
 
 
@@ -226,6 +235,28 @@ def test_two_halves_equal_the_whole_bit_for_bit(algorithm):
         half = align(runs_of(theta[part], [seed], [0, 0], BETAS[part]), ORACLE, LABELS, settings(algorithm))
         assert half.theta.tobytes() == whole.theta[part].tobytes()
         assert (half.target_draws == whole.target_draws[part]).all()
+
+
+@pytest.mark.parametrize("algorithm", [name for name, a in ALGORITHMS.items() if a.data == "pairs-offline"])
+def test_runs_of_one_pair_source_and_seed_keep_their_own_references(algorithm):
+    """Together as alone, bit for bit, though they learn from the same pairs."""
+    runs, s = runs_of_three(np.random.default_rng(13)), settings(algorithm)
+    together = align(runs, ORACLE, LABELS, s).theta
+    for r, seed in enumerate((3, 3, 4, 4)):
+        one = slice(r, r + 1)
+        parts = (x[one] for x in (runs.initial, runs.reference, runs.pair_source, runs.beta))
+        alone = align(Runs(*parts, [seed], np.array([0])), ORACLE, LABELS, s).theta
+        assert alone.tobytes() == together[one].tobytes()
+
+
+def test_a_step_never_crosses_the_floor_of_the_standard_deviations():
+    """Adam's first step is the rate itself, up or down. On both axes sd stops at the floor; nothing else does."""
+    floor, rate = np.log(0.02), 0.1
+    theta = np.full((1, 5, 2), floor + 0.04, np.float32)
+    up_and_down = np.broadcast_to([1.0, -1.0], theta.shape).copy()
+    kernel.adam(theta, up_and_down, np.zeros_like(theta), np.zeros_like(theta), 1, rate, floor)
+    free, stopped = [floor + 0.04 + rate, floor + 0.04 - rate], [floor + 0.04 + rate, floor]
+    np.testing.assert_allclose(theta[0], [free] * 3 + [stopped] * 2, atol=1e-5)
 
 
 def test_em_climbs_and_equals_numpy_steps():

@@ -110,8 +110,7 @@ class ToyWorld:
         if node.kind == "measure":
             return Artefact({}, _measured(x, s["beta"]))
         if node.kind == "predict":
-            zero = {"predicted_reward": float(x["sft"].mean()), "predicted_target_mass": 0.5}
-            return Artefact({}, {"stages": [zero] * (1 + len(s["stages"]))})
+            return Artefact({}, {"stages": [_predicted(x["sft"], i) for i in range(1 + len(s["stages"]))]})
         noise = np.random.default_rng([s["seed"], s.get("occurrence", 0)]).standard_normal(4)
         meta = {"updates": 1, "samples": 4, "flops": 8.0}
         if node.kind == "sft":
@@ -121,6 +120,10 @@ class ToyWorld:
         step = s["gain"] * s["updates"] / (s["beta"] or 1.0)
         moved = x["initial"] + 0.1 * x["reference"] + x.get("pairs", x["initial"]) + step + noise
         return Artefact({"x": moved}, meta | {"target_draws": int(s["seed"])})
+
+
+def _predicted(sft: np.ndarray, stage: int) -> dict[str, Json]:
+    return {"predicted_reward": float(sft.mean()) + stage, "predicted_target_mass": 0.5 / (1 + stage)}
 
 
 def _measured(x: Mapping[str, np.ndarray], beta: float | None) -> dict[str, Json]:

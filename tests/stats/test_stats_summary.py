@@ -150,6 +150,18 @@ def test_too_few_pairs_are_counted_but_not_judged(study: Any, n: int, said: str)
     assert claim["family"] == 0
 
 
+def test_seeds_are_paired_by_their_numbers_where_the_recipes_have_others(study: Any) -> None:
+    def values(row: Row) -> Row:
+        return {"reward": row["seed"] ** 2 if row["recipe"] == "align-distil" else row["seed"]}
+
+    left = study(values, seeds=(1, 2, 3, 5, 8, 13, 21), recipes=("align-distil",))
+    right = study(values, seeds=(2, 3, 4, 8, 9, 13, 21, 34), recipes=("distil-align",))
+    pair = one(pairs(left + right), metric="reward")
+    assert pair["seeds"] == [2, 3, 8, 13, 21] and (pair["n"], pair["lost"]) == (5, 5)
+    assert pair["differences"] == [s * s - s for s in (2, 3, 8, 13, 21)]
+    assert pair["note"] == "5 of 10 seeds make no pair (not run, failed or null in one of the recipes)"
+
+
 def test_a_setting_that_only_one_recipe_has_is_said_to_be_lost(study: Any) -> None:
     rows = [r for r in study(noisy(7), betas=(0.1, 0.3)) if r["beta"] == 0.1 or r["recipe"] == "align-distil"]
     lonely = one(pairs(rows), metric="reward", beta=0.3)

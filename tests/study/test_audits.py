@@ -93,6 +93,20 @@ def test_alignments_that_the_audit_does_not_predict_draw_nothing_and_say_why() -
     assert reasons["reinforce"] is None and "hard labels" in reasons["dpo-online"]
 
 
+def test_rows_of_refused_alignments_say_so_and_why() -> None:
+    plan = planned(seeds=1, algorithms=("reinforce", "ipo"))
+    verdict = {"audit_reward": 0.5, "audit_mass": 0.6, "audit_verdict": "go", "audit_reason": "so it is"}
+    metas = {"measure": {"reward": 1.0}, "audit": verdict}
+    artefacts = {k: Artefact(meta=metas.get(n.kind, {})) for k, n in plan.nodes.items() if n.kind != "predict"}
+    said: dict[tuple[str, str], set[Any]] = {}
+    for row in Rows(plan, "toy", artefacts, {}, {}).build():
+        said.setdefault((row["stage"], row["algorithm"]), set()).add(tuple(row[name] for name in audits.COLUMNS))
+    [refused] = said.pop(("align", "ipo"))
+    assert refused[:3] == (None, None, "refused") and "margin" in refused[3]
+    assert said.pop(("align", "reinforce")) == {(0.5, 0.6, "go", "so it is")}
+    assert set.union(*said.values()) == {(None,) * 4}, "only alignments have a verdict"
+
+
 @pytest.mark.parametrize(
     ("algorithm", "share", "expected"),
     [("reinforce", 1.0, 800), ("reinforce", 0.25, 200), ("ppo", 1.0, 200), ("dpo-offline", 1.0, 1000)],

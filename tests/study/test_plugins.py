@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from alignfirst import worlds
+from alignfirst.plugins import REWARD_FUNCTIONS
+from alignfirst.study.config import from_mapping
+from alignfirst.study.plan import plan_study
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "plugin"
 POINTS = """[alignfirst.algorithms]
 {name} = {module}:THING
@@ -130,3 +135,33 @@ def test_the_audit_predicts_nothing_for_a_plugin(monkeypatch: pytest.MonkeyPatch
     refusal = Plan("dr-grpo", 0.1, 100).refusal
     assert refusal is not None and "no experiment" in refusal
     assert Plan("grpo", 0.1, 100).refusal is None
+
+
+def reward_of_version(folder: Path, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = folder / version / "fake_plugin.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: fake-plugin\nVersion: {version}\n")
+    (info / "entry_points.txt").write_text("[alignfirst.rewards]\nfew-a = no_such_module:few_a\n")
+    monkeypatch.syspath_prepend(str(folder / version))  # found before what was there
+    vars(REWARD_FUNCTIONS).pop("_points", None)  # entry points are looked up once a process
+
+
+def keys_by_kind(reward: str) -> dict[str, set[str]]:
+    config = from_mapping({"world": "grammar", "reward.kind": reward, "seeds": 1, "beta": 0.1, "algorithms": ["grpo"]})
+    keys: dict[str, set[str]] = {}
+    for key, node in plan_study(config, worlds.get("grammar")).nodes.items():
+        keys.setdefault(node.kind, set()).add(key)
+    return keys
+
+
+def test_a_reward_of_another_version_is_another_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is imported for it: the module that the plug-in names does not exist."""
+    try:
+        reward_of_version(tmp_path, "1.0", monkeypatch)
+        first = keys_by_kind("few-a")
+        reward_of_version(tmp_path, "2.0", monkeypatch)
+        second = keys_by_kind("few-a")
+    finally:
+        vars(REWARD_FUNCTIONS).pop("_points", None)
+    assert first["sft"] == second["sft"] and len(first["align"]) == len(second["align"]) == 2
+    assert not first["align"] & second["align"]

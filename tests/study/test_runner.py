@@ -80,22 +80,6 @@ def test_every_cell_and_stage_has_its_row(finished: Path) -> None:
     assert found == expected
 
 
-def test_rows_hold_what_the_nodes_gave_and_null_elsewhere(finished: Path) -> None:
-    plan, store = plan_study(config(), WORLD), Store(finished / "store")
-    rows = iter(rows_of(finished))
-    for cell in plan.cells:
-        for stage in cell.stages:
-            row = next(rows)
-            assert (row["world"], row["preset"], row["status"], row["error"]) == ("toy", "toy", "ok", None)
-            assert row["model"] == stage.model
-            measured, model = store.get(stage.measure).meta, store.get(stage.model).meta
-            assert {name: row[name] for name in measured} == measured
-            assert {name: row[name] for name in model} == model
-            assert row["predicted_target_mass"] == 0.5
-            if stage.kind != "align":
-                assert row["kl_to_reference"] is row["target_draws"] is row["exact_reward"] is None
-
-
 def test_the_table_says_the_same(finished: Path) -> None:
     with (finished / "records.csv").open(newline="") as f:
         table = list(csv.DictReader(f))

@@ -273,6 +273,20 @@ def test_the_largest_crossing_is_meant_where_a_rival_wins_at_small_beta() -> Non
     assert 1 / got == pytest.approx(sharpness[np.argmax(odds > 0)], abs=2e-4)
 
 
+@pytest.mark.parametrize("first", np.linspace(3.0, 9.0, 7))
+def test_crossings_that_lie_a_third_apart_are_told_apart(first: float) -> None:
+    """Rewards 0, 1.2 and 1: masses are solved so that the third has half at sharpness `first` and 1.35 times that."""
+    roots = first * np.array([1.0, 1.35])
+    a, b = np.linalg.solve(np.stack([np.ones(2), np.exp(1.2 * roots)], 1), np.exp(roots))
+    masses = np.array([a, b, 1.0]) / (a + b + 1.0)
+    assert (masses > 0).all()
+    centres = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]])
+    logp = tilt.mixture_log_density(COARSE, masses, centres, np.full((3, 2), 0.1))
+    discs = [tilt.disc_weights(COARSE, c[None], 0.8) for c in centres]
+    got = tilt.beta_c_on_grid(logp, 1.2 * discs[1] + discs[2], COARSE, discs[2])
+    assert got == pytest.approx(1 / first, rel=1e-4)
+
+
 def test_bad_fields_are_refused() -> None:
     logp, target = two_narrow(0.02)
     with pytest.raises(InputError, match="grid's shape"):
