@@ -110,7 +110,7 @@ def test_one_key_in_two_shards_is_one_entry(tmp_path: Path) -> None:
 
 
 def test_the_same_key_with_two_contents_reads_the_same_whoever_looks(tmp_path: Path) -> None:
-    """Digests and names of shards are unrelated: of ten examples, the smallest digest is in the second shard of some."""
+    """Digests and names of shards are unrelated: in some of ten examples the second shard has the smallest digest."""
     in_second = 0
     for i in range(10):
         root = tmp_path / str(i)

@@ -14,14 +14,14 @@ LINES = [
         "yield PairBatch(batch.x, batch.logp_ref, first, labels.scale * runs.beta, s.algorithm)",
         "yield PairBatch(batch.x, batch.logp_ref, first, runs.beta, s.algorithm)",
         (TRAINING,),
-        "Online preference training would ignore preferences.scale and so pull to the reference with another strength.",
+        "Online preference training would ignore preferences.scale and hold to the reference with another strength.",
     ),
     WrongLine(
         "H03",
         "yield PairBatch(x, ref, first, labels.scale * runs.beta, s.algorithm)",
         "yield PairBatch(x, ref, first, runs.beta, s.algorithm)",
         (TRAINING,),
-        "Offline preference training would ignore preferences.scale and so pull to the reference with another strength.",
+        "Offline preference training would ignore preferences.scale and hold to the reference with another strength.",
     ),
     WrongLine(
         "H04",
@@ -48,7 +48,7 @@ LINES = [
         "H09",
         "stored[..., 4:6] = log_density(runs.reference[shared], x)",
         "stored[..., 4:6] = log_density(runs.pair_source[shared], x)",
-        (TRAINING, REFERENCES),
+        (TRAINING,),
         "Offline training would hold the model to its pair source in place of its reference.",
     ),
     WrongLine(
@@ -83,10 +83,7 @@ LINES = [
         "B08",
         "at = np.ix_(groups, np.searchsorted(seeds, side.seeds))",
         "at = np.ix_(groups, np.arange(len(side.seeds)))",
-        (
-            "tests/stats/test_stats_summary.py"
-            "::test_seeds_are_paired_by_their_numbers_where_the_recipes_have_others",
-        ),
+        ("tests/stats/test_stats_summary.py::test_seeds_are_paired_by_their_numbers_where_the_recipes_have_others",),
         "Seeds would be paired by position, so differences would be taken between runs of different seeds.",
     ),
     WrongLine(
