@@ -145,14 +145,6 @@ def test_rollouts_that_find_nothing_stop_it_too() -> None:
     assert verdict.call == "no-go" and any("ollouts" in text for text in verdict.todo)
 
 
-def test_nine_hits_are_never_a_go_and_ten_may_be() -> None:
-    for hits, call in ((9, "insufficient data"), (10, "go")):
-        evidence = behaviours(hits / 400, 400)
-        found = predict(evidence, Plan("reinforce", 0.1, 10**6))
-        assert found.mass.low is not None and found.mass.low > 0.5
-        assert judge(evidence, found).call == call, hits
-
-
 def test_diffuse_hits_are_never_a_go() -> None:
     evidence = behaviours(0.1, hit_reward=0.5)
     verdict = judge(evidence, predict(evidence, Plan("reinforce", 0.05, 10**6)))
