@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +11,7 @@ import pytest
 from alignfirst.report.data import EXTRAS, failures, payload
 from alignfirst.report.exhibits import SHAPES
 from alignfirst.report.load import load
-from alignfirst.stats import METRICS
+from alignfirst.stats import METRICS, summarise
 
 CLOSE = {"rel": 5e-4, "abs": 1e-12}  # four significant digits
 
@@ -70,6 +71,42 @@ def test_every_difference_and_claim_reaches_the_page(built: Path, data: dict[str
             assert pairs[k][i] == pytest.approx(p[k], **CLOSE)
     assert claims["verdict"] == [c["verdict"] for c in run.statistics["claims"]]
     assert [claims["claims"][c]["claim"] for c in claims["c"]] == [c["claim"] for c in run.statistics["claims"]]
+
+
+def test_theory_is_averaged_over_rows_that_are_ok(synthetic: ModuleType, tmp_path: Path) -> None:
+    """A prediction is there before a training fails, and stays in its row: the seed is lost to every column alike."""
+    lost = {("align-distil", "grpo", 0.1, 1): "diverged"}
+    spec = synthetic.Spec(seeds=3, algorithms=("grpo",), betas=(0.1,), failures=lost)
+    run = load(synthetic.write(tmp_path / "run", spec))
+    (failed,) = [r for r in run.rows if r["status"] == "failed"]
+    named = ("exact_reward", "predicted_reward", "beta_c")
+    rows = [r | dict.fromkeys(named, 100.0) if r is failed else r for r in run.rows]
+    edited = dataclasses.replace(run, rows=rows, statistics=summarise(rows, run.varied))
+    cell = cells_of(payload(edited))["align-distil", "grpo", 0.1, failed["stage_index"]]
+    ok = [
+        r for r in run.rows
+        if (r["recipe"], r["stage_index"], r["status"]) == (failed["recipe"], failed["stage_index"], "ok")
+    ]  # fmt: skip
+    assert len(ok) == cell["n"] == 2
+    for name in named:
+        assert cell[name] == pytest.approx(sum(r[name] for r in ok) / 2, **CLOSE), name
+
+
+def test_differences_stand_under_their_recipe(synthetic: ModuleType, tmp_path: Path) -> None:
+    """Each recipe less distil-align: those of the two orders are align-distil's, once, and every other has its own."""
+    recipes = ("align-distil", "distil-align", "distil-align-rehearsed", "distil-align-anchored")
+    spec = synthetic.Spec(seeds=3, recipes=recipes, algorithms=("grpo",), betas=(0.1,))
+    run = load(synthetic.write(tmp_path / "run", spec))
+    data = payload(run)
+    p = data["pairs"]
+    shown = {
+        (data["recipes"][r]["name"], METRICS[m]): mean for r, m, mean in zip(p["r"], p["m"], p["mean"], strict=True)
+    }
+    expected = {("align-distil", q["metric"]): q["mean"] for q in run.statistics["pairs"]}
+    expected |= {(q["recipe"], q["metric"]): q["mean"] for q in run.statistics["recipes"]}
+    assert {recipe for recipe, _ in expected} == set(recipes) - {"distil-align"}
+    assert len(p["r"]) == len(shown)
+    assert shown == {key: pytest.approx(mean, **CLOSE) for key, mean in expected.items()}
 
 
 def test_a_cell_shows_its_own_models(built: Path, data: dict[str, Any]) -> None:

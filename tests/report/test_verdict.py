@@ -93,6 +93,46 @@ def test_key_rows_are_the_statistics_at_that_beta(run: Run) -> None:
         assert r.lead == ("ahead" if p["low"] > 0 else "behind" if p["high"] < 0 else "")
 
 
+def shown(text: str) -> float:
+    """A number as the table writes it, with a true minus sign."""
+    return float(text.replace("−", "-"))
+
+
+def test_columns_of_the_key_table_are_the_two_sides_of_its_difference(run: Run) -> None:
+    """No seed is lost, so the mean difference is the first column less the second, to the last digit shown."""
+    rows = verdict(run).key_rows
+    assert max(abs(shown(r.difference)) for r in rows) > 0.01, "else columns the wrong way round would do"
+    for r in rows:
+        assert shown(r.first) - shown(r.second) == pytest.approx(shown(r.difference), abs=0.0016)
+
+
+@pytest.mark.parametrize(
+    ("intervals", "kind"),
+    [
+        ([(0.1, 0.3), (0.2, 0.4)], "ak"),
+        ([(-0.3, -0.1), (-0.4, -0.2)], "ka"),
+        ([(0.1, 0.3), (-0.1, 0.4)], ""),
+        ([(-0.3, -0.1), (-0.4, 0.2)], ""),
+        ([(0.1, 0.3), (-0.4, -0.2)], ""),
+    ],
+)
+def test_the_tile_of_the_quoted_beta_marks_the_order_that_is_ahead(
+    run: Run, intervals: list[tuple[float, float]], kind: str
+) -> None:
+    """`ak` where every algorithm's interval of align-distil minus distil-align is above 0, `ka` where below."""
+    focus = float(verdict(run).key_beta)
+    at_focus = [p for p in run.statistics["pairs"] if p["metric"] == "reward" and p["beta"] == focus]
+    precision = [p for p in run.statistics["pairs"] if p["metric"] == "target_precision" and p["beta"] == focus]
+    pairs = [
+        p | {"algorithm": f"a{i}", "mean": (low + high) / 2, "low": low, "high": high}
+        for p in (at_focus[0], precision[0])
+        for i, (low, high) in enumerate(intervals)
+    ]
+    tile = verdict(dataclasses.replace(run, statistics={**run.statistics, "pairs": pairs})).tiles[0]
+    assert f"at beta {focus:g}" in tile.caption
+    assert tile.kind == kind
+
+
 def test_a_study_of_variants_stays_short_and_says_what_is_left_out(synthetic: ModuleType, tmp_path: Path) -> None:
     vary = {"distil.selectivity": [1.0, 2.0, 3.0, 4.0], "distil.components": [2, 4, 6, 8]}
     spec = synthetic.Spec(seeds=5, algorithms=("grpo",), betas=(0.1,), vary=vary)
