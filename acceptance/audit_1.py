@@ -42,12 +42,12 @@ def audited(out: Path, *arguments: object) -> dict[str, Any]:
 
 def distilled(gguf: Path, pairs: Path, folder: Path) -> tuple[Any, Any]:
     """The teacher, and its cut trained on its own answers to prompts that are not audited; saved in `folder`."""
-    from alignfirst.audit.pairs import read_pairs
-    from alignfirst.audit.tokenise import Tokeniser
-    from alignfirst.lm.batch import Prompts
-    from alignfirst.lm.distil import DistilSettings, distil
-    from alignfirst.lm.load import cut_layers, load, save
-    from alignfirst.lm.optim import OptimSettings
+    from alignfirst.data.pairs import read_pairs
+    from alignfirst.data.tokenise import Tokeniser
+    from alignfirst.lm.distil.distillation import DistilSettings, distil
+    from alignfirst.lm.models.load import cut_layers, load, save
+    from alignfirst.lm.text.batch import Prompts
+    from alignfirst.lm.training.optim import OptimSettings
 
     teacher = load(str(gguf))
     tokens = Tokeniser(teacher.tokenizer)
@@ -132,8 +132,8 @@ def in_browser(page: Path, rows: list[dict[str, Any]]) -> list[str]:
 
 def main() -> None:
     pairs = pairs_file()
-    from alignfirst.audit.pairs import read_pairs
-    from alignfirst.lm.load import smollm2_gguf
+    from alignfirst.data.pairs import read_pairs
+    from alignfirst.lm.models.load import smollm2_gguf
 
     gguf, folder, failures = smollm2_gguf(), fresh(RUNS / "audit_lm"), []
     full = audited(folder / "full", "--reference", gguf, "--pairs", pairs)

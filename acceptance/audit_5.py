@@ -83,7 +83,7 @@ def tiny_models() -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    from alignfirst.lm.load import TinyLlama, build, save
+    from alignfirst.lm.models.load import TinyLlama, build, save
 
     for name, words in (("student", "a b c d"), ("other", "a b c e")):
         vocab = {word: n for n, word in enumerate(["<unk>", "<end>", *words.split()])}

@@ -11,8 +11,8 @@ HIDDEN, VOCABULARY = 24, 49_152
 def star(folder: Path) -> int:
     """A model of SmolLM2's architecture at a tiny size, fresh weights, with the tokenizer of the packaged model; made
     once. Returns its number of weights."""
-    from alignfirst.lm.load import Source, build, load_tokenizer, parameter_count, resolve, save, smollm2_gguf
-    from alignfirst.lm.tiny import SmolLlama
+    from alignfirst.lm.models.build import SmolLlama
+    from alignfirst.lm.models.load import Source, build, load_tokenizer, parameter_count, resolve, save, smollm2_gguf
 
     sizes = SmolLlama(VOCABULARY, HIDDEN, 2, 3, 1, 48, 64)
     if not (folder / "config.json").exists():

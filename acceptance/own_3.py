@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from alignfirst.store import Store
-from alignfirst.study.plan import plan_study
-from alignfirst.study.run_dir import DIGESTED, config_text
-from alignfirst.study.worker import load_world
+from alignfirst.study.execution.worker import load_world
+from alignfirst.study.output.run_dir import DIGESTED, config_text
+from alignfirst.study.plan.planner import plan_study
 from common import CLI, ROOT, RUNS, cli, conclude, fresh, store_digests
 
 sys.path.insert(0, str(ROOT / "tests" / "lm"))

@@ -9,9 +9,10 @@ from collections import Counter
 import numpy as np
 
 from alignfirst.store import Store
-from alignfirst.study import presets, runner
-from alignfirst.study.plan import plan_study
-from alignfirst.study.worker import load_world
+from alignfirst.study import runner
+from alignfirst.study.config import preset_files
+from alignfirst.study.execution.worker import load_world
+from alignfirst.study.plan.planner import plan_study
 from chain import tiny
 from common import RUNS, cli, conclude, fresh, rows
 
@@ -20,7 +21,7 @@ TOLERANCE = 1e-5  # of weights: sums of gradients in another order, in a few Ada
 
 sets = tiny(RUNS / "chain-star")
 pair, alone = fresh(RUNS / "smollm2-pair"), fresh(RUNS / "smollm2-alone")
-config = presets.load("smollm2", sets)
+config = preset_files.load("smollm2", sets)
 plan = plan_study(config, load_world(config.world))
 words = [word for key, value in sets.items() for word in ("--set", f"{key}={json.dumps(value)}")]
 process = cli("run", "smollm2", *words, "--out", pair, "--processes", "2", "--no-report")

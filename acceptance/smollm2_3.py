@@ -7,10 +7,10 @@ import json
 from collections import defaultdict
 
 from alignfirst.store import Store
-from alignfirst.study import presets
 from alignfirst.study.bill import label
-from alignfirst.study.plan import plan_study
-from alignfirst.study.worker import load_world
+from alignfirst.study.config import preset_files
+from alignfirst.study.execution.worker import load_world
+from alignfirst.study.plan.planner import plan_study
 from chain import tiny
 from common import RUNS, cli, conclude, fresh
 
@@ -27,7 +27,7 @@ bill = json.loads(planned.stdout)["bill"]
 done = cli("run", "smollm2", *sets, "--out", out, "--no-report")
 failures = [f"the run exited {done.returncode}: {done.stderr[-2000:]}"] if done.returncode else []
 
-config = presets.load("smollm2", values)
+config = preset_files.load("smollm2", values)
 counted: dict[tuple[str, str], dict[str, float]] = defaultdict(lambda: dict.fromkeys((*COUNTS, "flops"), 0.0))
 store = Store(out / "store")
 for key, node in plan_study(config, load_world(config.world)).nodes.items():

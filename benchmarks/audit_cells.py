@@ -24,12 +24,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alignfirst.store import Store
-from alignfirst.study import cost
-from alignfirst.study.config import StudyConfig, from_mapping
-from alignfirst.study.engine import execute
-from alignfirst.study.schedule import Schedule
-from alignfirst.study.worker import load_world
-from alignfirst.worlds.protocol import Artefact, Node
+from alignfirst.study.config.study_config import StudyConfig, from_mapping
+from alignfirst.study.execution import estimates
+from alignfirst.study.execution.engine import execute
+from alignfirst.study.execution.schedule import Schedule
+from alignfirst.study.execution.worker import load_world
+from alignfirst.world import Artefact, Node
 
 TEACHERS = 48
 FIRST_SEED = 10_000
@@ -164,7 +164,7 @@ def collect(store_at: Path, workers: int = 2, teachers: int = TEACHERS) -> Cells
     store = Store(store_at)
     missing = [key for key in build.nodes if not store.has(key)]
     if missing:
-        schedule = Schedule(build.nodes, missing, build.world, cost.Costs(build.world).seconds)
+        schedule = Schedule(build.nodes, missing, build.world, estimates.Costs(build.world).seconds)
         execute(schedule, build.world, WORLD, store, workers, lambda *_: progress(schedule))
         if schedule.failures:
             raise RuntimeError(f"{len(schedule.failures)} failed: {next(iter(schedule.failures.values()))}")

@@ -32,19 +32,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alignfirst.audit.constants import MIN_ESS, TEXT_GATES
-from alignfirst.audit.draws import gather
-from alignfirst.audit.predict import Evidence, Plan, Prediction, examine, predict
+from alignfirst.audit.gated_prediction import Evidence, Plan, Prediction, examine, predict
+from alignfirst.audit.pooled_draws import gather
 from alignfirst.audit.verdict import judge
 from alignfirst.store import Store
-from alignfirst.study import cost
-from alignfirst.study.audits import planned, sample
-from alignfirst.study.config import StudyConfig, from_mapping
-from alignfirst.study.engine import execute
-from alignfirst.study.schedule import Schedule
-from alignfirst.study.worker import load_world
+from alignfirst.study.config.study_config import StudyConfig, from_mapping
+from alignfirst.study.execution import estimates
+from alignfirst.study.execution.engine import execute
+from alignfirst.study.execution.schedule import Schedule
+from alignfirst.study.execution.worker import load_world
+from alignfirst.study.plan.audit_nodes import planned, sample
+from alignfirst.world import Node
 from alignfirst.worlds import get
 from alignfirst.worlds.grammar.draws import Drawing
-from alignfirst.worlds.protocol import Node
 from audit_cases import discrimination
 from audit_stats import FitCell, Interval, auc, fit, over_teachers, share, spearman
 
@@ -143,7 +143,7 @@ def cells_of(build: Builder, store: Store, workers: int) -> list[Cell]:
     """Train what the store lacks, then audit every reference and lay its trainings beside it."""
     missing = [key for key in build.nodes if not store.has(key)]
     if missing:
-        schedule = Schedule(build.nodes, missing, build.world, cost.Costs(build.world).seconds)
+        schedule = Schedule(build.nodes, missing, build.world, estimates.Costs(build.world).seconds)
         execute(schedule, build.world, WORLD, store, workers, lambda *_: progress(schedule))
         if schedule.failures:
             raise RuntimeError(f"{len(schedule.failures)} failed: {next(iter(schedule.failures.values()))}")

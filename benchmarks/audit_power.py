@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 from alignfirst.audit.constants import GATES, ON_POLICY, ORDER_LEVEL
-from alignfirst.audit.intervals import clopper_pearson
+from alignfirst.audit.gated_prediction import Plan, predict
 from alignfirst.audit.order import order
-from alignfirst.audit.predict import Plan, predict
+from alignfirst.audit.share_intervals import clopper_pearson
 from audit_cases import Audited, Row, audit_all, held_out, rows_of, value
 from audit_cells import ALGORITHMS, BETAS, Cells, Reference, collect, rollouts
 from audit_failures import failures

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from alignfirst.audit.constants import PULL_AT, Gate
-from alignfirst.audit.predict import Evidence
+from alignfirst.audit.gated_prediction import Evidence
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -26,12 +26,12 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from alignfirst.study import presets
-from alignfirst.study.config import StudyConfig
-from alignfirst.study.plan import Cell, Plan, plan_study
-from alignfirst.study.run_dir import RunDir
+from alignfirst.study.config import preset_files
+from alignfirst.study.config.study_config import StudyConfig
+from alignfirst.study.execution.worker import label, load_world
+from alignfirst.study.output.run_dir import RunDir
+from alignfirst.study.plan.planner import Cell, Plan, plan_study
 from alignfirst.study.runner import run
-from alignfirst.study.worker import label, load_world
 
 PRESET, BAR = "grammar-quick", 1.8
 WARM_UP = {"sft.steps": 2, "distil.steps": 2, "align.updates": 2}
@@ -47,7 +47,7 @@ def cpu_seconds(config: StudyConfig, out: Path) -> tuple[float, int]:
 
 
 def measured() -> dict[str, Any]:
-    config = presets.load(PRESET).with_values({"seeds": 1})
+    config = preset_files.load(PRESET).with_values({"seeds": 1})
     plan = plan_study(config, load_world(config.world))
     with tempfile.TemporaryDirectory() as folder:
         cpu_seconds(config.with_values(WARM_UP), Path(folder) / "warm-up")
@@ -63,7 +63,7 @@ def measured() -> dict[str, Any]:
 def computed(finished: Path) -> dict[str, Any]:
     """From a finished run: what its cells would have cost one by one."""
     run_dir = RunDir(finished)
-    config = presets.load(str(finished / "config.yaml"))
+    config = preset_files.load(str(finished / "config.yaml"))
     plan = plan_study(config, load_world(config.world))
     price = prices(plan, run_dir.timings())
     needed = [needs(plan, cell) for cell in plan.cells]

@@ -30,8 +30,8 @@ def sampling(rounds: int) -> dict[int, dict[str, Any]]:
     import torch
 
     torch.set_num_threads(1)
-    from alignfirst.lm.load import TinyLlama, build
-    from alignfirst.lm.sample import sample
+    from alignfirst.lm.models.load import TinyLlama, build
+    from alignfirst.lm.sampling.sample import sample
 
     model = build(TinyLlama(48, 64, 4, 4, 2, 176, 64), seed=0)
     generator = torch.Generator().manual_seed(0)
@@ -66,7 +66,7 @@ def sampling(rounds: int) -> dict[int, dict[str, Any]]:
 
 
 def scoring(rounds: int, batch: int, length: int) -> dict[str, Any]:
-    from alignfirst.lm.load import Source, resolve, smollm2_gguf
+    from alignfirst.lm.models.load import Source, resolve, smollm2_gguf
 
     model_dir = str(resolve(Source(str(smollm2_gguf()))).path)
     answers: dict[str, list[Any]] = {"ours": [], "full": []}
@@ -93,8 +93,8 @@ def child(name: str, model_dir: str) -> None:
     import torch
 
     torch.set_num_threads(1)
-    from alignfirst.lm.load import load
-    from alignfirst.lm.score import token_logp
+    from alignfirst.lm.models.load import load
+    from alignfirst.lm.text.logprobs import token_logp
 
     model = load(model_dir).model
 

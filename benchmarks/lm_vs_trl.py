@@ -45,7 +45,7 @@ def steps_of(clock: list[float]) -> list[float]:
 
 
 def native(policy: Any, reference: Any, task: Any, settings: Any) -> list[float]:
-    from alignfirst.lm.align import align
+    from alignfirst.lm.align.trainer import align
 
     clock: list[float] = []
     align(policy, reference, task, settings, 0, log=lambda update, values: clock.append(time.process_time()))
@@ -55,9 +55,9 @@ def native(policy: Any, reference: Any, task: Any, settings: Any) -> list[float]
 def trl(policy: Any, reference: Any, task: Any, settings: Any) -> list[float]:
     from transformers import TrainerCallback
 
-    from alignfirst.lm.responses import Session
-    from alignfirst.lm.team import ALONE
-    from alignfirst.lm.trl import global_seeds_kept, quiet, trainer_for
+    from alignfirst.lm.align.rollouts import Session
+    from alignfirst.lm.align.trl_trainer import global_seeds_kept, quiet, trainer_for
+    from alignfirst.lm.training.processes import ALONE
 
     clock: list[float] = []
 
@@ -79,12 +79,12 @@ def measure(
     """Median CPU-seconds of a step: native, TRL."""
     import torch
 
-    from alignfirst.lm.align import AlignSettings, Task
-    from alignfirst.lm.batch import Prompts
-    from alignfirst.lm.optim import OptimSettings
-    from alignfirst.lm.responses import Session, draw_pairs
-    from alignfirst.lm.team import ALONE
-    from alignfirst.lm.tiny import TinyLlama, build
+    from alignfirst.lm.align.rollouts import Session, draw_pairs
+    from alignfirst.lm.align.trainer import AlignSettings, Task
+    from alignfirst.lm.models.build import TinyLlama, build
+    from alignfirst.lm.text.batch import Prompts
+    from alignfirst.lm.training.optim import OptimSettings
+    from alignfirst.lm.training.processes import ALONE
 
     torch.set_num_threads(1)
     hidden, layers, intermediate = sizes

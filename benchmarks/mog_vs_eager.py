@@ -37,18 +37,18 @@ N, GROUP, LR, WIDTH, STORED = 256, 8, 0.02, 0.25, 4096
 def train_whole_grid(out: str) -> None:
     """Run in a child process: all trainings of preset `mog`, no measurement."""
     from alignfirst.store import Store
-    from alignfirst.study import cost
-    from alignfirst.study.engine import execute
-    from alignfirst.study.plan import plan_study
-    from alignfirst.study.presets import load
-    from alignfirst.study.schedule import Schedule
-    from alignfirst.study.worker import load_world
+    from alignfirst.study.config.preset_files import load
+    from alignfirst.study.execution import estimates
+    from alignfirst.study.execution.engine import execute
+    from alignfirst.study.execution.schedule import Schedule
+    from alignfirst.study.execution.worker import load_world
+    from alignfirst.study.plan.planner import plan_study
 
     config = load("mog")
     world = load_world(config.world)
     plan = plan_study(config, world)
     train = {k: n for k, n in plan.nodes.items() if n.kind in ("sft", "distil", "align")}
-    schedule = Schedule(train, train, world, cost.Costs(world, []).seconds)
+    schedule = Schedule(train, train, world, estimates.Costs(world, []).seconds)
     execute(schedule, world, config.world, Store(Path(out)), CORES, lambda *_: None)
     assert not schedule.failures, schedule.failures
     kinds = [n.kind for n in train.values()]

@@ -71,7 +71,7 @@ def subject(name: str, model: Any, tokenizer: Any) -> Any:
     import torch
 
     if name == "ours":
-        from alignfirst.lm.score import score_rows
+        from alignfirst.lm.text.logprobs import score_rows
 
         return lambda rows: [[float(x.sum()) for x in r] for r in score_rows(model, rows)]
     if name.startswith("lm-eval"):
@@ -121,7 +121,7 @@ def child(name: str, model_dir: str, sets_file: str) -> None:
     import torch
 
     torch.set_num_threads(1)
-    from alignfirst.lm.load import load
+    from alignfirst.lm.models.load import load
 
     loaded = load(model_dir)
     score = subject(name, loaded.model, loaded.tokenizer)
@@ -135,7 +135,7 @@ def exact_sums(model_dir: str, rows: Any) -> list[list[float]]:
     import torch
     from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-    from alignfirst.lm.load import load
+    from alignfirst.lm.models.load import load
 
     def norm(self: Any, x: Any) -> Any:
         return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
@@ -163,7 +163,7 @@ def exact_sums(model_dir: str, rows: Any) -> list[list[float]]:
 
 
 def measure(args: argparse.Namespace, model_dir: str, folder: Path) -> dict[str, Any]:
-    from alignfirst.lm.load import load
+    from alignfirst.lm.models.load import load
 
     sets = make_sets(args.data, load(model_dir).tokenizer, args.short, args.long)
     sets_file = folder / "sets.json"
@@ -243,7 +243,7 @@ def main() -> None:
 
     import tempfile
 
-    from alignfirst.lm.load import Source, resolve, smollm2_gguf
+    from alignfirst.lm.models.load import Source, resolve, smollm2_gguf
 
     model_dir = str(resolve(Source(args.model or str(smollm2_gguf()))).path)
     with tempfile.TemporaryDirectory() as folder:

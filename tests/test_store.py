@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from alignfirst import files
 from alignfirst.errors import StoreError
 from alignfirst.store import CorruptError, Store, decode, encode
-from alignfirst.worlds.protocol import Artefact
+from alignfirst.world import Artefact
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

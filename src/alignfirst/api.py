@@ -14,11 +14,11 @@ from alignfirst.records import Row
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from alignfirst.report.load import Run as Content
-    from alignfirst.study.config import StudyConfig
-    from alignfirst.study.engine import Progress
-    from alignfirst.study.means import Means
-    from alignfirst.study.presets import Source
+    from alignfirst.report.run_files import Run as Content
+    from alignfirst.study.config.preset_files import Source
+    from alignfirst.study.config.study_config import StudyConfig
+    from alignfirst.study.execution.engine import Progress
+    from alignfirst.study.execution.options import ExecutionOptions
 
 RUNS = Path("runs")
 VERDICTS = ("holds", "reversed", "undecided", "insufficient")
@@ -38,7 +38,7 @@ class Run:
 
     @cached_property
     def _content(self) -> Content:
-        from alignfirst.report.load import load
+        from alignfirst.report.run_files import load
 
         return load(self.path)
 
@@ -70,8 +70,8 @@ class Run:
     @cached_property
     def config(self) -> StudyConfig:
         """The study as it was run."""
-        from alignfirst.study import yaml_io
-        from alignfirst.study.config import from_mapping
+        from alignfirst.study.config import yaml_io
+        from alignfirst.study.config.study_config import from_mapping
 
         return from_mapping(yaml_io.loads(self._content.config, str(self.path / "config.yaml")))
 
@@ -93,7 +93,7 @@ class Run:
         """
         from alignfirst import records
         from alignfirst.store import Store
-        from alignfirst.study.worker import load_world
+        from alignfirst.study.execution.worker import load_world
 
         last = {"final": True} if stage is None else {"stage_index": stage}
         row = records.pick(self.records, recipe=recipe, seed=seed, **last, **where)
@@ -118,9 +118,10 @@ class Run:
         The model is named as in `model`; LoRA adapters are merged into it, or stand alone with `adapter`. Raises
         InputError where no model or several are meant, the folder is not empty, or the world's models are no such.
         """
-        from alignfirst import __version__, records
+        from alignfirst import records
         from alignfirst.store import Store
-        from alignfirst.study.worker import load_world
+        from alignfirst.study.execution.worker import load_world
+        from alignfirst.version import __version__
 
         last = {"final": True} if stage is None else {"stage_index": stage}
         row = records.pick(self.records, recipe=recipe, seed=seed, **last, **where)
@@ -161,21 +162,22 @@ def run(
     set: Mapping[str, Any] | Sequence[str] = (),
     progress: Progress | None = None,
     require_go: bool = False,
-    means: Means | None = None,
+    means: ExecutionOptions | None = None,
 ) -> Run:
     """Run a study, or finish it where it was cut short: what is stored is not computed again.
 
     `config`: a preset's name, a YAML file's path, a mapping (which may say `extends`) or a StudyConfig. `set` sets
     dotted keys on top. `out` is the run directory, by default runs/NAME. `workers`: processes, by default one an
-    available core. `require_go` trains no alignment before its audit said go. `means` (alignfirst.study.means.Means)
-    says how it is computed: `Means(cluster=Cluster())` on Ray.
+    available core. `require_go` trains no alignment before its audit said go. `means`
+    (alignfirst.study.execution.options.ExecutionOptions) says how it is computed: `cluster=Cluster()` on Ray.
 
     Raises InputError, RunLockedError, StoreError, or GateError where an alignment is not a go. Cells that fail end up
     in the records with a reason, and the run's status is `partial` then.
     """
-    from alignfirst.study import presets, runner
+    from alignfirst.study import runner
+    from alignfirst.study.config import preset_files
 
-    study = presets.load(config, set)
+    study = preset_files.load(config, set)
     result = runner.run(
         study, RUNS / study.name if out is None else Path(out), workers, progress, means=means, require_go=require_go
     )

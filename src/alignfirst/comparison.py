@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alignfirst.records import Row
+from alignfirst.stats.columns import KEYS, METRICS, number
 from alignfirst.stats.intervals import PairedTest, describe, paired_t
 from alignfirst.stats.paired import Match, constant_note, join, match, seed_notes
-from alignfirst.stats.table import KEYS, METRICS, number
 
 if TYPE_CHECKING:
     from alignfirst.api import Run
-    from alignfirst.study.config import StudyConfig
+    from alignfirst.study.config.study_config import StudyConfig
 
 NAMING = ("name", "preset", "description", "vary")
 

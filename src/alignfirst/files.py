@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 import time
@@ -64,6 +65,12 @@ def write_atomic(path: Path, chunks: Iterable[bytes]) -> None:
                 tmp.unlink()
             raise
         _sync_directory(path.parent)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def sweep(directory: Path, older_than: float = 0.0) -> None:

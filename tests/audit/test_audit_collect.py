@@ -12,10 +12,10 @@ import pytest
 
 from alignfirst.audit.collect import Collected, Request, collect
 from alignfirst.audit.findings import audit
+from alignfirst.audit.gated_prediction import Plan
 from alignfirst.audit.inputs import Target, inputs_of
-from alignfirst.audit.pairs import Message, Pair, Pairs, Text
-from alignfirst.audit.predict import Plan
-from alignfirst.audit.tokenise import Tokeniser, common_prefix
+from alignfirst.data.pairs import Message, Pair, Pairs, Text
+from alignfirst.data.tokenise import Tokeniser, common_prefix
 from alignfirst.errors import InputError
 from alignfirst.store import Store
 

@@ -10,8 +10,8 @@ import pytest
 from scipy.special import expit, logit
 
 from alignfirst.audit import constants
-from alignfirst.audit.draws import Sample, gather
-from alignfirst.audit.predict import Evidence, Plan, examine, predict
+from alignfirst.audit.gated_prediction import Evidence, Plan, examine, predict
+from alignfirst.audit.pooled_draws import Sample, gather
 from alignfirst.audit.verdict import judge
 
 PREFERRED = [1.0] * 50

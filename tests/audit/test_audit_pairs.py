@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignfirst.audit.pairs import Message, Pair, Pairs, read_pairs
-from alignfirst.audit.tokenise import pieces
+from alignfirst.data.pairs import Message, Pair, Pairs, read_pairs
+from alignfirst.data.tokenise import pieces
 from alignfirst.errors import InputError
 
 GOOD = {"prompt": "Name a colour.", "chosen": "Red.", "rejected": "Seven."}

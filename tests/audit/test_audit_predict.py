@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignfirst.audit import constants
-from alignfirst.audit.draws import Sample, gather
-from alignfirst.audit.predict import Evidence, Plan, examine, needed_hits, predict, ranking
+from alignfirst.audit.gated_prediction import Evidence, Plan, examine, needed_hits, predict, ranking
+from alignfirst.audit.pooled_draws import Sample, gather
 from alignfirst.audit.verdict import draws_to_settle, judge, percent
 from alignfirst.audit.window import beta_window, needs
 from alignfirst.errors import InputError

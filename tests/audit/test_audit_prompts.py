@@ -11,9 +11,9 @@ from scipy.special import expit, logit, softmax
 from scipy.stats import beta as beta_law
 
 from alignfirst.audit.constants import MIN_ESS
-from alignfirst.audit.draws import Draws, Sample, gather, reference_mass
-from alignfirst.audit.predict import Plan, examine, predict
-from alignfirst.audit.tilt import tilt
+from alignfirst.audit.gated_prediction import Plan, examine, predict
+from alignfirst.audit.pooled_draws import Draws, Sample, gather, reference_mass
+from alignfirst.audit.sample_tilt import tilt
 from alignfirst.audit.verdict import judge
 
 SIGMAS = 5.0

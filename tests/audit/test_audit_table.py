@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignfirst.audit.findings import audit
+from alignfirst.audit.gated_prediction import Plan
 from alignfirst.audit.inputs import Target, inputs_of
-from alignfirst.audit.logprobs import raw_lines, read
-from alignfirst.audit.predict import Plan
+from alignfirst.audit.logprob_table import COLUMNS, build, read
 from alignfirst.audit.rows import every_row
-from alignfirst.audit.table import COLUMNS, build
+from alignfirst.data.row_files import raw_lines
 from alignfirst.errors import InputError
 
 DOCS = Path(__file__).parents[2] / "docs" / "audit.md"

@@ -15,8 +15,8 @@ from alignfirst import __version__
 from alignfirst.api import Run
 from alignfirst.cli import out
 from alignfirst.cli.progress import plain_lines
-from alignfirst.study import presets, yaml_io
-from alignfirst.study.run_dir import seal
+from alignfirst.study.config import preset_files, yaml_io
+from alignfirst.study.output.run_dir import seal
 
 Invoke = Callable[..., Result]
 
@@ -40,16 +40,16 @@ def test_version_and_help(invoke: Invoke) -> None:
 
 
 def test_presets(invoke: Invoke) -> None:
-    assert [p["name"] for p in as_json(invoke("presets", "--json"))] == presets.names()
+    assert [p["name"] for p in as_json(invoke("presets", "--json"))] == preset_files.names()
     text = invoke("presets").stdout
-    assert all(name in text for name in presets.names())
+    assert all(name in text for name in preset_files.names())
 
 
 def test_show_is_a_file_that_runs_the_same_study(invoke: Invoke, elsewhere: Path) -> None:
     result = invoke("show", "mog-boundary", "--set", "beta=0.2", "--set", "align.updates=10,20")
     (elsewhere / "mine.yaml").write_text(result.stdout)
-    config = presets.load(elsewhere / "mine.yaml")
-    assert config == presets.load("mog-boundary", ["beta=0.2", "align.updates=10,20"])
+    config = preset_files.load(elsewhere / "mine.yaml")
+    assert config == preset_files.load("mog-boundary", ["beta=0.2", "align.updates=10,20"])
     assert as_json(invoke("show", elsewhere / "mine.yaml", "--json")) == config.resolved()
 
 
@@ -223,4 +223,4 @@ def test_durations() -> None:
 
 
 def test_resolved_config_is_what_show_prints(invoke: Invoke) -> None:
-    assert invoke("show", "mog").stdout == yaml_io.dumps(presets.load("mog").resolved())
+    assert invoke("show", "mog").stdout == yaml_io.dumps(preset_files.load("mog").resolved())

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from alignfirst.cli import init
-from alignfirst.study import presets, starter
+from alignfirst.cli.commands import init
+from alignfirst.study.config import preset_files, starter
 
 Invoke = Callable[..., Result]
 
@@ -17,7 +17,7 @@ Invoke = Callable[..., Result]
 def test_flags_make_a_valid_study(invoke: Invoke) -> None:
     done = invoke("init", "p.yaml", "--teacher", "org/big@abc", "--pairs", "d.jsonl", "--student-layers", "4")
     assert done.exit_code == 0 and "alignfirst run p.yaml --dry-run" in done.stdout
-    study = presets.load("p.yaml")
+    study = preset_files.load("p.yaml")
     assert study.name == "p" and study.value("teacher.model") == "org/big@abc"
     assert study.value("student.layers") == 4 and study.value("data.pairs") == "d.jsonl"
     assert study.recipes == ("align-distil", "distil-align")
@@ -28,14 +28,14 @@ def test_trl_and_adapters(invoke: Invoke, algorithm: str) -> None:
     flags = ("--algorithm", algorithm, "--trainer", "trl", "--lora-rank", "8", "--reward", "m:f")
     done = invoke("init", "p.yaml", "--pairs", "d.jsonl", *flags)
     assert done.exit_code == 0, done.stderr
-    study = presets.load("p.yaml")
+    study = preset_files.load("p.yaml")
     assert study.value("align.trainer") == "trl" and study.value("lora.rank") == 8
     assert study.value("align.learning_rate") == starter.LORA_RATE
 
 
 def test_prompts_with_a_reward(invoke: Invoke) -> None:
     assert invoke("init", "p.yaml", "--prompts", "p.jsonl", "--reward", "m:f").exit_code == 0
-    study = presets.load("p.yaml")
+    study = preset_files.load("p.yaml")
     assert study.algorithms == ("grpo",) and study.value("reward.function") == "m:f"
 
 
@@ -44,7 +44,7 @@ def test_prompts_with_a_reward(invoke: Invoke) -> None:
 )
 def test_odd_names_come_back_as_they_are(invoke: Invoke, odd: str) -> None:
     assert invoke("init", "p.yaml", "--teacher", odd, "--pairs", odd).exit_code == 0
-    study = presets.load("p.yaml")
+    study = preset_files.load("p.yaml")
     assert (study.value("teacher.model"), study.value("data.pairs")) == (odd, odd)
 
 
@@ -80,7 +80,7 @@ def test_it_asks_for_what_is_left_open(invoke: Invoke, monkeypatch: pytest.Monke
     monkeypatch.setattr(init, "somebody_there", lambda: True)
     done = invoke("init", "p.yaml", "--teacher", "t", input="d.jsonl\ny\n6\n\n")
     assert done.exit_code == 0, done.stderr
-    study = presets.load("p.yaml")
+    study = preset_files.load("p.yaml")
     assert study.value("student.layers") == 6 and study.algorithms == ("dpo-offline",)
     assert study.value("teacher.model") == "t" and study.value("data.pairs") == "d.jsonl"
     assert study.value("data.chat") is True

@@ -37,12 +37,12 @@ def test_a_traceback_only_when_asked_for(shell: Shell) -> None:
 
 
 def test_an_unexpected_error_is_told_in_words(monkeypatch: pytest.MonkeyPatch, invoke: Callable[..., object]) -> None:
-    from alignfirst.study import presets
+    from alignfirst.study.config import preset_files
 
     def broken() -> list[str]:
         raise RuntimeError("x\x1b[2J")
 
-    monkeypatch.setattr(presets, "names", broken)
+    monkeypatch.setattr(preset_files, "names", broken)
     result = invoke("presets")
     assert result.exit_code == 1  # type: ignore[attr-defined]
     assert "unexpected RuntimeError: x\\x1b[2J" in result.stderr  # type: ignore[attr-defined]

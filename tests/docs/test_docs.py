@@ -12,8 +12,8 @@ import pytest
 from alignfirst.errors import ExitCode
 from alignfirst.records import COLUMNS, SCHEMA_VERSION
 from alignfirst.stats import CLAIMS, METRICS
-from alignfirst.study import presets
-from alignfirst.study.recipe import RECIPES
+from alignfirst.study.config import preset_files
+from alignfirst.study.config.recipe import RECIPES
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.theory.tilt import depth, recovery_threshold
 
@@ -74,7 +74,7 @@ def test_every_recipe_is_documented() -> None:
 
 
 def test_every_key_of_a_mixture_study_is_documented_with_its_default() -> None:
-    data = presets.load("mog").resolved()
+    data = preset_files.load("mog").resolved()
     keys: dict[str, Any] = {"beta": data["beta"], "seeds": data["seeds"]}
     for section, values in data.items():
         if isinstance(values, dict) and section != "vary":
@@ -92,12 +92,12 @@ def plain(value: Any) -> str:
 
 
 def test_every_preset_is_documented() -> None:
-    assert sorted(row[0].strip("`") for row in table("science.md", "preset")) == sorted(presets.names())
+    assert sorted(row[0].strip("`") for row in table("science.md", "preset")) == sorted(preset_files.names())
 
 
 def test_the_worked_example_is_right() -> None:
     """Default weights, selectivity 3, on behaviours alone with a reward gap of 1."""
-    weights = presets.load("mog").resolved()["p_star"]["weights"]
+    weights = preset_files.load("mog").resolved()["p_star"]["weights"]
     rare = weights[-1] / sum(weights)
     kept = weights[-1] ** 3 / sum(w**3 for w in weights)
     page = text("science.md")
@@ -178,7 +178,7 @@ def test_every_exit_code_is_documented() -> None:
 def test_the_yaml_of_the_command_line_page_is_a_study(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(text("cli.md").split("```yaml\n")[1].split("```")[0], encoding="utf-8")
-    study = presets.load(file)
+    study = preset_files.load(file)
     assert (study.name, study.value("distil.selectivity"), len(study.points)) == ("my-study", 2, 2)
-    varied = presets.load("mog", ["distil.selectivity=1,3", "beta=0.1,0.2"])
+    varied = preset_files.load("mog", ["distil.selectivity=1,3", "beta=0.1,0.2"])
     assert varied.vary == {"distil.selectivity": (1, 3)} and varied.beta == (0.1, 0.2)

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from toy_world import ToyConfig
 
 from alignfirst.errors import AlignfirstError
-from alignfirst.study.means import Cluster, Means
+from alignfirst.study.execution.options import Cluster, ExecutionOptions
 from alignfirst.study.runner import run
 
 
@@ -23,7 +23,7 @@ def main() -> int:
     config = ToyConfig(**json.loads(more[0]) if more else {})
     ray = workers == "ray"
     try:
-        means = Means(cluster=Cluster() if ray else None)
+        means = ExecutionOptions(cluster=Cluster() if ray else None)
         result = run(config, out, None if ray else int(workers), lambda *event: print(*event, flush=True), means=means)
     except AlignfirstError as e:
         print(f"{type(e).__name__}: {e}", file=sys.stderr)

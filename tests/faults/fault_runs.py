@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from alignfirst.store import Store
-from alignfirst.study.run_dir import DIGESTED
+from alignfirst.study.output.run_dir import DIGESTED
 
 INJECTED = Path(__file__).parent / "injected"
 

@@ -21,7 +21,7 @@ from fault_runs import finish, start
 from toy_world import ToyConfig
 
 from alignfirst.store import Store
-from alignfirst.study.run_dir import DIGESTED
+from alignfirst.study.output.run_dir import DIGESTED
 from alignfirst.study.runner import run
 
 DRIVER = Path(__file__).parent / "driver.py"

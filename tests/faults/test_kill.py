@@ -20,7 +20,7 @@ from fault_runs import children, content, gone, until
 from toy_world import ToyConfig
 
 from alignfirst.store import Store
-from alignfirst.study.run_dir import RunDir
+from alignfirst.study.output.run_dir import RunDir
 from alignfirst.study.runner import run
 
 DRIVER = Path(__file__).parent / "driver.py"

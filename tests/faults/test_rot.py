@@ -19,7 +19,7 @@ from toy_world import ToyConfig
 from alignfirst import report
 from alignfirst.errors import StoreError
 from alignfirst.store import QUARANTINE, CorruptError, Store
-from alignfirst.study.run_dir import DIGESTED, RunDir
+from alignfirst.study.output.run_dir import DIGESTED, RunDir
 from alignfirst.study.runner import run
 
 CONFIG: dict[str, Any] = {"seeds": 3, "algorithms": ["ppo", "dpo-offline"], "beta": [0.1, 0.2, 0.3]}

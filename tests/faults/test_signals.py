@@ -18,7 +18,7 @@ from fault_runs import children, content, finish, gone, injected, start, until
 from ledger import Count
 
 from alignfirst.store import Store
-from alignfirst.study.run_dir import RunDir
+from alignfirst.study.output.run_dir import RunDir
 
 pytestmark = [
     pytest.mark.slow,

@@ -20,7 +20,7 @@ from filelock import FileLock
 from ledger import Count
 
 from alignfirst.errors import RunLockedError
-from alignfirst.study.run_dir import RunDir
+from alignfirst.study.output.run_dir import RunDir
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks processes up in /proc")
 

@@ -22,8 +22,8 @@ from alignfirst.api import load
 from alignfirst.errors import StoreError
 from alignfirst.records import SCHEMA_VERSION
 from alignfirst.store import FORMAT, _name
-from alignfirst.study import yaml_io
-from alignfirst.study.run_dir import RunDir, seal
+from alignfirst.study.config import yaml_io
+from alignfirst.study.output.run_dir import RunDir, seal
 from alignfirst.study.runner import run
 
 CONFIG: dict[str, Any] = {"seeds": 2, "algorithms": ["ppo"], "beta": [0.1, 0.2]}

@@ -21,21 +21,20 @@ from typer.testing import CliRunner
 
 from alignfirst.api import Run, run
 from alignfirst.audit.findings import audit
+from alignfirst.audit.gated_prediction import Plan
 from alignfirst.audit.inputs import Target, inputs_of
-from alignfirst.audit.logprobs import read
-from alignfirst.audit.pairs import read_pairs
-from alignfirst.audit.predict import Plan
-from alignfirst.audit.table import COLUMNS
+from alignfirst.audit.logprob_table import COLUMNS, read
 from alignfirst.cli.app import app
+from alignfirst.data.pairs import read_pairs
 from alignfirst.errors import AlignfirstError, InputError, StoreError
 from alignfirst.store import Store, _name, encode
-from alignfirst.study import presets, yaml_io
-from alignfirst.study.config import WORLDS, from_mapping
-from alignfirst.study.dotted import depths
-from alignfirst.study.refusal import keys
-from alignfirst.study.run_dir import config_text, seal
+from alignfirst.study.config import preset_files, yaml_io
+from alignfirst.study.config.overrides import depths
+from alignfirst.study.config.study_config import WORLDS, from_mapping
+from alignfirst.study.config.validation import keys
+from alignfirst.study.output.run_dir import config_text, seal
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.worlds.protocol import Artefact
+from alignfirst.world import Artefact
 
 Counter = Callable[[str], Count]
 EXAMPLES = pytest.mark.parametrize("examples", [150, pytest.param(10_000, marks=[pytest.mark.slow])])
@@ -76,7 +75,9 @@ DATA = st.recursive(LEAVES, lambda x: st.lists(x, max_size=4) | st.dictionaries(
 MODELS = {name: type(from_mapping({"world": name})) for name in WORLDS if name in ("mog", "grammar")}
 KEYS = sorted({key for model in MODELS.values() for key in (*keys(model), *depths(model))})
 KNOWN = st.sampled_from(KEYS) | st.sampled_from(KEYS).map("vary.{}".format) | TEXTS
-WORDS = st.sampled_from([*presets.names(), *ALGORITHMS, "align-distil", "mog", "grammar", "hf", "sft", "trl", "token"])
+WORDS = st.sampled_from(
+    [*preset_files.names(), *ALGORITHMS, "align-distil", "mog", "grammar", "hf", "sft", "trl", "token"]
+)
 VALUES = st.one_of(WORDS, st.lists(WORDS, max_size=3), DATA)
 STUDIES = st.dictionaries(KNOWN, VALUES, max_size=5) | st.dictionaries(
     st.sampled_from(["world", "extends", "vary", "align", "distil", "seeds", "beta", "p_star", "name"]),
@@ -88,7 +89,7 @@ STUDIES = st.dictionaries(KNOWN, VALUES, max_size=5) | st.dictionaries(
 def check_study(data: dict[str, Any], sets: list[tuple[str, Any]], text: str) -> None:
     """A mapping, keys set on top as text, and what was read is read back from its own config.yaml."""
     try:
-        study = presets.load(data, [f"{key}={value}" for key, value in sets] + [text] * bool(text))
+        study = preset_files.load(data, [f"{key}={value}" for key, value in sets] + [text] * bool(text))
     except InputError as e:
         assert e.rule and e.cure
         return in_words(e)
@@ -103,7 +104,7 @@ def test_configs(examples: int, count: Counter) -> None:
     fuzz(count("fuzz: configs"), examples, check_study, data=STUDIES, sets=sets, text=st.just("") | TEXTS)
 
 
-PRESETS = [Path(presets.__file__).parent / "presets" / f"{name}.yaml" for name in presets.names()]
+PRESETS = [Path(preset_files.__file__).parent / "presets" / f"{name}.yaml" for name in preset_files.names()]
 
 
 def check_yaml(text: str, cuts: list[tuple[int, int, bytes]]) -> None:
@@ -112,7 +113,7 @@ def check_yaml(text: str, cuts: list[tuple[int, int, bytes]]) -> None:
         at %= len(data) + 1
         data[at : at + length] = put
     try:
-        presets.load(yaml_io.loads(bytes(data)))
+        preset_files.load(yaml_io.loads(bytes(data)))
     except InputError as e:
         in_words(e)
 

@@ -19,8 +19,8 @@ pytest.importorskip("transformers", reason="needs alignfirst[lm]")
 
 from ledger import Count
 
-from alignfirst.lm import load as lm
-from alignfirst.lm.checks import CONFIG, INDEX, WEIGHTS
+from alignfirst.lm.models import load as lm
+from alignfirst.lm.models.file_checks import CONFIG, INDEX, WEIGHTS
 
 TINY = lm.TinyLlama(vocab=12, hidden=16, layers=2, heads=4, kv_heads=2, intermediate=24, positions=32)
 SECONDS, MEGABYTES = 5.0, 1024.0

@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 from alignfirst import report
 from alignfirst.cli.app import app
 from alignfirst.errors import AlignfirstError, ExitCode, InputError
-from alignfirst.study import presets
-from alignfirst.study.ahead import dry_run
+from alignfirst.study.config import preset_files
+from alignfirst.study.dry_run import dry_run
 from alignfirst.study.runner import run
 
 CONFIG: dict[str, Any] = {"seeds": 1, "algorithms": ["ppo"], "beta": [0.1]}
@@ -38,7 +38,7 @@ def test_a_name_is_one_that_names_a_folder(name: str, count: Counter) -> None:
     """A study's name, from which its folder is made, is refused unless it is plain: no separators, no dots that climb,
     no control characters, no reserved or endless names."""
     with count("paths: names").trial(), pytest.raises(InputError, match=r"name must|must be Unicode|must be at most"):
-        presets.load({"extends": "mog", "name": name})
+        preset_files.load({"extends": "mog", "name": name})
 
 
 def outside(tmp_path: Path) -> Path:

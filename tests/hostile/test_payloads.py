@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from alignfirst import records
 from alignfirst.cli.app import app
-from alignfirst.study.run_dir import seal
+from alignfirst.study.output.run_dir import seal
 
 Counter = Callable[[str], Count]
 

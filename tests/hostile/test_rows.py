@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from ledger import Count
 
-from alignfirst.audit.logprobs import read
-from alignfirst.audit.pairs import MAX_CELL, read_pairs
+from alignfirst.audit.logprob_table import read
 from alignfirst.cli.audit_files import read_prompts
+from alignfirst.data.pairs import MAX_CELL, read_pairs
 from alignfirst.errors import InputError
 
 Counter = Callable[[str], Count]
@@ -191,7 +191,7 @@ def test_two_gigabytes(what: str, row: Callable[[int], bytes], tmp_path: Path, c
 
 def test_a_little_file_that_unpacks_to_a_lot(tmp_path: Path, count: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     """A gzipped file that unpacks to far more than it looks is refused, and takes neither memory nor hours."""
-    monkeypatch.setattr("alignfirst.audit.logprobs.MAX_FILE", 4 << 20)
+    monkeypatch.setattr("alignfirst.data.row_files.MAX_FILE", 4 << 20)
     path = tmp_path / "rows.jsonl.gz"
     with gzip.open(path, "wb", compresslevel=1) as f:
         for _ in range(40):

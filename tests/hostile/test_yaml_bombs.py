@@ -13,7 +13,7 @@ import pytest
 from ledger import Count
 
 from alignfirst.errors import InputError
-from alignfirst.study import presets
+from alignfirst.study.config import preset_files
 
 LAUGHS = "a: &a [x]\n" + "".join(  # ten to the ninth
     f"{c}: &{c} [{', '.join([f'*{p}'] * 10)}]\n" for p, c in zip("abcdefghi", "bcdefghij", strict=True)
@@ -110,7 +110,7 @@ def test_numbers_are_numbers(tmp_path: Path, text: str, value: float) -> None:
     """`1e-5`, which YAML 1.1 reads as text, is a number."""
     path = tmp_path / "study.yaml"
     path.write_text(f"extends: mog\nalign: {{learning_rate: {text}}}\n")
-    assert presets.load(path).value("align.learning_rate") == value
+    assert preset_files.load(path).value("align.learning_rate") == value
 
 
 def test_what_is_wrong_is_named_with_its_line(tmp_path: Path) -> None:
@@ -122,4 +122,4 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path) -> None:
     ):
         path.write_text(text)
         with pytest.raises(InputError, match=rf"study\.yaml {words}"):
-            presets.load(path)
+            preset_files.load(path)

@@ -11,8 +11,8 @@ from typing import Any
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from alignfirst.lm import load as lm
-from alignfirst.study.config import StudyConfig, from_mapping
+from alignfirst.lm.models import load as lm
+from alignfirst.study.config.study_config import StudyConfig, from_mapping
 
 WORDS = "a b c d e f g h i j user assistant"
 TEMPLATE = (

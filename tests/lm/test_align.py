@@ -14,16 +14,16 @@ import torch
 from scipy.special import expit
 
 from alignfirst.errors import InputError, StageFailure
-from alignfirst.lm.align import AlignSettings, Labels, Pairs, Task, align, ascend
-from alignfirst.lm.batch import Batch, Prompts, join
-from alignfirst.lm.forward import response_logp, token_logps
-from alignfirst.lm.optim import OptimSettings
-from alignfirst.lm.pairs import PairWork
-from alignfirst.lm.responses import Session, draw_pairs, in_pairs
-from alignfirst.lm.rollout import Rollouts, RolloutWork, draw
-from alignfirst.lm.team import ALONE
-from alignfirst.lm.tiny import TinyLlama, build
-from alignfirst.lm.updates import FromPolicy
+from alignfirst.lm.align.batches import FromPolicy
+from alignfirst.lm.align.coefficients import Rollouts, RolloutWork, draw
+from alignfirst.lm.align.pair_batches import PairWork
+from alignfirst.lm.align.rollouts import Session, draw_pairs, in_pairs
+from alignfirst.lm.align.trainer import AlignSettings, Labels, Pairs, Task, align, ascend
+from alignfirst.lm.models.build import TinyLlama, build
+from alignfirst.lm.text.batch import Batch, Prompts, join
+from alignfirst.lm.text.forward import response_logp, token_logps
+from alignfirst.lm.training.optim import OptimSettings
+from alignfirst.lm.training.processes import ALONE
 from alignfirst.theory.objectives import ALGORITHMS, CLIP
 
 V, NEW = 10, 5

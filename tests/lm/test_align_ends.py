@@ -15,11 +15,11 @@ pytest.importorskip("transformers")
 
 import torch
 
-from alignfirst.lm.align import ascend
-from alignfirst.lm.batch import Batch, Prompts
-from alignfirst.lm.forward import response_logp, token_logps
-from alignfirst.lm.rollout import Rollouts, RolloutWork, draw
-from alignfirst.lm.tiny import TinyLlama, build
+from alignfirst.lm.align.coefficients import Rollouts, RolloutWork, draw
+from alignfirst.lm.align.trainer import ascend
+from alignfirst.lm.models.build import TinyLlama, build
+from alignfirst.lm.text.batch import Batch, Prompts
+from alignfirst.lm.text.forward import response_logp, token_logps
 from alignfirst.theory.objectives import ALGORITHMS, CLIP
 
 V, NEW, EOS, ROWS = 10, 5, 2, 32

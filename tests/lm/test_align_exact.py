@@ -21,11 +21,11 @@ from torch import nn
 from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
-from alignfirst.lm.align import AlignSettings, Labels, Pairs, Task, align
-from alignfirst.lm.batch import Batch, Prompts
-from alignfirst.lm.forward import token_logps
-from alignfirst.lm.optim import OptimSettings
-from alignfirst.lm.tiny import TinyLlama, build
+from alignfirst.lm.align.trainer import AlignSettings, Labels, Pairs, Task, align
+from alignfirst.lm.models.build import TinyLlama, build
+from alignfirst.lm.text.batch import Batch, Prompts
+from alignfirst.lm.text.forward import token_logps
+from alignfirst.lm.training.optim import OptimSettings
 from alignfirst.theory.objectives import ALGORITHMS, preference_probability
 
 V, L, BETA, SCALE = 4, 4, 1.0, 2.0

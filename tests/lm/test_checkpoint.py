@@ -22,17 +22,17 @@ import torch
 from safetensors.torch import load_file
 
 from alignfirst.errors import InputError, StageFailure, StoreError, Terminated
-from alignfirst.lm import checkpoint as checkpoint_module
-from alignfirst.lm.align import AlignSettings, Task, align
-from alignfirst.lm.batch import Batch, Prompts
-from alignfirst.lm.checkpoint import Checkpoints, State, pieces
-from alignfirst.lm.distil import METHODS, DistilSettings, distil
-from alignfirst.lm.fit import fit
-from alignfirst.lm.loop import unbroken
-from alignfirst.lm.optim import OptimSettings
-from alignfirst.lm.tally import Tally
-from alignfirst.lm.team import ALONE
-from alignfirst.lm.tiny import TinyLlama, build
+from alignfirst.lm.align.trainer import AlignSettings, Task, align
+from alignfirst.lm.distil.distillation import METHODS, DistilSettings, distil
+from alignfirst.lm.models.build import TinyLlama, build
+from alignfirst.lm.text.batch import Batch, Prompts
+from alignfirst.lm.training import checkpoint as checkpoint_module
+from alignfirst.lm.training.checkpoint import Checkpoints, State, pieces
+from alignfirst.lm.training.counters import Tally
+from alignfirst.lm.training.loop import unbroken
+from alignfirst.lm.training.optim import OptimSettings
+from alignfirst.lm.training.processes import ALONE
+from alignfirst.lm.training.sft import fit
 from alignfirst.theory.objectives import ALGORITHMS
 
 V, NEW, UPDATES = 10, 4, 5

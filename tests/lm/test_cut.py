@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, GPT2Config
 
 from alignfirst.errors import InputError
-from alignfirst.lm.cut import kept_layers
-from alignfirst.lm.load import TinyLlama, build, cut_layers, load, save
+from alignfirst.lm.models.load import TinyLlama, build, cut_layers, load, save
+from alignfirst.lm.models.surgery import kept_layers
 
 SIZES = TinyLlama(vocab=12, hidden=16, layers=7, heads=4, kv_heads=2, intermediate=24, positions=32)
 TOKENS = torch.arange(24).reshape(3, 8) % 12

@@ -12,16 +12,16 @@ pytest.importorskip("transformers")
 
 import torch
 
-import alignfirst.lm.teacher as teacher_module
+import alignfirst.lm.distil.teacher as teacher_module
 from alignfirst.errors import InputError
-from alignfirst.lm.batch import Batch, Prompts
-from alignfirst.lm.distil import METHODS, Distillation, DistilSettings, distil
-from alignfirst.lm.fit import fit
-from alignfirst.lm.forward import next_token_logp, token_logps
-from alignfirst.lm.optim import Optimiser, OptimSettings, rate
-from alignfirst.lm.rollout import draw
-from alignfirst.lm.teacher import bucketed, forward_kl, outputs_of, remember, reverse_kl
-from alignfirst.lm.tiny import TinyLlama, build
+from alignfirst.lm.align.coefficients import draw
+from alignfirst.lm.distil.distillation import METHODS, Distillation, DistilSettings, distil
+from alignfirst.lm.distil.teacher import bucketed, forward_kl, outputs_of, remember, reverse_kl
+from alignfirst.lm.models.build import TinyLlama, build
+from alignfirst.lm.text.batch import Batch, Prompts
+from alignfirst.lm.text.forward import next_token_logp, token_logps
+from alignfirst.lm.training.optim import Optimiser, OptimSettings, rate
+from alignfirst.lm.training.sft import fit
 from alignfirst.theory import divergences as theory
 
 V, NEW = 12, 4

@@ -14,17 +14,17 @@ pytest.importorskip("transformers", reason="needs alignfirst[lm]")
 import torch
 
 from alignfirst.errors import InputError
-from alignfirst.lm import bridge
-from alignfirst.lm.batch import Batch
-from alignfirst.lm.bridge import masked_batch
-from alignfirst.lm.checkpoint import Checkpoints
-from alignfirst.lm.epochs import Corpus, EpochSettings, fit_epochs
-from alignfirst.lm.fit import fit
-from alignfirst.lm.forward import token_logps
-from alignfirst.lm.optim import OptimSettings
-from alignfirst.lm.prune import most_used, pruned
-from alignfirst.lm.streams import permutations, stream
-from alignfirst.lm.tiny import SmolLlama, build
+from alignfirst.lm.io import numpy_api
+from alignfirst.lm.io.numpy_api import masked_batch
+from alignfirst.lm.models.build import SmolLlama, build
+from alignfirst.lm.models.vocabulary import most_used, pruned
+from alignfirst.lm.text.batch import Batch
+from alignfirst.lm.text.forward import token_logps
+from alignfirst.lm.text.torch_streams import permutations, stream
+from alignfirst.lm.training.checkpoint import Checkpoints
+from alignfirst.lm.training.epochs import Corpus, EpochSettings, fit_epochs
+from alignfirst.lm.training.optim import OptimSettings
+from alignfirst.lm.training.sft import fit
 
 SIZES = SmolLlama(12, 16, 2, 2, 1, 24, 8)
 PROMPT = np.array([3])
@@ -162,15 +162,15 @@ def test_a_pruned_model_is_the_old_one_renormalised() -> None:
 def test_processes_of_a_machine_take_its_gpus_in_turn(
     monkeypatch: pytest.MonkeyPatch, numbers: dict[str, str], expected: str
 ) -> None:
-    assert bridge.device() == "cpu" or torch.cuda.is_available()
+    assert numpy_api.device() == "cpu" or torch.cuda.is_available()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda _: None)
-    for name in bridge.NUMBERS:
+    for name in numpy_api.NUMBERS:
         monkeypatch.delenv(name, raising=False)
     for name, value in numbers.items():
         monkeypatch.setenv(name, value)
-    assert bridge.device() == expected
+    assert numpy_api.device() == expected
 
 
 def test_a_batch_of_texts_ends_where_they_end() -> None:

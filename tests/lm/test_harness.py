@@ -17,12 +17,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 import own_models as made
 
 from alignfirst.errors import InputError, StageFailure
-from alignfirst.lm import harness
-from alignfirst.lm import load as lm
-from alignfirst.lm.score import score_rows
+from alignfirst.lm.io import lm_eval_tasks
+from alignfirst.lm.models import load as lm
+from alignfirst.lm.text.logprobs import score_rows
 from alignfirst.study import runner
-from alignfirst.study.plan import plan_study
-from alignfirst.study.worker import load_world
+from alignfirst.study.execution.worker import load_world
+from alignfirst.study.plan.planner import plan_study
 
 pytestmark = [
     pytest.mark.slow,
@@ -72,9 +72,9 @@ def by_hand(model: Any) -> float:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_task_of_ones_own_says_what_counting_by_hand_says(task: Path, seed: int) -> None:
     model = lm.build(made.SIZES, seed)
-    found = harness.evaluate(model, made.tokenizer(), [str(task)])
+    found = lm_eval_tasks.evaluate(model, made.tokenizer(), [str(task)])
     assert found["letters"]["acc"] == pytest.approx(by_hand(model))
-    assert harness.evaluate(model, made.tokenizer(), [str(task)], limit=3)["letters"]["sample_len"] == 3
+    assert lm_eval_tasks.evaluate(model, made.tokenizer(), [str(task)], limit=3)["letters"]["sample_len"] == 3
 
 
 def test_tasks_are_a_part_of_every_stages_measurement(task: Path, tmp_path: Path) -> None:
@@ -104,11 +104,11 @@ def test_tasks_that_are_not_there_are_refused_before_any_work(task: Path, tmp_pa
         with pytest.raises(InputError, match=says):
             runner.run(config, tmp_path / "run", workers=0)
     with pytest.raises(InputError, match="one that lm-eval knows"):
-        harness.check(["no_such_task_abc"])
+        lm_eval_tasks.check(["no_such_task_abc"])
     assert not (tmp_path / "run").exists()
 
 
 def test_a_task_that_fails_fails_the_stage_with_words(task: Path) -> None:
     task.write_text(task.read_text().replace("questions.jsonl", "nowhere.jsonl"))
     with pytest.raises(StageFailure, match=r"lm-eval could not run .*letters\.yaml"):
-        harness.evaluate(lm.build(made.SIZES, 1), made.tokenizer(), [str(task)])
+        lm_eval_tasks.evaluate(lm.build(made.SIZES, 1), made.tokenizer(), [str(task)])

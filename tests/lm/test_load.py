@@ -25,8 +25,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from alignfirst.errors import InputError
-from alignfirst.lm import load as lm
-from alignfirst.lm import need
+from alignfirst.extras import need
+from alignfirst.lm.models import load as lm
 
 TINY = lm.TinyLlama(vocab=12, hidden=16, layers=2, heads=4, kv_heads=2, intermediate=24, positions=32)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -294,7 +294,7 @@ def test_missing_packages_are_named_with_the_cure(monkeypatch: pytest.MonkeyPatc
         "import sys; sys.modules['torch'] = None\n"
         "import alignfirst\n"
         "from alignfirst.errors import InputError\n"
-        "try:\n    import alignfirst.lm.score\n"
+        "try:\n    import alignfirst.lm.text.logprobs\n"
         "except InputError as e: print(e)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -366,7 +366,7 @@ def hub(saved: Path) -> Iterator[tuple[str, type[Hub]]]:
 def resolve_in_child(home: Path, endpoint: str, source: str, **env: str) -> dict[str, str]:
     """The hub library reads its settings when it is imported, hence a process of its own."""
     code = (
-        "import json\nfrom alignfirst.errors import InputError\nfrom alignfirst.lm.sources import Source, resolve\n"
+        "import json\nfrom alignfirst.errors import InputError\nfrom alignfirst.lm.models.hub import Source, resolve\n"
         f"try:\n    r = resolve({source})\n    print(json.dumps(dict(path=str(r.path), commit=r.commit)))\n"
         "except InputError as e:\n    print(json.dumps(dict(error=str(e))))\n"
     )
@@ -454,7 +454,7 @@ def test_smollm2_is_converted_once_and_answers(tmp_path: Path) -> None:
     question = [{"role": "user", "content": "What is the capital of France?"}]
     ids = loaded.tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt")["input_ids"]
     generator = torch.Generator().manual_seed(0)
-    from alignfirst.lm.sample import sample
+    from alignfirst.lm.sampling.sample import sample
 
     drawn = sample(loaded.model, ids, 12, generator, temperature=0.01, eos=loaded.tokenizer.eos_token_id)
     assert "Paris" in loaded.tokenizer.decode(drawn.tokens[0])

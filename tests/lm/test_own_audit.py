@@ -20,14 +20,15 @@ import own_models as made
 
 from alignfirst.cli.app import app
 from alignfirst.errors import ExitCode, InputError
-from alignfirst.lm.score import score_rows
+from alignfirst.lm.text.logprobs import score_rows
 from alignfirst.store import Store
-from alignfirst.study import audits, runner
-from alignfirst.study.config import StudyConfig
-from alignfirst.study.plan import Plan, plan_study
-from alignfirst.study.worker import load_world
-from alignfirst.worlds.hf.own import draws, models, work
-from alignfirst.worlds.hf.own.desk import Desk
+from alignfirst.study import runner
+from alignfirst.study.config.study_config import StudyConfig
+from alignfirst.study.execution.worker import load_world
+from alignfirst.study.plan import audit_nodes
+from alignfirst.study.plan.planner import Plan, plan_study
+from alignfirst.worlds.user_models import draws, models, work
+from alignfirst.worlds.user_models.node_context import NodeContext
 
 SHARE = "def early(prompts, answers):\n    return [sum(w in 'abcd' for w in a.split()) / 6 for a in answers]\n"
 DRAWN = {"algorithms": "grpo", "align.samples": 8, "align.chunk": 8, "align.group_size": 4, "align.new_tokens": 4,
@@ -103,7 +104,7 @@ def test_what_pairs_tell_is_what_the_models_say(
     row = next(r for r in pairs_only[1] if r["recipe"] == "distil-align" and r["stage"] == "align")
     told = json.loads((out / "exhibits.json").read_text())["audits"][row["model"]]
     audit = next(n for n in plan.nodes.values() if n.kind == "audit" and n.inputs["reference"] != n.inputs["sft"])
-    desk = Desk(plan.nodes[audit.inputs["drawn-reference"]], store.get)
+    desk = NodeContext(plan.nodes[audit.inputs["drawn-reference"]], store.get)
     rows = desk.audited(256)
     assert len(rows) == told["rows"] == len(desk.rows.side(held=False)), "training rows, not held-out ones"
 
@@ -159,7 +160,7 @@ def test_draws_are_the_models_and_weigh_what_both_models_say(place: Path, tmp_pa
             pairs = [text.batch.text_ids(i) for i in range(len(text.batch))]
             again = [float(score_rows(model, [(p, [a])])[0][0].sum()) for p, a in pairs]
             assert np.allclose(logp, again, atol=1e-4)
-        tokenizer = Desk(plan.nodes[audit.inputs[role]], store.get).tokenizer
+        tokenizer = NodeContext(plan.nodes[audit.inputs[role]], store.get).tokenizer
         texts = [tokenizer.decode(a, skip_special_tokens=True).split() for a in text.answers]
         assert drawn.reward == pytest.approx([sum(w in "abcd" for w in t) / 6 for t in texts])
         assert drawn.in_target is not None and (drawn.in_target == (drawn.reward >= 0.5)).all()
@@ -203,7 +204,7 @@ def test_alignments_wait_for_their_own_audit(
 ) -> None:
     """Also where audits are there from an earlier call, and where one fails: then it is said, and training goes on."""
     order: list[str] = []
-    compute, run = audits.compute, work.run
+    compute, run = audit_nodes.compute, work.run
 
     def audited(world: Any, nodes: Any, load: Any) -> Any:
         order.extend("audit" for _ in nodes)
@@ -215,7 +216,7 @@ def test_alignments_wait_for_their_own_audit(
         order.extend(node.kind for node in nodes)
         return run(nodes, load)
 
-    monkeypatch.setattr(audits, "compute", audited)
+    monkeypatch.setattr(audit_nodes, "compute", audited)
     monkeypatch.setattr(work, "run", worked)
     config = study(place, recipes=["align-only"])
     said: list[str] = []

@@ -17,7 +17,7 @@ pytest.importorskip("torch", reason="needs alignfirst[lm]")
 hub = pytest.importorskip("huggingface_hub", reason="needs alignfirst[lm]")
 markdown_it = pytest.importorskip("markdown_it", reason="the parser comes with rich")
 
-from alignfirst.worlds.hf.own.card import card, code
+from alignfirst.worlds.user_models.card import card, code
 
 HOSTILE = (
     "---\nlicense: mit\n---",
@@ -151,7 +151,7 @@ def test_a_name_is_one_piece_of_code_without_what_hides_or_reorders(word: str) -
     ("org/model\n", "abc", None), ("./org/model", "abc", None), ("org/model/..", "abc", None),
 ])  # fmt: skip
 def test_only_an_id_of_the_hub_is_a_base_model(teacher: str, digest: str, expected: str | None) -> None:
-    from alignfirst.worlds.hf.own.card import front_matter
+    from alignfirst.worlds.user_models.card import front_matter
 
     row = {"recipe": "align-distil", "algorithm": None}
     front = front_matter({"teacher": {"model": teacher}}, {"teacher": {"digest": digest}}, row, None)

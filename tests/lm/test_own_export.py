@@ -22,8 +22,8 @@ from alignfirst.api import Run, load
 from alignfirst.errors import InputError, StageFailure
 from alignfirst.store import Store
 from alignfirst.study import runner
-from alignfirst.worlds.hf.own import export as exporting
-from alignfirst.worlds.hf.own.card import code
+from alignfirst.worlds.user_models import model_folder as exporting
+from alignfirst.worlds.user_models.card import code
 
 # Names as the world has them: markup, a table's and a path's own characters, another alphabet, an option
 TEACHER, DATA, RUN = "a|b `c` <img src=x onerror=alert(1)>", "pairs '; # {{x}}.jsonl", "-run \u202e<b>|é"

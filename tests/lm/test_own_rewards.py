@@ -19,11 +19,11 @@ import own_models as made
 from alignfirst.errors import InputError
 from alignfirst.plugins import REWARD_FUNCTIONS
 from alignfirst.store import Store
-from alignfirst.study import ahead, runner
-from alignfirst.study.config import StudyConfig
-from alignfirst.study.plan import plan_study
-from alignfirst.study.worker import load_world
-from alignfirst.worlds.hf.own import facts
+from alignfirst.study import dry_run, runner
+from alignfirst.study.config.study_config import StudyConfig
+from alignfirst.study.execution.worker import load_world
+from alignfirst.study.plan.planner import plan_study
+from alignfirst.worlds.user_models import resolved_inputs
 
 METADATA = "Metadata-Version: 2.1\nName: own-rewards\nVersion: {version}\n"
 POINTS = "[alignfirst.rewards]\nfew-a = own_rewards_package:few_a\nbroken = own_rewards_package:nosuch\n"
@@ -75,7 +75,7 @@ def install(site: Path, monkeypatch: pytest.MonkeyPatch, version: str = "1.0") -
 def forget() -> None:
     """Entry points and facts of a study are looked up once a process."""
     REWARD_FUNCTIONS.__dict__.pop("_points", None)
-    facts._KNOWN.clear()
+    resolved_inputs._KNOWN.clear()
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +92,7 @@ def test_a_plug_in_is_named_as_in_other_worlds(place: Path, monkeypatch: pytest.
     config = study(place, function="few-a")
     rows = played(config, place / "run")
     assert all(row["reward"] <= 0 and row["reward_sd"] >= 0 for row in rows)
-    found = ahead.preflight(config, load_world("hf"))
+    found = dry_run.preflight(config, load_world("hf"))
     assert found is not None and "reward: own_rewards_package:few_a" in found.lines
     assert found.data["reward"]["plugin"] == "own-rewards==1.0"
     same_function = study(place, function="own_rewards_package:few_a")
@@ -141,7 +141,7 @@ def test_a_sequence_classifier_is_a_reward(place: Path, labels: int, label: str 
     rows = played(config, place / "run")
     judge = AutoModelForSequenceClassification.from_pretrained(folder)
     tokenizer, seen = made.tokenizer(), []
-    from alignfirst.worlds.hf.own import measure
+    from alignfirst.worlds.user_models import measure
 
     def noting(*arguments: Any) -> Any:
         text = drawn(*arguments)

@@ -15,12 +15,12 @@ pytest.importorskip("transformers", reason="needs alignfirst[lm]")
 sys.path.insert(0, str(Path(__file__).parent))
 import own_models as made
 
-from alignfirst.lm.batch import Batch
+from alignfirst.lm.text.batch import Batch
 from alignfirst.store import Store
-from alignfirst.study.plan import plan_study
-from alignfirst.study.worker import load_world
-from alignfirst.worlds.hf.own import draws, measure, work
-from alignfirst.worlds.hf.own.facts import facts, rows_of
+from alignfirst.study.execution.worker import load_world
+from alignfirst.study.plan.planner import plan_study
+from alignfirst.worlds.user_models import draws, measure, work
+from alignfirst.worlds.user_models.resolved_inputs import facts, rows_of
 
 Seen = dict[str, set[tuple[int, ...]]]
 REWARD = "def few_a(prompts, answers):\n    return [-float(a.split().count('a')) for a in answers]\n"

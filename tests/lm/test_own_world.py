@@ -19,19 +19,19 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).parent))
 import own_models as made
 
-from alignfirst.lm import own
-from alignfirst.lm.forward import response_logp
-from alignfirst.lm.score import score_rows
+from alignfirst.lm.models import named_models
+from alignfirst.lm.text.forward import response_logp
+from alignfirst.lm.text.logprobs import score_rows
 from alignfirst.store import Store
 from alignfirst.study import runner
-from alignfirst.study.config import StudyConfig
-from alignfirst.study.plan import plan_study
-from alignfirst.study.recipe import RECIPES
-from alignfirst.study.worker import load_world
-from alignfirst.worlds.hf.own import models, work
-from alignfirst.worlds.hf.own.cost import Costs
-from alignfirst.worlds.hf.own.desk import Desk
-from alignfirst.worlds.hf.own.facts import facts
+from alignfirst.study.config.recipe import RECIPES
+from alignfirst.study.config.study_config import StudyConfig
+from alignfirst.study.execution.worker import load_world
+from alignfirst.study.plan.planner import plan_study
+from alignfirst.worlds.user_models import models, work
+from alignfirst.worlds.user_models.cost import Costs
+from alignfirst.worlds.user_models.node_context import NodeContext
+from alignfirst.worlds.user_models.resolved_inputs import facts
 
 Rows = list[dict[str, Any]]
 
@@ -98,7 +98,7 @@ def test_measurements_are_those_of_the_models(both: tuple[Path, Rows], place: Pa
     policy, reference = (models.model_of(store.get(r["model"]), store.get, "float32") for r in (row, before))
     node = plan_study(study(place), load_world("hf")).nodes
     measured = next(n for n in node.values() if n.kind == "measure" and n.inputs["model"] == row["model"])
-    held = Desk(measured, store.get).held_out(12)
+    held = NodeContext(measured, store.get).held_out(12)
     assert all(known.index.arrays["held"][known.index.arrays["line"] == r.line].all() for r in held)
 
     def logp(model: Any) -> Any:
@@ -139,18 +139,20 @@ def test_the_teacher_is_not_copied_and_adapters_are_stored_alone(
 
 def test_merged_adapters_are_what_peft_computes(place: Path) -> None:
     pytest.importorskip("peft")
-    from alignfirst.lm import lora
+    from alignfirst.lm.models import lora
 
-    model = own.load_named(str(place / "teacher"))
+    model = named_models.load_named(str(place / "teacher"))
     lora.add_adapters(model, rank=3, alpha=7.0, seed=0)
     generator = torch.Generator().manual_seed(1)
     for name, weight in model.named_parameters():
         if "lora_" in name:
             weight.data.normal_(0, 0.3, generator=generator)
-    merged = lora.merge(own.load_named(str(place / "teacher")), lora.adapters(model), 7.0 / 3)
+    merged = lora.merge(named_models.load_named(str(place / "teacher")), lora.adapters(model), 7.0 / 3)
     tokens = torch.arange(14)[None]
     assert torch.allclose(merged(tokens).logits, model(tokens).logits, atol=1e-5)
-    assert not torch.allclose(merged(tokens).logits, own.load_named(str(place / "teacher"))(tokens).logits, atol=1e-2)
+    assert not torch.allclose(
+        merged(tokens).logits, named_models.load_named(str(place / "teacher"))(tokens).logits, atol=1e-2
+    )
 
 
 REWARD = "def few_a(prompts, answers):\n    return [-float(a.split().count('a')) for a in answers]\n"
@@ -225,12 +227,12 @@ def test_flops_are_those_of_torchs_counter_within_a_twentieth(
     world, store = load_world("hf"), Store(tmp_path / "store")
     world.prepare(config, store)  # type: ignore[attr-defined]
 
-    def plain(model: Any, precision: str, ready: Any = own.ready) -> Any:
+    def plain(model: Any, precision: str, ready: Any = named_models.ready) -> Any:
         model.set_attn_implementation("eager")
         response_logp(model, work.Batch.of_rows([([0], [1, 1])]))  # what scoring tries out on a new model
         return ready(model, precision)
 
-    monkeypatch.setattr(own, "ready", plain)
+    monkeypatch.setattr(named_models, "ready", plain)
     monkeypatch.setattr(models, "checked", lambda model, rows: [])
     planned = {s.kind: s for s in Costs(config).stages(RECIPES[recipe], "dpo-offline")}
     for node in plan_study(config, world).nodes.values():

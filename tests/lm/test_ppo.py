@@ -14,14 +14,14 @@ pytest.importorskip("transformers")
 import torch
 
 from alignfirst.errors import InputError
-from alignfirst.lm.align import AlignSettings, Task, align
-from alignfirst.lm.batch import Batch, Prompts
-from alignfirst.lm.forward import response_logp, token_logps
-from alignfirst.lm.optim import OptimSettings
-from alignfirst.lm.ppo import Critic, ValueSettings, explained, states_of, sums
-from alignfirst.lm.responses import Baseline, Session, draw_rewarded
-from alignfirst.lm.team import ALONE
-from alignfirst.lm.tiny import TinyLlama, build
+from alignfirst.lm.align.rollouts import Baseline, Session, draw_rewarded
+from alignfirst.lm.align.trainer import AlignSettings, Task, align
+from alignfirst.lm.align.value import Critic, ValueSettings, explained, states_of, sums
+from alignfirst.lm.models.build import TinyLlama, build
+from alignfirst.lm.text.batch import Batch, Prompts
+from alignfirst.lm.text.forward import response_logp, token_logps
+from alignfirst.lm.training.optim import OptimSettings
+from alignfirst.lm.training.processes import ALONE
 
 V, L = 4, 4
 MODEL = build(TinyLlama(V, 32, 1, 2, 2, 64, 8), 0)

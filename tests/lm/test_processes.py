@@ -24,11 +24,11 @@ from own_models import pairs, study, teacher, write
 
 from alignfirst import sharding
 from alignfirst.store import Store
-from alignfirst.study import launch
-from alignfirst.study.plan import plan_study
-from alignfirst.study.run_dir import config_text
+from alignfirst.study.execution import launcher
+from alignfirst.study.execution.worker import load_world
+from alignfirst.study.output.run_dir import config_text
+from alignfirst.study.plan.planner import plan_study
 from alignfirst.study.runner import run
-from alignfirst.study.worker import load_world
 
 TOLERANCE = 1e-5  # of weights: sums of four gradients in another order, in a few Adam steps of at most 1e-3
 PROFILE = Path(__file__).parents[2] / "examples" / "fsdp.yaml"
@@ -114,10 +114,10 @@ def test_the_option_or_the_shipped_profile_shards(
     tmp_path: Path, option: str, profile: list[str], sharded: bool
 ) -> None:
     (tmp_path / "told.py").write_text(TOLD)
-    plain = [] if profile else launch.FLAGS
-    port = ["--main_process_port", str(launch.free_port())]
+    plain = [] if profile else launcher.FLAGS
+    port = ["--main_process_port", str(launcher.free_port())]
     subprocess.run(
-        [sys.executable, "-c", launch.BOOT, *profile, *plain, "--num_processes", "2", *port, "told.py"],
+        [sys.executable, "-c", launcher.BOOT, *profile, *plain, "--num_processes", "2", *port, "told.py"],
         check=True,
         timeout=240,
         cwd=tmp_path,

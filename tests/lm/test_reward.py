@@ -15,12 +15,12 @@ pytest.importorskip("transformers")
 import torch
 
 from alignfirst.errors import InputError, StageFailure
-from alignfirst.lm.batch import Batch
-from alignfirst.lm.forward import token_logps
-from alignfirst.lm.guard import checked, rewards_of, within
-from alignfirst.lm.reward import Classifier, Likelihood, classifier, named, shaped_likelihood, typical_level
-from alignfirst.lm.tiny import TinyLlama, build
-from alignfirst.lm.trl import id_tokenizer
+from alignfirst.lm.align.reward_calls import checked, rewards_of, within
+from alignfirst.lm.align.rewards import Classifier, Likelihood, classifier, named, shaped_likelihood, typical_level
+from alignfirst.lm.align.trl_trainer import id_tokenizer
+from alignfirst.lm.models.build import TinyLlama, build
+from alignfirst.lm.text.batch import Batch
+from alignfirst.lm.text.forward import token_logps
 
 BATCH = Batch.of_rows([([0], [i, i + 1, 3][: 1 + i % 3]) for i in range(6)])
 GOOD = np.arange(6) / 10

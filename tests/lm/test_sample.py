@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from alignfirst.errors import InputError, StageFailure
-from alignfirst.lm.load import TinyLlama, build
-from alignfirst.lm.sample import sample
-from alignfirst.lm.score import token_logp
-from alignfirst.lm.stepper import Stepper, fits
+from alignfirst.lm.models.load import TinyLlama, build
+from alignfirst.lm.sampling.fast_llama import Stepper, fits
+from alignfirst.lm.sampling.sample import sample
+from alignfirst.lm.text.logprobs import token_logp
 
 LOOPS = ("own", "generate")
 
@@ -236,7 +236,7 @@ def test_draws_follow_the_exact_distribution_as_those_of_plain_generate_do(tempe
 
 def test_a_large_vocabulary_is_drawn_from_without_bias() -> None:
     """Uniform numbers just behind known steps of the distribution: a sum in float32 would miss them by many tokens."""
-    from alignfirst.lm.sample import _Draw
+    from alignfirst.lm.sampling.sample import _Draw
 
     logits = torch.zeros(30_000)
     logits[20_000:] = np.log(2.0)  # 20,000 tokens of 1/40,000 each, then 10,000 of twice that
@@ -250,7 +250,7 @@ def test_a_large_vocabulary_is_drawn_from_without_bias() -> None:
 
 
 def test_impossible_tokens_are_never_drawn() -> None:
-    from alignfirst.lm.sample import _Draw
+    from alignfirst.lm.sampling.sample import _Draw
 
     logits = torch.full((1, 6), -torch.inf)
     logits[0, 2], logits[0, 4] = 0.0, 1.0

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignfirst.errors import InputError
-from alignfirst.lm import head, score, segments
-from alignfirst.lm.load import TinyLlama, build
-from alignfirst.lm.score import score_rows, token_logp
+from alignfirst.lm.models.load import TinyLlama, build
+from alignfirst.lm.text import head, logprobs, packed
+from alignfirst.lm.text.logprobs import score_rows, token_logp
 
 CONFIG = TinyLlama(vocab=13, hidden=24, layers=2, heads=6, kv_heads=2, intermediate=20, positions=48)
 TOKEN = st.integers(0, 12)
@@ -84,7 +84,7 @@ def test_equals_a_full_log_softmax_whatever_the_tiles(
     start = data.draw(st.integers(1, length))
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(head, "COLUMNS", columns)
-        patch.setattr(score, "BODY", body)
+        patch.setattr(logprobs, "BODY", body)
         got = token_logp(double, tokens, start, tile=tile)
         expected = full(double, tokens)[:, start - 1 :]
     assert got.dtype == torch.float64
@@ -239,7 +239,7 @@ def architectures() -> Any:
 )
 def test_other_architectures_score_as_they_do_themselves(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a stream cannot do (windows, caps) is noticed and scored response by response."""
-    monkeypatch.setattr(segments, "PIECE", 4)  # so that feed-forward layers work in pieces here too
+    monkeypatch.setattr(packed, "PIECE", 4)  # so that feed-forward layers work in pieces here too
     from transformers import AutoModelForCausalLM
 
     with torch.random.fork_rng(devices=[]):
@@ -256,7 +256,7 @@ def test_other_architectures_score_as_they_do_themselves(name: str, monkeypatch:
 
 
 def test_long_rows_take_the_same_way_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segments, "PIECE", 70)
+    monkeypatch.setattr(packed, "PIECE", 70)
     config = TinyLlama(vocab=13, hidden=24, layers=2, heads=6, kv_heads=2, intermediate=20, positions=300)
     model = peaked(config).double()
     tokens = torch.randint(13, (3, 201), generator=torch.Generator().manual_seed(8))

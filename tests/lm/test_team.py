@@ -6,8 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="language models need torch")
 
-from alignfirst.lm import shard
-from alignfirst.lm.team import ALONE, Team
+from alignfirst.lm.training import moments
+from alignfirst.lm.training.processes import ALONE, Team
 
 
 class Second(Team):
@@ -28,10 +28,10 @@ def test_parts_are_dealt_out_once():
 
 
 def test_groups_hold_everything_from_the_end_and_one_type_each(monkeypatch):
-    monkeypatch.setattr(shard, "BUCKET", 10)
+    monkeypatch.setattr(moments, "BUCKET", 10)
     sizes = [4, 4, 4, 30, 1, 1]
     some = [torch.zeros(n, dtype=torch.float64 if n == 1 else torch.float32) for n in sizes]
-    found = list(shard.grouped(some))
+    found = list(moments.grouped(some))
     assert [[len(x) for x in group] for group in found] == [[1, 1], [30], [4, 4], [4]]
     assert [id(x) for group in found for x in group] == [id(x) for x in reversed(some)]
-    assert shard.grouped([]) == []
+    assert moments.grouped([]) == []

@@ -14,12 +14,12 @@ pytest.importorskip("transformers")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignfirst.lm.align import AlignSettings, Task, align
-from alignfirst.lm.batch import Batch, Prompts
-from alignfirst.lm.forward import response_logp
-from alignfirst.lm.load import TinyLlama, build
-from alignfirst.lm.optim import OptimSettings
-from alignfirst.lm.sample import sample
+from alignfirst.lm.align.trainer import AlignSettings, Task, align
+from alignfirst.lm.models.load import TinyLlama, build
+from alignfirst.lm.sampling.sample import sample
+from alignfirst.lm.text.batch import Batch, Prompts
+from alignfirst.lm.text.forward import response_logp
+from alignfirst.lm.training.optim import OptimSettings
 
 
 def peaked(config: TinyLlama, seed: int = 0) -> Any:
@@ -148,18 +148,18 @@ def test_training_on_traces_gives_the_weights_of_training_without(
         align(policy, copy.deepcopy(policy), task, chosen, seed=0)
         return policy.state_dict()
 
-    from alignfirst.lm.trace import Trace
+    from alignfirst.lm.sampling.saved_forward import SavedForward
 
-    plain_back = Trace.add_gradient
+    plain_back = SavedForward.add_gradient
 
     def counted(self: Any, c: Any) -> None:
         taken.append(True)
         plain_back(self, c)
 
-    monkeypatch.setattr(Trace, "add_gradient", counted)
+    monkeypatch.setattr(SavedForward, "add_gradient", counted)
     along = trained()
     assert len(taken) == (2 if algorithm == "ppo" else 4)  # two chunks an update
-    monkeypatch.setattr("alignfirst.lm.sample.SMALL", 0)  # no vocabulary is small: no trace is kept
+    monkeypatch.setattr("alignfirst.lm.sampling.sample.SMALL", 0)  # no vocabulary is small: no trace is kept
     without = trained()
     assert len(taken) == (2 if algorithm == "ppo" else 4)
     for name, weight in along.items():

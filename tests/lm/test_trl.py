@@ -13,16 +13,23 @@ for _name in ("torch", "transformers", "trl", "datasets", "accelerate"):
 import torch
 
 from alignfirst.errors import InputError, StageFailure
-from alignfirst.lm.align import AlignSettings, Task, align, ascend
-from alignfirst.lm.batch import Batch, Prompts
-from alignfirst.lm.forward import token_logps
-from alignfirst.lm.optim import OptimSettings
-from alignfirst.lm.pairs import Labels, Pairs, PairWork
-from alignfirst.lm.responses import Session
-from alignfirst.lm.rollout import Rollouts, RolloutWork, draw
-from alignfirst.lm.team import ALONE
-from alignfirst.lm.tiny import TinyLlama, build
-from alignfirst.lm.trl import align_with_trl, check_trl, global_seeds_kept, id_tokenizer, quiet, trainer_for
+from alignfirst.lm.align.coefficients import Rollouts, RolloutWork, draw
+from alignfirst.lm.align.pair_batches import Labels, Pairs, PairWork
+from alignfirst.lm.align.rollouts import Session
+from alignfirst.lm.align.trainer import AlignSettings, Task, align, ascend
+from alignfirst.lm.align.trl_trainer import (
+    align_with_trl,
+    check_trl,
+    global_seeds_kept,
+    id_tokenizer,
+    quiet,
+    trainer_for,
+)
+from alignfirst.lm.models.build import TinyLlama, build
+from alignfirst.lm.text.batch import Batch, Prompts
+from alignfirst.lm.text.forward import token_logps
+from alignfirst.lm.training.optim import OptimSettings
+from alignfirst.lm.training.processes import ALONE
 
 # TRL and transformers warn of what they will rename; the project's own warnings stay errors.
 pytestmark = [

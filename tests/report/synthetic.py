@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from alignfirst import records, stats
-from alignfirst.study.recipe import RECIPES, Stage
+from alignfirst.study.config.recipe import RECIPES, Stage
 
 MODES = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
 RARE = (0.20, 0.06, 0.20, 0.06, 0.20, 0.20, 0.06, 0.02)

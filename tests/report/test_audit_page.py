@@ -16,10 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignfirst.errors import StoreError
-from alignfirst.report import audit_data, audit_page, build_audit, words
-from alignfirst.report.audit_load import load
-from alignfirst.report.audit_words import PAIR_WORDS, both, card, focus, span
+from alignfirst.report import build_audit
+from alignfirst.report.audit import page, series
+from alignfirst.report.audit.audit_files import load
+from alignfirst.report.audit.verdict_card import PAIR_WORDS, both, card, focus, span
 from alignfirst.report.html import MOST_BYTES
+from alignfirst.report.sentences import words
 
 PLENTY = 10_000_000
 
@@ -62,7 +64,7 @@ def test_every_plan_and_window_reaches_the_figures(plain: dict[str, Any], text: 
     data = payload_of(text)
     assert len(data["plans"]) == len(plain["plans"]) == 5
     for shown, told in zip(data["plans"], plain["plans"], strict=True):
-        for name, key in audit_data.PLAN_NUMBERS.items():
+        for name, key in series.PLAN_NUMBERS.items():
             for end in ("value", "low", "high"):
                 assert shown[name][end] == about(told[key][end]), (name, end)
             assert shown[name]["why"] == told[key]["why"]
@@ -78,7 +80,7 @@ def test_every_plan_and_window_reaches_the_figures(plain: dict[str, Any], text: 
 def test_every_row_reaches_the_figures_and_the_worst_lead_the_list(plain: dict[str, Any], text: str) -> None:
     data = payload_of(text)
     every = plain["pairs"]["every"]
-    for name in audit_data.ROW_COLUMNS:
+    for name in series.ROW_COLUMNS:
         told = [row[name] for row in every]
         assert data["rows"][name] == [about(x) for x in told], name
     costs = [row["cost_per_token_chosen"] for row in data["listed"]]
@@ -91,7 +93,7 @@ def test_every_row_reaches_the_figures_and_the_worst_lead_the_list(plain: dict[s
 
 
 def test_the_calibration_is_that_of_the_package(text: str) -> None:
-    from alignfirst.report.audit_load import evidence
+    from alignfirst.report.audit.audit_files import evidence
 
     assert set(payload_of(text)["calibration"]) == set(evidence()["calibration"]) >= {"ppo", "dpo-offline"}
 
@@ -183,7 +185,7 @@ def test_sections_without_numbers_stand_together_with_their_reasons(
         audits.pairs(random, 12, teacher=teacher) if pairs else []
     )
     audits.write(tmp_path / "a", rows)
-    why = audit_data.missing(load(tmp_path / "a"))
+    why = series.missing(load(tmp_path / "a"))
     assert set(why) == set(absent)
     for section, said in absent.items():
         assert said in why[section]
@@ -294,15 +296,15 @@ def test_a_hundred_thousand_rows_of_long_hostile_text_fit(pairs: int, audits: Mo
 
 
 def test_a_page_that_cannot_fit_is_refused(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit_page, "MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(page, "MOST_BYTES", 1_000_000)
     with pytest.raises(StoreError, match="larger than 1 MB"):
-        audit_page.page(load(whole))
+        page.page(load(whole))
 
 
 def test_each_form_of_the_rows_is_smaller_and_keeps_the_worst(whole: Path) -> None:
     found = load(whole)
-    widest = audit_data.payload(found, PLENTY)
-    thin = audit_data.payload(found, 0)
-    assert audit_data.size(thin) < audit_data.size(widest)
+    widest = series.payload(found, PLENTY)
+    thin = series.payload(found, 0)
+    assert series.size(thin) < series.size(widest)
     assert [row["line"] for row in thin["listed"]] == [row["line"] for row in widest["listed"]][: len(thin["listed"])]
     assert thin["left_out"] and thin["plans"] == widest["plans"]

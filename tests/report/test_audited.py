@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from alignfirst.report.audited import audited
-from alignfirst.report.data import payload
+from alignfirst.report.audit.audited_points import audited
 from alignfirst.report.html import page
-from alignfirst.report.load import Run, load
-from alignfirst.report.summary import summary
-from alignfirst.report.verdict import verdict
+from alignfirst.report.payload import payload
+from alignfirst.report.run_files import Run, load
+from alignfirst.report.sentences.order_verdict import verdict
+from alignfirst.report.sentences.summary import summary
 from alignfirst.stats.audited import VERDICTS
 
 

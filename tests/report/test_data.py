@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from alignfirst.report.data import EXTRAS, failures, payload
-from alignfirst.report.exhibits import SHAPES
-from alignfirst.report.load import load
+from alignfirst.report.exhibit_shapes import SHAPES
+from alignfirst.report.payload import EXTRAS, failures, payload
+from alignfirst.report.run_files import load
 from alignfirst.stats import METRICS, summarise
 
 CLOSE = {"rel": 5e-4, "abs": 1e-12}  # four significant digits

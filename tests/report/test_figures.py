@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from alignfirst.report import figures
-from alignfirst.report.figures import draw
-from alignfirst.report.load import load
+from alignfirst.report.run_files import load
+from alignfirst.report.static_figures import figures
+from alignfirst.report.static_figures.figures import draw
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -83,7 +83,7 @@ def test_names_with_formulas_or_rare_scripts_are_drawn_as_they_are(synthetic: Mo
 
 
 def test_importing_the_report_does_not_import_matplotlib() -> None:
-    code = "import sys, alignfirst.report.load as _; sys.exit(bool({'matplotlib', 'plotly'} & set(sys.modules)))"
+    code = "import sys, alignfirst.report.run_files as _; sys.exit(bool({'matplotlib', 'plotly'} & set(sys.modules)))"
     assert command([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from alignfirst.report.data import payload
-from alignfirst.report.fit import STEPS, fitted, size
 from alignfirst.report.html import embedded
-from alignfirst.report.load import load
+from alignfirst.report.page_budget import STEPS, fitted, size
+from alignfirst.report.payload import payload
+from alignfirst.report.run_files import load
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from plotly.offline import get_plotlyjs
 from alignfirst.errors import StoreError
 from alignfirst.report import build, html
 from alignfirst.report.html import embedded, script, strip
-from alignfirst.report.load import load
-from alignfirst.report.verdict import Window, verdict
+from alignfirst.report.run_files import load
+from alignfirst.report.sentences.order_verdict import Window, verdict
 
 
 class Page(HTMLParser):

@@ -8,7 +8,7 @@ import pytest
 
 from alignfirst.errors import StoreError
 from alignfirst.report import build
-from alignfirst.report.load import VERIFIED, load
+from alignfirst.report.run_files import VERIFIED, load
 
 
 @pytest.fixture

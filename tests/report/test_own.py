@@ -9,9 +9,9 @@ import pytest
 
 from alignfirst.report import build
 from alignfirst.report.html import page
-from alignfirst.report.load import Run, load
-from alignfirst.report.own import Own, own
-from alignfirst.report.verdict import verdict
+from alignfirst.report.run_files import Run, load
+from alignfirst.report.sentences.order_verdict import verdict
+from alignfirst.report.user_models_page import Own, own
 
 
 def made(synthetic: ModuleType, of_own: ModuleType, folder: Path, seeds: int = 1, **spec: object) -> Run:

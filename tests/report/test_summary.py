@@ -7,9 +7,9 @@ from types import ModuleType
 import pytest
 
 from alignfirst.report import build
-from alignfirst.report.load import load
-from alignfirst.report.summary import plain
-from alignfirst.report.verdict import verdict
+from alignfirst.report.run_files import load
+from alignfirst.report.sentences.order_verdict import verdict
+from alignfirst.report.sentences.summary import plain
 
 
 def test_the_summary_has_the_verdict_the_claims_and_figures_that_exist(built: Path) -> None:

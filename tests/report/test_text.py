@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from alignfirst.report import build, exhibits
-from alignfirst.report.data import payload
-from alignfirst.report.fit import STEPS, fitted, size
+from alignfirst.report import build, exhibit_shapes
 from alignfirst.report.html import page
-from alignfirst.report.load import Run, load
-from alignfirst.report.texture import MOST_PROMPTS, Measure, measures, parts
-from alignfirst.report.verdict import verdict
+from alignfirst.report.page_budget import STEPS, fitted, size
+from alignfirst.report.payload import payload
+from alignfirst.report.run_files import Run, load
+from alignfirst.report.sentences.order_verdict import verdict
+from alignfirst.report.text_metrics import MOST_PROMPTS, Measure, measures, parts
 
 
 def shaped(models: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return exhibits.text({"kind": "text", "models": models, **more}, list(models))
+    return exhibit_shapes.text({"kind": "text", "models": models, **more}, list(models))
 
 
 @pytest.fixture(scope="module")
@@ -61,18 +61,20 @@ def test_what_is_known_of_a_text_stands_beside_it() -> None:
     assert model["target"] == [0.123, None] and model["reward"] == [None, -1]
 
 
-@pytest.mark.parametrize("length", [0, 1, exhibits.MOST_CHARS - 1, exhibits.MOST_CHARS, exhibits.MOST_CHARS + 1, 9_999])
+@pytest.mark.parametrize(
+    "length", [0, 1, exhibit_shapes.MOST_CHARS - 1, exhibit_shapes.MOST_CHARS, exhibit_shapes.MOST_CHARS + 1, 9_999]
+)
 def test_a_long_text_is_cut_and_counted(length: int) -> None:
     whole = "".join(chr(0x1F600 + i % 50) for i in range(length))  # characters, whatever their bytes
     (model,) = shaped({"a": {"texts": [{"text": whole}]}})["models"]
-    assert model["text"][0] == whole[: exhibits.MOST_CHARS]
+    assert model["text"][0] == whole[: exhibit_shapes.MOST_CHARS]
     assert len(model["text"][0]) + model["more"][0] == length
 
 
 def test_of_many_texts_the_first_are_kept_and_the_rest_counted() -> None:
-    texts = [{"text": str(i)} for i in range(exhibits.MOST_TEXTS + 5)]
+    texts = [{"text": str(i)} for i in range(exhibit_shapes.MOST_TEXTS + 5)]
     (model,) = shaped({"a": {"texts": texts}})["models"]
-    assert model["text"] == [str(i) for i in range(exhibits.MOST_TEXTS)] and model["left"] == 5
+    assert model["text"] == [str(i) for i in range(exhibit_shapes.MOST_TEXTS)] and model["left"] == 5
 
 
 @pytest.mark.parametrize("n", [1, 2, 71, 72, 73, 500, 10_000])
@@ -81,7 +83,7 @@ def test_a_long_curve_is_thinned_and_keeps_its_end(n: int) -> None:
     (model,) = shaped({"a": {"texts": [], "curves": curves}})["models"]
     kept = model["curves"]
     assert set(kept) == {"update", "loss"}, "a curve of nothing is left out"
-    assert len(kept["update"]) == min(n, exhibits.MOST_POINTS) and kept["update"][-1] == n
+    assert len(kept["update"]) == min(n, exhibit_shapes.MOST_POINTS) and kept["update"][-1] == n
     assert kept["update"] == sorted(set(kept["update"]))
     assert kept["loss"] == pytest.approx([u - 1 for u in kept["update"]], rel=1e-3)
 
@@ -96,7 +98,7 @@ def test_a_curve_that_ends_early_has_nothing_after(
     kept = model["curves"]
     assert ("loss" in kept) == bool(short)
     for name in kept:
-        assert len(kept[name]) == len(kept["update"]) == min(n, exhibits.MOST_POINTS)
+        assert len(kept[name]) == len(kept["update"]) == min(n, exhibit_shapes.MOST_POINTS)
     assert kept.get("loss", []) == [0.5 if u <= short else None for u in kept["update"]][: len(kept.get("loss", []))]
     run = synthetic.write(
         tmp_path / "run", synthetic.Spec(seeds=1, algorithms=("grpo",), betas=(0.1,)), of_text.TextSpec()
@@ -113,7 +115,7 @@ def test_a_curve_that_ends_early_has_nothing_after(
 
 def test_a_prompt_is_cut_with_a_mark() -> None:
     (prompt,) = shaped({}, prompts=["p" * 1_500])["prompts"]
-    assert prompt == "p" * exhibits.MOST_PROMPT + "… (1\u202f300 more characters)"
+    assert prompt == "p" * exhibit_shapes.MOST_PROMPT + "… (1\u202f300 more characters)"
 
 
 def test_a_cell_shows_the_texts_of_its_own_model(run: Run) -> None:

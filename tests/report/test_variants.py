@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from alignfirst.report.load import Run, load
-from alignfirst.report.others import recipe_lines
-from alignfirst.report.tiles import tiles
-from alignfirst.report.varied import named
-from alignfirst.study.recipe import RECIPES
+from alignfirst.report.run_files import Run, load
+from alignfirst.report.sentences.headline_numbers import tiles
+from alignfirst.report.sentences.other_recipes import recipe_lines
+from alignfirst.report.sentences.varied_keys import named
+from alignfirst.study.config.recipe import RECIPES
 
 GRID = [0.1, 0.2, 0.3]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from alignfirst.report.load import Run, load
-from alignfirst.report.tiles import focus_beta
-from alignfirst.report.verdict import Verdict, verdict
+from alignfirst.report.run_files import Run, load
+from alignfirst.report.sentences.headline_numbers import focus_beta
+from alignfirst.report.sentences.order_verdict import Verdict, verdict
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignfirst.report import words
+from alignfirst.report.sentences import words
 
 
 def test_hidden_and_reordering_characters_are_written_out() -> None:

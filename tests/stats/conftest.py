@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from alignfirst.records import COLUMNS
-from alignfirst.study.recipe import RECIPES
+from alignfirst.study.config.recipe import RECIPES
 
 Values = Callable[[dict[str, Any]], dict[str, Any]]
 Study = Callable[..., list[dict[str, Any]]]

@@ -21,12 +21,14 @@ from alignfirst import records
 from alignfirst.audit.constants import GATES, PULL_AT
 from alignfirst.errors import ExitCode, GateError, InputError
 from alignfirst.store import Store
-from alignfirst.study import audits, engine, runner
-from alignfirst.study.engine_local import InlinePool
-from alignfirst.study.plan import Plan, plan_study
-from alignfirst.study.pool import Outcome
-from alignfirst.study.rows import Rows
-from alignfirst.worlds.protocol import Artefact, AuditDraws, Drawn, Json, Load, Node
+from alignfirst.study import runner
+from alignfirst.study.execution import engine
+from alignfirst.study.execution.local_pool import InlinePool
+from alignfirst.study.execution.pool import Outcome
+from alignfirst.study.output.record_rows import Rows
+from alignfirst.study.plan import audit_nodes
+from alignfirst.study.plan.planner import Plan, plan_study
+from alignfirst.world import Artefact, AuditDraws, Drawn, Json, Load, Node
 
 N = 4_000
 MASS = {"sft": 0.2, "student": 0.05, "other": 0.4}  # of the target, by model
@@ -100,7 +102,7 @@ def test_rows_of_refused_alignments_say_so_and_why() -> None:
     artefacts = {k: Artefact(meta=metas.get(n.kind, {})) for k, n in plan.nodes.items() if n.kind != "predict"}
     said: dict[tuple[str, str], set[Any]] = {}
     for row in Rows(plan, "toy", artefacts, {}, {}).build():
-        said.setdefault((row["stage"], row["algorithm"]), set()).add(tuple(row[name] for name in audits.COLUMNS))
+        said.setdefault((row["stage"], row["algorithm"]), set()).add(tuple(row[name] for name in audit_nodes.COLUMNS))
     [refused] = said.pop(("align", "ipo"))
     assert refused[:3] == (None, None, "refused") and "margin" in refused[3]
     assert said.pop(("align", "reinforce")) == {(0.5, 0.6, "go", "so it is")}
@@ -112,13 +114,13 @@ def test_rows_of_refused_alignments_say_so_and_why() -> None:
     [("reinforce", 1.0, 800), ("reinforce", 0.25, 200), ("ppo", 1.0, 200), ("dpo-offline", 1.0, 1000)],
 )
 def test_rollouts_are_the_responses_that_the_stage_will_draw(algorithm: str, share: float, expected: int) -> None:
-    assert audits.planned(Config(), algorithm, share) == expected
+    assert audit_nodes.planned(Config(), algorithm, share) == expected
 
 
 def verdict(algorithm: str = "reinforce", beta: float = 0.3, rollouts: int = 100, **inputs: str) -> Mapping[str, Any]:
     plan = {"algorithm": algorithm, "beta": beta, "rollouts": rollouts, "labels": "bradley-terry"}
     node = Node("audit", {"n": N, "plan": plan, "rules": ""}, {"sft": "sft", **inputs})
-    [found] = audits.compute(Audited(), [node], lambda key: Artefact())
+    [found] = audit_nodes.compute(Audited(), [node], lambda key: Artefact())
     assert isinstance(found, Artefact)
     return found.meta
 
@@ -167,8 +169,8 @@ def test_a_verdict_does_not_depend_on_what_is_judged_beside_it() -> None:
         for b in (0.1, 0.5)
     ]
     nodes = [Node("audit", {"n": N, "plan": plan, "rules": ""}, inputs) for plan in plans]
-    together = audits.compute(Audited(), nodes, lambda key: Artefact())
-    assert together == [audits.compute(Audited(), [node], lambda key: Artefact())[0] for node in nodes]
+    together = audit_nodes.compute(Audited(), nodes, lambda key: Artefact())
+    assert together == [audit_nodes.compute(Audited(), [node], lambda key: Artefact())[0] for node in nodes]
 
 
 def test_a_changed_constant_asks_for_new_verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,9 +178,9 @@ def test_a_changed_constant_asks_for_new_verdicts(monkeypatch: pytest.MonkeyPatc
 
     before = planned()
     monkeypatch.setitem(constants.GATES, "reinforce", replace(constants.GATES["reinforce"], hits=4))
-    audits.rules.cache_clear()
+    audit_nodes.rules.cache_clear()
     after = planned()
-    audits.rules.cache_clear()
+    audit_nodes.rules.cache_clear()
     assert {n.kind for k, n in before.nodes.items() if k not in after.nodes} == {"audit"}
     assert before.digest != after.digest
 
@@ -198,7 +200,7 @@ def test_runs_of_an_older_schema_are_read_with_nulls(tmp_path: Path) -> None:
     (tmp_path / "records.jsonl").write_text(json.dumps(old) + "\n")
     [row] = records.read(tmp_path / "records.jsonl")
     assert old.items() <= row.items() and set(row) == set(records.columns())
-    assert {row[name] for name in audits.COLUMNS} == {None}
+    assert {row[name] for name in audit_nodes.COLUMNS} == {None}
 
 
 def test_the_store_of_a_run_without_audits_serves_one_with_them(tmp_path: Path) -> None:
@@ -239,10 +241,10 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
             second = "later" if plan["rollouts"] < 800 else "first"
             call = verdicts.get(second, verdicts.get(plan["algorithm"], "go"))
             assert call != "broken"
-            found.append(Artefact(meta=dict(zip(audits.COLUMNS, (0.5, 0.6, call, "so it is"), strict=True))))
+            found.append(Artefact(meta=dict(zip(audit_nodes.COLUMNS, (0.5, 0.6, call, "so it is"), strict=True))))
         return found
 
-    monkeypatch.setattr(audits, "compute", compute)
+    monkeypatch.setattr(audit_nodes, "compute", compute)
     return verdicts
 
 

@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 
 from alignfirst import worlds
 from alignfirst.cli.app import app
-from alignfirst.study import presets
 from alignfirst.study.bill import GPUS, UTILISATION, Bill, Line, bill, label
-from alignfirst.study.plan import plan_study
-from alignfirst.worlds.protocol import Price, Priced
+from alignfirst.study.config import preset_files
+from alignfirst.study.plan.planner import plan_study
+from alignfirst.world import Price, Priced
 
 
 def test_hours_are_operations_over_the_stated_share_of_the_peak() -> None:
@@ -25,7 +25,7 @@ def test_hours_are_operations_over_the_stated_share_of_the_peak() -> None:
 
 
 def test_a_bill_counts_every_node_once_under_its_kind_and_label() -> None:
-    config = presets.load("smollm2", ["scale=0.001"])
+    config = preset_files.load("smollm2", ["scale=0.001"])
     world = worlds.get("chain")
     assert isinstance(world, Priced)
     plan = plan_study(config, world)
@@ -39,7 +39,7 @@ def test_a_bill_counts_every_node_once_under_its_kind_and_label() -> None:
 
 def test_operations_are_the_papers_formula_at_full_size() -> None:
     """sft: 6 x 361,821,120 weights x 5 epochs of 10 million texts of 513 tokens, and 20 looks at 10,000 held out."""
-    config = presets.load("smollm2", ["seeds=1"])
+    config = preset_files.load("smollm2", ["seeds=1"])
     plan = plan_study(config, worlds.get("chain"))
     found = bill(worlds.get("chain"), config, plan.nodes, plan.nodes)
     assert found is not None
@@ -50,7 +50,7 @@ def test_operations_are_the_papers_formula_at_full_size() -> None:
 
 
 def test_worlds_that_cannot_tell_have_no_bill() -> None:
-    config = presets.load("mog-quick")
+    config = preset_files.load("mog-quick")
     plan = plan_study(config, worlds.get("mog"))
     assert bill(worlds.get("mog"), config, plan.nodes, plan.nodes) is None
 

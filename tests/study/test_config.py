@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignfirst.errors import InputError
-from alignfirst.study import presets, yaml_io
-from alignfirst.study.config import StudyConfig, from_mapping, from_mappings
-from alignfirst.study.config_mog import MODES
-from alignfirst.study.dotted import depths
-from alignfirst.study.recipe import RECIPES
-from alignfirst.study.refusal import keys, nearest
+from alignfirst.study.config import preset_files, yaml_io
+from alignfirst.study.config.mog_sections import MODES
+from alignfirst.study.config.overrides import depths
+from alignfirst.study.config.recipe import RECIPES
+from alignfirst.study.config.study_config import StudyConfig, from_mapping, from_mappings
+from alignfirst.study.config.validation import keys, nearest
 from alignfirst.theory.objectives import ALGORITHMS
 
 MOG = from_mapping({})
@@ -165,7 +165,7 @@ def test_combinations_are_checked_as_combinations() -> None:
 
 
 def test_resolved_is_plain_complete_and_read_back() -> None:
-    for config in (MOG, *map(presets.load, presets.names())):
+    for config in (MOG, *map(preset_files.load, preset_files.names())):
         data = config.resolved()
         assert from_mapping(data) == config
         assert yaml_io.loads(yaml_io.dumps(data)) == data

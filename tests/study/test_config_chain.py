@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from alignfirst.study import presets
-from alignfirst.study.config import from_mapping
-from alignfirst.worlds.hf.chain import cost
+from alignfirst.study.config import preset_files
+from alignfirst.study.config.study_config import from_mapping
+from alignfirst.worlds.chain import cost
 
 PAGE = Path(__file__).parents[2] / "docs" / "smollm2.md"
 
@@ -30,7 +30,7 @@ def plain(value: Any) -> str:
 
 
 def weights(preset: str, section: str) -> int:
-    data = presets.load(preset).resolved()
+    data = preset_files.load(preset).resolved()
     return cost.parameters(data[section], data["p_star"]["keep"] or data["p_star"]["vocabulary"])
 
 
@@ -38,17 +38,17 @@ def test_the_papers_sizes() -> None:
     """Counts of the published models: SmolLM2-360M, 135M (with tied embeddings)."""
     assert weights("smollm2", "sft") == 361_821_120
     assert weights("smollm2", "distil") == weights("smollm2", "target") == 134_515_008
-    study = presets.load("smollm2")
+    study = preset_files.load("smollm2")
     assert study.vary == {"distil.temperature": (0.8, 0.875, 0.95, 1.0)} and len(study.seed_list) == 5
     assert set(study.recipes) == {"align-distil", "distil-align", "align-only", "distil-only"}
     assert set(study.algorithms) == {"ppo", "dpo-offline", "dpo-online", "rloo", "grpo"}
 
 
 def test_the_small_preset_is_what_two_cores_can_do() -> None:
-    p = presets.load("smollm2-cpu").resolved()["p_star"]
+    p = preset_files.load("smollm2-cpu").resolved()["p_star"]
     assert (p["source"], p["keep"], p["length"], p["samples"]) == ("packaged", 2048, 32, 4000)
     assert all(1e6 <= weights("smollm2-cpu", section) <= 5e6 for section in ("sft", "distil", "target"))
 
 
 def test_seeds_of_the_small_preset_can_be_raised() -> None:
-    assert presets.load("smollm2-cpu", ["seeds=3"]).seed_list == (0, 1, 2)
+    assert preset_files.load("smollm2-cpu", ["seeds=3"]).seed_list == (0, 1, 2)

@@ -9,14 +9,14 @@ import pytest
 
 from alignfirst import worlds
 from alignfirst.errors import InputError
-from alignfirst.study import presets
-from alignfirst.study.config import from_mapping
-from alignfirst.study.config_grammar import REWARDS
-from alignfirst.study.plan import plan_study
-from alignfirst.study.recipe import RECIPES
+from alignfirst.study.config import preset_files
+from alignfirst.study.config.grammar_sections import REWARDS
+from alignfirst.study.config.recipe import RECIPES
+from alignfirst.study.config.study_config import from_mapping
+from alignfirst.study.plan.planner import plan_study
 from alignfirst.theory.objectives import ALGORITHMS
 
-PRESETS = [name for name in presets.names() if name.startswith("grammar")]
+PRESETS = [name for name in preset_files.names() if name.startswith("grammar")]
 GRAMMAR = from_mapping({"world": "grammar"})
 WORLD = worlds.get("grammar")
 
@@ -31,7 +31,7 @@ def test_defaults_are_those_of_the_glossary() -> None:
         "align.group_size": 8, "preferences.pairs": 4096, "preferences.scale": 5.0,
     }.items():  # fmt: skip
         assert GRAMMAR.value(key) == value, key
-    assert presets.load("grammar").with_values({"name": "study", "preset": "study", "description": ""}) == GRAMMAR
+    assert preset_files.load("grammar").with_values({"name": "study", "preset": "study", "description": ""}) == GRAMMAR
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_functions_of_the_user_are_rewards() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_has_a_plan_without_torch(name: str) -> None:
-    config = presets.load(name)
+    config = preset_files.load(name)
     assert config.world == "grammar" and len(config.seed_list) >= 5
     plan = plan_study(config, WORLD)
     assert {node.kind for node in plan.nodes.values()} == {"sft", "align", "distil", "measure", "audit"}
@@ -95,12 +95,12 @@ def test_every_preset_has_a_plan_without_torch(name: str) -> None:
 
 def test_presets_ask_what_they_are_for() -> None:
     assert len(PRESETS) == 7
-    weights = {name: presets.load(name).value("p_star.target_weight") for name in PRESETS}
+    weights = {name: preset_files.load(name).value("p_star.target_weight") for name in PRESETS}
     assert (weights["grammar"], weights["grammar-rare"], weights["grammar-common"]) == (0.05, 0.01, 0.2)
-    assert len(presets.load("grammar-prompts").value("p_star.further_prompts")) >= 2
-    assert set(presets.load("grammar-budget").vary) == {"align.updates", "align.learning_rate"}
-    assert set(presets.load("grammar-distil").vary) == {"distil.loss", "distil.temperature"}
-    grammar = presets.load("grammar")
+    assert len(preset_files.load("grammar-prompts").value("p_star.further_prompts")) >= 2
+    assert set(preset_files.load("grammar-budget").vary) == {"align.updates", "align.learning_rate"}
+    assert set(preset_files.load("grammar-distil").vary) == {"distil.loss", "distil.temperature"}
+    grammar = preset_files.load("grammar")
     assert grammar.algorithms == ("reinforce", "grpo", "ppo", "dpo-offline", "dpo-online")
     assert grammar.seed_list == (0, 1, 2, 3, 4)
 

@@ -20,22 +20,22 @@ from toy_world import NAME, WORLD, ToyConfig
 
 from alignfirst.errors import AlignfirstError, InputError
 from alignfirst.store import Store
-from alignfirst.study import engine_ray, means
-from alignfirst.study.bell import POLL, Bell, heeding
-from alignfirst.study.engine import execute
-from alignfirst.study.means import Cluster, Means
-from alignfirst.study.plan import plan_study
+from alignfirst.study.execution import options, ray_pool
+from alignfirst.study.execution.cancel_file import POLL, CancelFile, heeding
+from alignfirst.study.execution.engine import execute
+from alignfirst.study.execution.options import Cluster, ExecutionOptions
+from alignfirst.study.execution.schedule import Schedule
+from alignfirst.study.plan.planner import plan_study
 from alignfirst.study.runner import run
-from alignfirst.study.schedule import Schedule
-from alignfirst.worlds.protocol import Artefact
+from alignfirst.world import Artefact
 
 
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeRay], FakeRay]:
-    monkeypatch.setattr(means, "find_spec", lambda name: object())
+    monkeypatch.setattr(options, "find_spec", lambda name: object())
 
     def use(ray: FakeRay) -> FakeRay:
-        monkeypatch.setattr(engine_ray, "connect", lambda *_: ray)
+        monkeypatch.setattr(ray_pool, "connect", lambda *_: ray)
         return ray
 
     return use
@@ -47,7 +47,7 @@ Use = Callable[[FakeRay], FakeRay]
 def worked(root: Path, cluster: Cluster) -> Schedule:
     plan = plan_study(ToyConfig(seeds=2, beta=[0.1, 0.2]), WORLD)
     schedule = Schedule(plan.nodes, plan.nodes, WORLD, lambda node: 1.0)
-    execute(schedule, WORLD, NAME, Store(root), 100, lambda *_: None, Means(cluster=cluster))
+    execute(schedule, WORLD, NAME, Store(root), 100, lambda *_: None, ExecutionOptions(cluster=cluster))
     return schedule
 
 
@@ -55,7 +55,7 @@ def test_records_are_those_of_this_machine(tmp_path: Path, use: Use) -> None:
     ray = use(FakeRay())
     config = ToyConfig(seeds=2, beta=[0.1, 0.2])
     run(config, tmp_path / "here", 0)
-    run(config, tmp_path / "there", means=Means(cluster=Cluster()))
+    run(config, tmp_path / "there", means=ExecutionOptions(cluster=Cluster()))
     for name in ("records.jsonl", "records.csv", "statistics.json", "exhibits.json"):
         assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
     assert ray.shut == 1
@@ -74,8 +74,8 @@ def test_as_many_tasks_at_once_as_there_is_room_for(
 
 
 def test_no_task_fits_without_a_gpu_for_it() -> None:
-    assert engine_ray.room({"CPU": 8.0}, SimpleNamespace(cpus=1.0, gpus=1.0)) == 0  # type: ignore[arg-type]
-    assert engine_ray.room({"CPU": 8.0, "GPU": 2.0}, SimpleNamespace(cpus=1.0, gpus=0.5)) == 4  # type: ignore[arg-type]
+    assert ray_pool.room({"CPU": 8.0}, SimpleNamespace(cpus=1.0, gpus=1.0)) == 0  # type: ignore[arg-type]
+    assert ray_pool.room({"CPU": 8.0, "GPU": 2.0}, SimpleNamespace(cpus=1.0, gpus=0.5)) == 4  # type: ignore[arg-type]
 
 
 def test_a_task_lost_for_good_is_tried_again_in_halves(tmp_path: Path, use: Use) -> None:
@@ -100,19 +100,19 @@ def test_what_fails_before_any_work_ends_the_run_in_words(tmp_path: Path, use: U
 
 
 def test_a_disk_that_nodes_do_not_share_is_noticed(tmp_path: Path, use: Use, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_ray.unseen, "__defaults__", (0.0,))
+    monkeypatch.setattr(ray_pool.unseen, "__defaults__", (0.0,))
     ray = use(FakeRay())
     root = tmp_path / "here"
-    monkeypatch.setattr(ray, "get", lambda n: engine_ray.compute(ray.texts.pop(n).replace(str(root), f"{root}-other")))
+    monkeypatch.setattr(ray, "get", lambda n: ray_pool.compute(ray.texts.pop(n).replace(str(root), f"{root}-other")))
     with pytest.raises(AlignfirstError, match="file system that all nodes of the cluster share"):
         worked(root, Cluster())
 
 
 def test_an_artefact_that_appears_late_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key, writer = "a" * 32, Store(tmp_path)
-    monkeypatch.setattr(engine_ray.time, "sleep", lambda _: writer.put_many([(key, Artefact())]))
-    assert engine_ray.unseen(Store(tmp_path), [key], 60.0) == 0
-    assert engine_ray.unseen(Store(tmp_path), [key, "b" * 32], 0.0) == 1
+    monkeypatch.setattr(ray_pool.time, "sleep", lambda _: writer.put_many([(key, Artefact())]))
+    assert ray_pool.unseen(Store(tmp_path), [key], 60.0) == 0
+    assert ray_pool.unseen(Store(tmp_path), [key, "b" * 32], 0.0) == 1
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_what_ray_cannot_give_is_refused(means: dict[str, float], rule: str, use
 
 
 def test_without_ray_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(means, "find_spec", lambda name: None)
+    monkeypatch.setattr(options, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'alignfirst\[ray\]'"):
         Cluster()
 
@@ -132,13 +132,13 @@ def test_without_ray_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> N
 def test_no_workers_at_all_is_refused(tmp_path: Path, use: Use) -> None:
     use(FakeRay())
     with pytest.raises(InputError, match="workers on a cluster must be >= 1"):
-        run(ToyConfig(), tmp_path / "run", 0, means=Means(cluster=Cluster()))
+        run(ToyConfig(), tmp_path / "run", 0, means=ExecutionOptions(cluster=Cluster()))
     assert not (tmp_path / "run").exists()
 
 
 def test_nodes_get_the_paths_that_are_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
-    paths = engine_ray.own_paths().split(os.pathsep)
+    paths = ray_pool.own_paths().split(os.pathsep)
     assert str(tmp_path) in paths
     assert not any("site-packages" in path or path.endswith(".zip") for path in paths)
 
@@ -151,7 +151,7 @@ def test_ray_is_not_imported_unless_asked_for() -> None:
 def test_what_ray_says_is_one_line_on_stderr(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    engine_ray.told({"lines": ["The node with id 5 was lost.\n  [state-dump] 1\n" + 99 * "[state-dump]\n"]}, False)
+    ray_pool.told({"lines": ["The node with id 5 was lost.\n  [state-dump] 1\n" + 99 * "[state-dump]\n"]}, False)
     assert caplog.messages == [caplog.messages[0]] and "\n" not in caplog.messages[0]
     assert caplog.messages[0].startswith("note: Ray: The node with id 5 was lost. ") and len(caplog.messages[0]) < 200
     assert not capsys.readouterr().out
@@ -166,7 +166,7 @@ def work() -> None:
 
 
 def test_a_task_leaves_once_its_driver_says_so(tmp_path: Path) -> None:
-    bell = Bell(tmp_path / "store")
+    bell = CancelFile(tmp_path / "store")
     with heeding(bell.path):
         time.sleep(2 * POLL)
     begin = time.monotonic()
@@ -184,16 +184,16 @@ def test_a_task_that_was_told_to_leave_stores_nothing_and_says_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a task does: what it had begun is done again."""
-    bells = list[Bell]()
+    bells = list[CancelFile]()
 
     def interrupted(world: Any, store: Store, message: Any, seconds: float) -> None:
         bells[0].ring()
         work()
 
-    monkeypatch.setattr(engine_ray, "serve", interrupted)
-    bells.append(Bell(tmp_path / "store"))
+    monkeypatch.setattr(ray_pool, "serve", interrupted)
+    bells.append(CancelFile(tmp_path / "store"))
     start = {"world": NAME, "store": str(tmp_path / "store"), "seconds": 30.0, "bell": str(bells[0].path)}
-    assert engine_ray.compute(json.dumps(start | {"message": {"task": 0, "nodes": []}})) == ""
+    assert ray_pool.compute(json.dumps(start | {"message": {"task": 0, "nodes": []}})) == ""
     assert not Store(tmp_path / "store").keys()
 
 
@@ -201,10 +201,10 @@ def test_a_task_that_was_told_to_leave_stores_nothing_and_says_nothing(
 def test_where_nobody_listens_is_found_at_once(address: str) -> None:
     begin = time.monotonic()
     with pytest.raises(OSError):
-        engine_ray.knock(address)
+        ray_pool.knock(address)
     assert time.monotonic() - begin < 5
 
 
 def test_an_address_without_a_port_is_left_to_ray() -> None:
     for address in (None, "auto", "local"):
-        engine_ray.knock(address)
+        ray_pool.knock(address)

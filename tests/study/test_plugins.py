@@ -12,8 +12,8 @@ import pytest
 
 from alignfirst import worlds
 from alignfirst.plugins import REWARD_FUNCTIONS
-from alignfirst.study.config import from_mapping
-from alignfirst.study.plan import plan_study
+from alignfirst.study.config.study_config import from_mapping
+from alignfirst.study.plan.planner import plan_study
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "plugin"
 POINTS = """[alignfirst.algorithms]
@@ -77,7 +77,7 @@ def test_without_the_package_its_names_are_unknown(tmp_path: Path) -> None:
 
 def test_an_algorithm_of_another_version_is_another_stage(installed: Path, tmp_path: Path) -> None:
     code = (
-        "from alignfirst.study import plan, presets; from alignfirst.study.worker import load_world\n"
+        "from alignfirst.study import plan, presets; from alignfirst.study.execution.worker import load_world\n"
         "from alignfirst.theory.objectives import ALGORITHMS\n"
         "def keys():\n"
         "    c = presets.load('mog-quick', ['algorithms=dr-grpo,grpo', 'beta=0.1', 'seeds=1'])\n"
@@ -128,7 +128,7 @@ def test_the_example_reward() -> None:
 
 
 def test_the_audit_predicts_nothing_for_a_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
-    from alignfirst.audit.predict import Plan
+    from alignfirst.audit.gated_prediction import Plan
     from alignfirst.theory.objectives import ALGORITHMS
 
     monkeypatch.setitem(ALGORITHMS.builtin, "dr-grpo", ALGORITHMS["grpo"])

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from alignfirst.errors import InputError
-from alignfirst.study import presets
-from alignfirst.study.recipe import RECIPES
+from alignfirst.study.config import preset_files
+from alignfirst.study.config.recipe import RECIPES
 
 EXPECTED = {
     "mog", "mog-uniform", "mog-two-rare", "mog-noisy", "mog-boundary", "mog-budget", "mog-mitigations", "mog-quick",
@@ -21,24 +21,24 @@ ONE_SEED = {"smollm2-cpu", "smollm2-tiny", "hf-dpo", "hf-grpo"}  # their pages s
 
 
 def test_every_preset_is_a_described_study_under_its_own_name() -> None:
-    assert set(presets.names()) == EXPECTED
-    for name in presets.names():
-        config = presets.load(name)
+    assert set(preset_files.names()) == EXPECTED
+    for name in preset_files.names():
+        config = preset_files.load(name)
         assert (config.name, config.preset) == (name, name)
         assert config.description
         assert len(config.seed_list) >= 5 or name in ONE_SEED, "fewer seeds have no interval"
 
 
 def test_presets_ask_what_they_are_for() -> None:
-    mog = presets.load("mog")
+    mog = preset_files.load("mog")
     assert mog.value("p_star.weights") == [0.2, 0.06, 0.2, 0.06, 0.2, 0.2, 0.06, 0.02]
-    assert len(set(presets.load("mog-uniform").value("p_star.weights"))) == 1
-    assert presets.load("mog-two-rare").value("p_star.targets") == [[-1, -1], [1, 1]]
-    assert presets.load("mog-noisy").vary == {"preferences.flip": (0.0, 0.1, 0.2, 0.3, 0.4)}
-    assert set(presets.load("mog-boundary").vary) == {"distil.selectivity", "distil.components", "p_star.weights"}
-    assert presets.load("mog-budget").vary["align.updates"] == (600, 2400)
-    assert set(presets.load("mog-mitigations").recipes) == set(RECIPES)
-    assert mog.with_values({"name": "study", "preset": "study", "description": ""}) == presets.load({})
+    assert len(set(preset_files.load("mog-uniform").value("p_star.weights"))) == 1
+    assert preset_files.load("mog-two-rare").value("p_star.targets") == [[-1, -1], [1, 1]]
+    assert preset_files.load("mog-noisy").vary == {"preferences.flip": (0.0, 0.1, 0.2, 0.3, 0.4)}
+    assert set(preset_files.load("mog-boundary").vary) == {"distil.selectivity", "distil.components", "p_star.weights"}
+    assert preset_files.load("mog-budget").vary["align.updates"] == (600, 2400)
+    assert set(preset_files.load("mog-mitigations").recipes) == set(RECIPES)
+    assert mog.with_values({"name": "study", "preset": "study", "description": ""}) == preset_files.load({})
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_presets_ask_what_they_are_for() -> None:
     ],
 )
 def test_set(text: str, expected: tuple[str, Any]) -> None:
-    assert presets.parse_set(text) == expected
+    assert preset_files.parse_set(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -63,32 +63,32 @@ def test_set(text: str, expected: tuple[str, Any]) -> None:
 )
 def test_a_bad_set_is_refused(text: str) -> None:
     with pytest.raises(InputError):
-        presets.load("mog", [text])
+        preset_files.load("mog", [text])
 
 
 def test_set_varies_a_key_of_one_value() -> None:
-    config = presets.load("mog-quick", ["distil.components=2,4", "seeds=5,6"])
+    config = preset_files.load("mog-quick", ["distil.components=2,4", "seeds=5,6"])
     assert (config.vary, config.seed_list) == ({"distil.components": (2, 4)}, (5, 6))
 
 
 def test_a_file_extends_a_preset_or_a_file_beside_it(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text("extends: mog-boundary\nname: base\ndescription: base\nbeta: 0.3\n")
     (tmp_path / "my study.yaml").write_text("extends: base.yaml\ndistil: {selectivity: 1}\n")
-    config = presets.load(tmp_path / "my study.yaml")
+    config = preset_files.load(tmp_path / "my study.yaml")
     assert (config.name, config.preset, config.description) == ("my-study", "mog-boundary", "")
     assert config.beta == (0.3,)
     assert set(config.vary) == {"distil.components", "p_star.weights"}
-    assert presets.load(str(tmp_path / "base.yaml")).name == "base"
+    assert preset_files.load(str(tmp_path / "base.yaml")).name == "base"
 
 
 def test_a_file_alone_has_the_defaults_and_its_own_name(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("beta: 0.3\n")
-    config = presets.load(tmp_path / "mine.yaml")
+    config = preset_files.load(tmp_path / "mine.yaml")
     assert (config.name, config.preset, config.value("align.updates")) == ("mine", "mine", 600)
 
 
 def test_data_may_extend_a_preset() -> None:
-    config = presets.load({"extends": "mog-quick", "seeds": 6, "name": "x"}, {"beta": 0.2})
+    config = preset_files.load({"extends": "mog-quick", "seeds": 6, "name": "x"}, {"beta": 0.2})
     assert (config.preset, config.name, config.seeds, config.beta) == ("mog-quick", "x", 6, (0.2,))
 
 
@@ -110,4 +110,4 @@ def test_refusals_name_the_file_and_the_nearest(tmp_path: Path) -> None:
     }
     for source, words in cases.items():
         with pytest.raises(InputError, match=re.escape(words)):
-            presets.load(source)
+            preset_files.load(source)

@@ -12,7 +12,7 @@ from toy_world import WORLD, ToyConfig
 
 from alignfirst import records
 from alignfirst.store import Store
-from alignfirst.study.plan import plan_study
+from alignfirst.study.plan.planner import plan_study
 from alignfirst.study.runner import run
 
 CONFIG = ToyConfig(

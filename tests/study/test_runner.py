@@ -19,11 +19,11 @@ from toy_world import WORLD, ToyAlign, ToyConfig
 from alignfirst import records
 from alignfirst.errors import ExitCode, InputError, RunLockedError, StoreError
 from alignfirst.store import Store
-from alignfirst.study import cost
-from alignfirst.study.ahead import dry_run
-from alignfirst.study.plan import plan_study
-from alignfirst.study.recipe import RECIPES
-from alignfirst.study.run_dir import DIGESTED, RunDir
+from alignfirst.study.config.recipe import RECIPES
+from alignfirst.study.dry_run import dry_run
+from alignfirst.study.execution import estimates
+from alignfirst.study.output.run_dir import DIGESTED, RunDir
+from alignfirst.study.plan.planner import plan_study
 from alignfirst.study.runner import run
 
 
@@ -203,7 +203,7 @@ def test_a_lost_shard_is_noticed_although_the_manifest_is_complete(finished: Pat
 
 
 def test_another_version_writes_its_own_records(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("alignfirst.__version__", "999")
+    monkeypatch.setattr("alignfirst.version.__version__", "999")
     result = run(config(), copy, 0)
     assert (result.nothing_to_do, result.counts["computed"]) == (False, 0)
 
@@ -368,13 +368,13 @@ def test_costs_come_from_earlier_timings_before_tables() -> None:
     )
     seconds = ((10, 90.0), (10, 1.0), (10, 1.0))  # the first compiled
     timings = [{"kind": "align", "label": "ppo", "nodes": n, "seconds": s} for n, s in seconds]
-    costs = cost.Costs(WORLD, timings)
+    costs = estimates.Costs(WORLD, timings)
     assert costs.seconds(ppo) == costs.seconds(best) == 0.1
     assert costs.seconds(distil) == 1 / 8
 
 
 def test_the_cost_of_a_stage_counts_every_model_once(finished: Path) -> None:
-    totals = {(t["recipe"], t["algorithm"], t["stage"]): t for t in cost.stage_totals(rows_of(finished))}
+    totals = {(t["recipe"], t["algorithm"], t["stage"]): t for t in estimates.stage_totals(rows_of(finished))}
     assert totals["align-distil", "ppo", "sft"]["models"] == 3, "one a seed, not one a beta"
     assert totals["align-distil", "ppo", "align"] == {
         "recipe": "align-distil", "algorithm": "ppo", "stage": "align", "stage_index": 1,

@@ -19,10 +19,10 @@ from alignfirst import sharding
 from alignfirst.cli.app import app
 from alignfirst.errors import InputError
 from alignfirst.store import Store
-from alignfirst.study import launch, team
-from alignfirst.study.plan import plan_study
-from alignfirst.study.schedule import Schedule
-from alignfirst.study.worker import Report, run_task
+from alignfirst.study.execution import launcher, process_group
+from alignfirst.study.execution.schedule import Schedule
+from alignfirst.study.execution.worker import Report, run_task
+from alignfirst.study.plan.planner import plan_study
 
 
 class Sharing(ToyWorld):
@@ -45,17 +45,17 @@ class Pair:
         order = self.orders[-1]
         if len(order) < 2:
             return [mine, None]
-        nodes = [team.Node(*node) for node in order[1]["nodes"]]
+        nodes = [process_group.Node(*node) for node in order[1]["nodes"]]
         report = run_task(WORLD, self.store, order[1]["task"], nodes)
         return [mine, {"task": report.task, "digests": report.digests}]
 
 
 def test_trainings_are_shared_and_other_tasks_are_dealt_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pair = Pair(tmp_path)
-    monkeypatch.setattr(team, "import_module", lambda name: SimpleNamespace(team=lambda: pair))
+    monkeypatch.setattr(process_group, "import_module", lambda name: SimpleNamespace(team=lambda: pair))
     plan = plan_study(ToyConfig(seeds=4, beta=[0.1, 0.2]), WORLD)
     schedule = Schedule(plan.nodes, plan.nodes, WORLD, lambda node: 1.0)
-    pool = team.TeamPool(Sharing(), Store(tmp_path), 30.0)
+    pool = process_group.TeamPool(Sharing(), Store(tmp_path), 30.0)
     while not schedule.finished:
         while pool.idle and (task := schedule.next(pool.idle)) is not None:
             pool.submit(task)
@@ -71,12 +71,12 @@ def test_trainings_are_shared_and_other_tasks_are_dealt_out(tmp_path: Path, monk
 def test_what_cannot_be_shared_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     node = SimpleNamespace(settings={"trainer": "trl"})
     with pytest.raises(InputError, match="worlds hf and chain, got world toy"):
-        team.check(WORLD, {})
+        process_group.check(WORLD, {})
     with pytest.raises(InputError, match=r"align\.trainer=native"):
-        team.check(Sharing(), {"key": node})  # type: ignore[dict-item]
+        process_group.check(Sharing(), {"key": node})  # type: ignore[dict-item]
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     with pytest.raises(InputError, match="know no DeepSpeed, got ACCELERATE_USE_DEEPSPEED=true"):
-        team.check(Sharing(), {})
+        process_group.check(Sharing(), {})
 
 
 def test_of_an_fsdp_profile_that_is_taken_which_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,20 +84,20 @@ def test_of_an_fsdp_profile_that_is_taken_which_can_be_had(monkeypatch: pytest.M
         monkeypatch.delenv(name, raising=False)
     assert not sharding.sharded()
     monkeypatch.setenv("FSDP_OFFLOAD_PARAMS", "true")
-    team.check(Sharing(), {})  # of no profile
+    process_group.check(Sharing(), {})  # of no profile
     monkeypatch.setenv(sharding.LAUNCHER, "true")
     assert sharding.sharded()
     with pytest.raises(InputError, match="got fsdp_offload_params: true"):
-        team.check(Sharing(), {})
+        process_group.check(Sharing(), {})
     monkeypatch.setenv("FSDP_OFFLOAD_PARAMS", "false")
-    team.check(Sharing(), {})
+    process_group.check(Sharing(), {})
     monkeypatch.setenv("FSDP_VERSION", "1")
     with pytest.raises(InputError, match=r"not weights, got fsdp_version: 1.*examples/fsdp\.yaml"):
-        team.check(Sharing(), {})
+        process_group.check(Sharing(), {})
     monkeypatch.setenv("FSDP_VERSION", "2")
     monkeypatch.setenv("FSDP_RESHARD_AFTER_FORWARD", "true")
     with pytest.raises(InputError, match=r"Set fsdp_reshard_after_forward: false"):
-        team.check(Sharing(), {})
+        process_group.check(Sharing(), {})
 
 
 def test_what_a_process_holds_of_every_weight(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,12 +120,12 @@ def test_the_shipped_profile_is_one_that_is_taken() -> None:
 
 
 def test_one_process_is_no_team(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in team.LAUNCHED:
+    for name in process_group.LAUNCHED:
         monkeypatch.delenv(name, raising=False)
-    assert team.launched() == 1 and team.leads()
-    for name, value in zip(team.LAUNCHED, ("1", "2", "localhost"), strict=True):
+    assert process_group.launched() == 1 and process_group.leads()
+    for name, value in zip(process_group.LAUNCHED, ("1", "2", "localhost"), strict=True):
         monkeypatch.setenv(name, value)
-    assert team.launched() == 2 and not team.leads()
+    assert process_group.launched() == 2 and not process_group.leads()
 
 
 def invoke(*arguments: object) -> Result:
@@ -173,8 +173,8 @@ def test_the_command_is_printed_whole(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_the_exit_code_is_told_beside_the_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(launch.CODE, raising=False)
-    assert launch.leave(3) == 3
-    monkeypatch.setenv(launch.CODE, str(tmp_path / "code"))
-    assert launch.leave(3) == 0
+    monkeypatch.delenv(launcher.CODE, raising=False)
+    assert launcher.leave(3) == 3
+    monkeypatch.setenv(launcher.CODE, str(tmp_path / "code"))
+    assert launcher.leave(3) == 0
     assert json.loads((tmp_path / "code").read_text()) == 3

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignfirst.errors import InputError
-from alignfirst.study import yaml_io
+from alignfirst.study.config import yaml_io
 
 
 @pytest.fixture(params=["libyaml", "python"])

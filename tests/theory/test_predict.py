@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignfirst.errors import InputError
-from alignfirst.study.recipe import ALIGN, DISTIL, RECIPES, Stage
+from alignfirst.study.config.recipe import ALIGN, DISTIL, RECIPES, Stage
 from alignfirst.theory import predict
 from alignfirst.theory.projection import Mixture
 from alignfirst.theory.tilt import disc_weights, mixture_log_density, square_grid, tilt_on_grid

@@ -17,20 +17,20 @@ import torch
 
 from alignfirst import worlds
 from alignfirst.errors import InputError
-from alignfirst.lm.load import build, parameter_count, save
-from alignfirst.lm.tiny import SmolLlama
+from alignfirst.lm.models.build import SmolLlama
+from alignfirst.lm.models.load import build, parameter_count, save
 from alignfirst.records import COLUMNS, read
 from alignfirst.scratch import SCRATCH, Scratch
 from alignfirst.store import encode
-from alignfirst.study import audits
-from alignfirst.study.ahead import dry_run
-from alignfirst.study.config import StudyConfig, from_mapping
-from alignfirst.study.plan import Plan, plan_study
-from alignfirst.study.recipe import RECIPES
+from alignfirst.study.config.recipe import RECIPES
+from alignfirst.study.config.study_config import StudyConfig, from_mapping
+from alignfirst.study.dry_run import dry_run
+from alignfirst.study.plan import audit_nodes
+from alignfirst.study.plan.planner import Plan, plan_study
 from alignfirst.study.runner import run
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.worlds.hf.chain import cost, draws
-from alignfirst.worlds.protocol import Artefact, AuditedWorld, Failure, Node, Outcome
+from alignfirst.world import Artefact, AuditedWorld, Failure, Node, Outcome
+from alignfirst.worlds.chain import cost, draws
 
 WORLD = worlds.get("chain")
 WORDS = 40
@@ -93,7 +93,7 @@ class Played:
 
     def again(self, nodes: Sequence[Node]) -> list[Outcome]:
         if nodes[0].kind == "audit":
-            return audits.compute(cast(AuditedWorld, WORLD), nodes, self.load)
+            return audit_nodes.compute(cast(AuditedWorld, WORLD), nodes, self.load)
         return WORLD.run(nodes, self.load)
 
     def load(self, key: str) -> Artefact:
@@ -143,7 +143,7 @@ def judged_cost(node: Node, played: Played) -> tuple[int, float]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(draws, "_judged", counted)
-        audits.compute(cast(AuditedWorld, WORLD), [node], played.load)
+        audit_nodes.compute(cast(AuditedWorld, WORLD), [node], played.load)
     return sum(n for n, _ in passes), float(sum(2 * n * weights for n, weights in passes))
 
 
@@ -170,8 +170,8 @@ def test_the_price_of_every_node_is_what_it_took(everything: Played, source: Pat
 
 def test_p_star_is_renormalised_over_the_tokens_that_are_kept(everything: Played) -> None:
     """Stored log-probabilities of its texts against softmax over the kept columns of the whole model."""
-    from alignfirst.lm.load import load
-    from alignfirst.worlds.hf.chain.truth import Truth
+    from alignfirst.lm.models.load import load
+    from alignfirst.worlds.chain.truth import Truth
 
     (found,) = everything.of_kind("source")
     truth, kept = Truth.read(everything.load(found.key)), everything.load(found.key).arrays["kept"]
@@ -224,7 +224,7 @@ def test_an_alignment_that_is_cut_short_ends_as_the_whole_one(
     everything: Played, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str
 ) -> None:
     """Weights, curves and every count: from the checkpoint after the third answer of the oracle."""
-    from alignfirst.worlds.hf.chain.oracle import Oracle
+    from alignfirst.worlds.chain.oracle import Oracle
 
     node = next(n for n in everything.of_kind("align") if n.settings["algorithm"] == algorithm)
     scratch = SCRATCH.set(Scratch(tmp_path, 0.0, tmp_path / "quarantine"))
@@ -270,8 +270,8 @@ def test_measurements_are_columns(everything: Played) -> None:
 
 def test_recalls_and_precisions_by_brute_force(everything: Played) -> None:
     """Every log-probability anew, from transformers' own logits of whole texts."""
-    from alignfirst.lm.load import from_arrays
-    from alignfirst.worlds.hf.chain.truth import Truth
+    from alignfirst.lm.models.load import from_arrays
+    from alignfirst.worlds.chain.truth import Truth
 
     (sft,) = everything.of_kind("sft")
     node = next(n for n in everything.of_kind("measure") if n.inputs["model"] == sft.key)

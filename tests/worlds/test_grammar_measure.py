@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from alignfirst.records import COLUMNS
+from alignfirst.world import Artefact
 from alignfirst.worlds import get
 from alignfirst.worlds.grammar import exhibits, measure, oracle, streams
 from alignfirst.worlds.grammar.language import Language, language
-from alignfirst.worlds.protocol import Artefact
 
 TRUTH: dict[str, Any] = {
     "behaviours": 6, "words": 48, "own": 16, "successors": 4, "smoothing": 0.02, "length": 16, "zipf": 1.0,

@@ -19,14 +19,14 @@ from alignfirst import worlds
 from alignfirst.errors import ExitCode
 from alignfirst.records import read
 from alignfirst.store import encode
-from alignfirst.study import audits
-from alignfirst.study.config import StudyConfig, from_mapping
-from alignfirst.study.plan import Plan, plan_study
-from alignfirst.study.recipe import RECIPES
+from alignfirst.study.config.recipe import RECIPES
+from alignfirst.study.config.study_config import StudyConfig, from_mapping
+from alignfirst.study.plan import audit_nodes
+from alignfirst.study.plan.planner import Plan, plan_study
 from alignfirst.study.runner import run
 from alignfirst.theory.objectives import ALGORITHMS
+from alignfirst.world import Artefact, AuditedWorld, Failure, Node, Outcome
 from alignfirst.worlds.grammar.language import language
-from alignfirst.worlds.protocol import Artefact, AuditedWorld, Failure, Node, Outcome
 
 WORLD = worlds.get("grammar")
 TINY: dict[str, Any] = {
@@ -54,7 +54,7 @@ class Played:
 
     def again(self, nodes: Sequence[Node]) -> list[Outcome]:
         if nodes[0].kind == "audit":
-            return audits.compute(cast(AuditedWorld, WORLD), nodes, self.load)
+            return audit_nodes.compute(cast(AuditedWorld, WORLD), nodes, self.load)
         return WORLD.run(nodes, self.load)
 
     def load(self, key: str) -> Artefact:

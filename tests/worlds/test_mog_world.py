@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from alignfirst import worlds
-from alignfirst.study.presets import load
+from alignfirst.study.config.preset_files import load
+from alignfirst.world import Artefact, Failure, Node
 from alignfirst.worlds.mog.measure import Gauge
 from alignfirst.worlds.mog.mixture import MODES, Mixture, p_star, p_target, target_radius
 from alignfirst.worlds.mog.reward import Labels, Oracle
-from alignfirst.worlds.protocol import Artefact, Failure, Node
 
 WORLD = worlds.get("mog")
 SMALL = {"sft.samples": 2000, "sft.restarts": 1, "distil.samples": 1000, "distil.restarts": 1, "align.updates": 40}

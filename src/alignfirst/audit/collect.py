@@ -14,13 +14,13 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from alignfirst.audit.intervals import Floats
-from alignfirst.audit.pairs import Pairs, Text
-from alignfirst.audit.table import Table, build
-from alignfirst.audit.tokenise import Tokeniser
+from alignfirst.audit.logprob_table import Table, build
+from alignfirst.audit.share_intervals import Floats
+from alignfirst.data.pairs import Pairs, Text
+from alignfirst.data.tokenise import Tokeniser
 from alignfirst.errors import InputError
 from alignfirst.store import Store
-from alignfirst.worlds.protocol import Artefact
+from alignfirst.world import Artefact
 
 Ids = Sequence[int]
 ScoredRow = tuple[Ids, Sequence[Ids]]  # a prompt and its responses

@@ -10,9 +10,9 @@ import numpy as np
 from scipy.special import logit
 
 from alignfirst.audit.constants import MIN_HITS, ON_POLICY, ORDER_LEVEL, ORDER_MASS
-from alignfirst.audit.draws import Sample
-from alignfirst.audit.intervals import Number
-from alignfirst.audit.predict import Evidence, Prediction
+from alignfirst.audit.gated_prediction import Evidence, Prediction
+from alignfirst.audit.pooled_draws import Sample
+from alignfirst.audit.share_intervals import Number
 from alignfirst.errors import InputError
 
 OrderCall = Literal["align-distil", "level", "distil-align", "insufficient data"]

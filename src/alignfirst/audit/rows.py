@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from alignfirst.audit.constants import COVERAGE_N
-from alignfirst.audit.intervals import Bools, Floats, Ints, Number, clustered_mean, clustered_share
+from alignfirst.audit.share_intervals import Bools, Floats, Ints, Number, clustered_mean, clustered_share
 from alignfirst.theory.coverage import coverage_profile as weighted_profile
 
 WORST = 20  # rows that are named

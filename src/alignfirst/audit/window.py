@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from alignfirst.audit.constants import MIN_ESS, SEEN, SUCCESS
-from alignfirst.audit.intervals import Number
-from alignfirst.audit.predict import BETAS, Evidence, Plan, Prediction, acting_beta, needed_hits, predict
+from alignfirst.audit.gated_prediction import BETAS, Evidence, Plan, Prediction, acting_beta, needed_hits, predict
+from alignfirst.audit.share_intervals import Number
 from alignfirst.theory.coverage import draws_needed
 
 POINTS = 49

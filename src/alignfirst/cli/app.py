@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from alignfirst import __version__
-from alignfirst.cli import audit, compare, export, init, ls, presets, report, run, show, status
+from alignfirst.cli.commands import audit, compare, export, init, ls, presets, report, run, show, status
 from alignfirst.cli.out import clean, complain
 from alignfirst.errors import AlignfirstError, ExitCode, shorten
+from alignfirst.version import __version__
 
 DEBUG = "ALIGNFIRST_DEBUG"
 

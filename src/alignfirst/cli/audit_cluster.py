@@ -12,11 +12,11 @@ from alignfirst.audit.collect import Job, work
 from alignfirst.cli.audited import LanguageModel, load_model
 from alignfirst.errors import AlignfirstError
 from alignfirst.store import Store
-from alignfirst.study.engine_ray import Nodes, see
-from alignfirst.worlds.protocol import Artefact
+from alignfirst.study.execution.ray_pool import Nodes, see
+from alignfirst.world import Artefact
 
 if TYPE_CHECKING:
-    from alignfirst.study.means import Cluster
+    from alignfirst.study.execution.options import Cluster
 
 ROWS = 1000  # responses a task
 PATIENCE = 3  # times that a task is given anew after Ray has given it up

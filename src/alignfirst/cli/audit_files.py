@@ -13,7 +13,7 @@ from alignfirst.errors import InputError
 
 if TYPE_CHECKING:
     from alignfirst.audit.collect import Collected
-    from alignfirst.audit.pairs import Message, Text
+    from alignfirst.data.pairs import Message, Text
 
 ROWS = "log_probs.jsonl"
 DIGEST = "log_probs_sha256"  # of the file that the texts of rows are in
@@ -27,7 +27,7 @@ def sha256_of(path: Path) -> str:
 
 def read_prompts(path: Path, limit: int | None = None) -> list[tuple[int, Text, Mapping[str, Any]]]:
     """(line, prompt, whole row) of JSON lines with `prompt`: text or messages. Raises InputError naming the line."""
-    from alignfirst.audit.logprobs import raw_lines
+    from alignfirst.data.row_files import raw_lines
 
     if not path.is_file():
         raise InputError("prompts must be in a file", str(path), "JSON lines with `prompt`.")
@@ -60,7 +60,7 @@ def read_examples(path: Path) -> list[tuple[int, Text, Text]]:
 
 
 def _text(value: Any) -> Text:
-    from alignfirst.audit.pairs import Message
+    from alignfirst.data.pairs import Message
 
     if isinstance(value, str):
         return value
@@ -72,7 +72,7 @@ def write_rows(found: Collected, folder: Path) -> str:
     """The table as JSON lines that --log-probs reads; their SHA-256."""
     import numpy as np
 
-    from alignfirst.audit.table import KINDS, SOURCES
+    from alignfirst.audit.logprob_table import KINDS, SOURCES
 
     t = found.table
     with files.writing(folder):

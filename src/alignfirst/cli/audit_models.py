@@ -18,10 +18,10 @@ from alignfirst.errors import InputError, StageFailure
 if TYPE_CHECKING:
     from alignfirst.audit.collect import Ahead, Collected, Request
     from alignfirst.audit.findings import Audit
+    from alignfirst.audit.gated_prediction import Plan
     from alignfirst.audit.inputs import Target
-    from alignfirst.audit.predict import Plan
     from alignfirst.store import Store
-    from alignfirst.study.means import Cluster
+    from alignfirst.study.execution.options import Cluster
 
 SAMPLES = 16  # a prompt, where there is a reward: fewer leave a prompt's own optimum unknown
 WORST_TOKENS = 8
@@ -69,7 +69,7 @@ def elsewhere(nodes: Cluster | None, store: Store) -> Iterator[Ahead]:
         yield lambda model, jobs: None
         return
     from alignfirst.cli.audit_cluster import OnCluster
-    from alignfirst.study.means import terminable
+    from alignfirst.study.execution.options import terminable
 
     ahead = OnCluster(nodes, store, _progress())
     with terminable():
@@ -80,7 +80,7 @@ def elsewhere(nodes: Cluster | None, store: Store) -> Iterator[Ahead]:
 
 
 def _same_tokens(reference: LanguageModel, teacher: LanguageModel) -> None:
-    from alignfirst.lm.load import compare_tokenizers
+    from alignfirst.lm.models.load import compare_tokenizers
 
     if different := compare_tokenizers(reference.loaded.tokenizer, teacher.loaded.tokenizer):
         cure = "Log-probabilities of other tokens cannot be compared: choose a teacher with the same tokenizer."
@@ -88,7 +88,7 @@ def _same_tokens(reference: LanguageModel, teacher: LanguageModel) -> None:
 
 
 def _cache() -> Path:
-    from alignfirst.lm.sources import default_cache
+    from alignfirst.lm.models.hub import default_cache
 
     return default_cache() / "audit"
 
@@ -103,8 +103,8 @@ def _progress() -> Callable[[str, int, int], None]:
 
 def _request(given: Mapping[str, Any], tokenizer: Any) -> tuple[Request, dict[str, Any]]:
     from alignfirst.audit.collect import Request
-    from alignfirst.audit.pairs import read_pairs
-    from alignfirst.audit.tokenise import Tokeniser
+    from alignfirst.data.pairs import read_pairs
+    from alignfirst.data.tokenise import Tokeniser
 
     pairs = None if given["pairs"] is None else read_pairs(given["pairs"], given["rows"])
     if pairs is not None:
@@ -120,8 +120,8 @@ def _request(given: Mapping[str, Any], tokenizer: Any) -> tuple[Request, dict[st
 
 def _reward(spec: str, tokenizer: Any) -> Callable[[list[str], list[str]], Any]:
     """The user's function; whatever it does wrong is told with the row."""
-    from alignfirst.lm.guard import checked
-    from alignfirst.lm.reward import named
+    from alignfirst.lm.align.reward_calls import checked
+    from alignfirst.lm.align.rewards import named
 
     function = named(spec, tokenizer, Path.cwd()).function
 
@@ -137,7 +137,7 @@ def _reward(spec: str, tokenizer: Any) -> Callable[[list[str], list[str]], Any]:
 
 def _tokens(found: Collected, line: int, tokenizer: Any) -> dict[str, Any]:
     """Prompt and tokens of a chosen response, and the costliest: furthest behind the teacher, or least likely."""
-    from alignfirst.audit.tokenise import pieces
+    from alignfirst.data.tokenise import pieces
 
     at = next(i for i, item in enumerate(found.items) if item.line == line and item.kind == "chosen")
     q, p = found.token_logp[at]

@@ -12,16 +12,16 @@ import numpy as np
 
 from alignfirst.cli.places import MANIFEST, RUNS
 from alignfirst.errors import InputError
-from alignfirst.study.audits import plan_of, planned, sample
+from alignfirst.study.plan.audit_nodes import plan_of, planned, sample
 
 if TYPE_CHECKING:
-    from alignfirst.audit.draws import Sample
     from alignfirst.audit.findings import Audit
-    from alignfirst.study.config import StudyConfig
-    from alignfirst.study.plan import Cell, Plan
+    from alignfirst.audit.pooled_draws import Sample
+    from alignfirst.study.config.study_config import StudyConfig
+    from alignfirst.study.plan.planner import Cell, Plan
+    from alignfirst.world import Artefact
     from alignfirst.worlds.grammar.draws import Drawing as GrammarDrawing
     from alignfirst.worlds.mog.draws import Drawing as MixtureDrawing
-    from alignfirst.worlds.protocol import Artefact
 
 SAMPLES = 4_096  # a mixture's draws cost nothing
 AUDITED = ("mog", "grammar")
@@ -62,8 +62,8 @@ class Found:
 def find(address: Address) -> Found:
     """The model, from the run's store or, up to the first alignment, computed now. Raises InputError."""
     from alignfirst.store import Store
-    from alignfirst.study.plan import plan_study
-    from alignfirst.study.worker import load_world
+    from alignfirst.study.execution.worker import load_world
+    from alignfirst.study.plan.planner import plan_study
     from alignfirst.worlds import WORLDS
 
     config, store_at = _study(address.run)
@@ -88,9 +88,9 @@ def find(address: Address) -> Found:
 
 def _study(run: str) -> tuple[StudyConfig, Path | None]:
     """The study of a run directory, or of a preset or file; then there is no store."""
-    from alignfirst.study import presets, yaml_io
-    from alignfirst.study.config import from_mapping
-    from alignfirst.study.run_dir import CONFIG
+    from alignfirst.study.config import preset_files, yaml_io
+    from alignfirst.study.config.study_config import from_mapping
+    from alignfirst.study.output.run_dir import CONFIG
 
     for path in (Path(run), RUNS / run):
         if (path / MANIFEST).is_file() or (path / CONFIG).is_file():
@@ -99,13 +99,13 @@ def _study(run: str) -> tuple[StudyConfig, Path | None]:
             with files.reading(path / CONFIG):
                 text = (path / CONFIG).read_text()
             return from_mapping(yaml_io.loads(text, str(path / CONFIG))), path / "store"
-    return presets.load(run), None
+    return preset_files.load(run), None
 
 
 def _narrowed(config: StudyConfig, address: Address) -> StudyConfig:
     """One recipe, one seed, and the varied values that were asked for (the first of those that were not)."""
-    from alignfirst.study import yaml_io
-    from alignfirst.study.recipe import RECIPES
+    from alignfirst.study.config import yaml_io
+    from alignfirst.study.config.recipe import RECIPES
 
     if address.recipe not in RECIPES:
         raise InputError("recipe must be a known one", address.recipe, f"Choose from {', '.join(RECIPES)}.")
@@ -138,7 +138,7 @@ class _Compute:
         return self.known[key]
 
     def _make(self, key: str) -> Artefact:
-        from alignfirst.worlds.protocol import Failure
+        from alignfirst.world import Failure
 
         node = self.plan.nodes[key]
         if node.kind == "align":
@@ -159,10 +159,10 @@ def audit_store(
     samples: int | None,
 ) -> Audit:
     """Audit a model of a study at the study's own betas, algorithms and budget where none are named."""
-    from alignfirst.audit.draws import gather
     from alignfirst.audit.findings import audit
+    from alignfirst.audit.gated_prediction import Plan
     from alignfirst.audit.inputs import Inputs
-    from alignfirst.audit.predict import Plan
+    from alignfirst.audit.pooled_draws import gather
 
     address = Address.parse(reference)
     assert address is not None
@@ -228,9 +228,9 @@ def _with_order(result: Audit, found: Found, p_draws: Sample, preferred: Any, pl
     """Add the call on the order: the study says how its student is made."""
     from dataclasses import replace
 
-    from alignfirst.audit.draws import gather
+    from alignfirst.audit.gated_prediction import examine, predict
     from alignfirst.audit.order import order
-    from alignfirst.audit.predict import examine, predict
+    from alignfirst.audit.pooled_draws import gather
 
     own = examine(gather(p_draws, None, preferred))
     c, n = found.config.value("distil.selectivity"), found.config.value("distil.samples")

@@ -18,7 +18,7 @@ class LanguageModel:
         self.limit: int | None = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
 
     def score(self, rows: Any) -> Any:
-        from alignfirst.lm.score import score_rows
+        from alignfirst.lm.text.logprobs import score_rows
 
         return score_rows(self.loaded.model, rows)
 
@@ -26,7 +26,7 @@ class LanguageModel:
         import importlib
 
         torch: Any = importlib.import_module("torch")
-        from alignfirst.lm.sample import sample
+        from alignfirst.lm.sampling.sample import sample
 
         tokenizer = self.loaded.tokenizer
         drawn = sample(
@@ -40,7 +40,7 @@ class LanguageModel:
 
 
 def load_model(name: str) -> LanguageModel:
-    from alignfirst.lm.load import Source, load
+    from alignfirst.lm.models.load import Source, load
 
     place, _, revision = name.rpartition("@")
     source = Source(place, revision) if place and not Path(name).exists() else Source(name)

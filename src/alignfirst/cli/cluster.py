@@ -10,7 +10,7 @@ import typer
 from alignfirst.errors import InputError
 
 if TYPE_CHECKING:
-    from alignfirst.study.means import Cluster
+    from alignfirst.study.execution.options import Cluster
 
 
 class Engine(StrEnum):
@@ -33,7 +33,7 @@ Gpus = Annotated[float, typer.Option("--task-gpus", help="GPUs that a task takes
 
 def on_cluster(engine: Engine, address: str | None, cpus: float, gpus: float) -> Cluster | None:
     """The cluster that options ask for; None for this machine. Raises InputError where they do not go together."""
-    from alignfirst.study.means import Cluster
+    from alignfirst.study.execution.options import Cluster
 
     if engine is Engine.ray:
         return Cluster(address, cpus, gpus)

@@ -14,9 +14,9 @@ MANIFEST = "manifest.json"
 
 
 def _complete_study(incomplete: str) -> list[str]:
-    from alignfirst.study import presets
+    from alignfirst.study.config import preset_files
 
-    return [name for name in presets.names() if name.startswith(incomplete)]
+    return [name for name in preset_files.names() if name.startswith(incomplete)]
 
 
 def _complete_run(incomplete: str) -> list[str]:

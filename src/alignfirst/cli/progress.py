@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from alignfirst.cli import out
-from alignfirst.study.engine import Progress
+from alignfirst.study.execution.engine import Progress
 
 EVERY = 5.0  # seconds between plain lines
 

@@ -14,11 +14,11 @@ def build(run_dir: Path) -> Path:
     in the directory leads out of it.
     """
     from alignfirst.files import refuse_links, write_atomic
-    from alignfirst.report.figures import draw
     from alignfirst.report.html import page
-    from alignfirst.report.load import load
-    from alignfirst.report.summary import summary
-    from alignfirst.report.verdict import verdict
+    from alignfirst.report.run_files import load
+    from alignfirst.report.sentences.order_verdict import verdict
+    from alignfirst.report.sentences.summary import summary
+    from alignfirst.report.static_figures.figures import draw
 
     run = load(Path(run_dir))
     for folder in (run.path, run.path / "figures"):
@@ -38,8 +38,8 @@ def build_audit(folder: Path) -> Path:
     was audited, as long as it is where it was and what it was.
     """
     from alignfirst.files import write_atomic
-    from alignfirst.report.audit_load import load
-    from alignfirst.report.audit_page import page
+    from alignfirst.report.audit.audit_files import load
+    from alignfirst.report.audit.page import page
 
     path = Path(folder) / "audit.html"
     write_atomic(path, [page(load(Path(folder))).encode()])

@@ -17,14 +17,14 @@ import jinja2
 from plotly.offline import get_plotlyjs
 
 from alignfirst.errors import StoreError
-from alignfirst.report import words
-from alignfirst.report.audited import audited
-from alignfirst.report.data import SHOWN_FAILURES, failures, payload, timings_by_kind
-from alignfirst.report.fit import fitted
-from alignfirst.report.load import Run
-from alignfirst.report.own import of_own_models, own
-from alignfirst.report.texture import parts
-from alignfirst.report.verdict import VERDICTS, Verdict, Window
+from alignfirst.report.audit.audited_points import audited
+from alignfirst.report.page_budget import fitted
+from alignfirst.report.payload import SHOWN_FAILURES, failures, payload, timings_by_kind
+from alignfirst.report.run_files import Run
+from alignfirst.report.sentences import words
+from alignfirst.report.sentences.order_verdict import VERDICTS, Verdict, Window
+from alignfirst.report.text_metrics import parts
+from alignfirst.report.user_models_page import of_own_models, own
 from alignfirst.stats.audited import VERDICTS as CALLS
 
 MOST_BYTES = 8_000_000

@@ -12,9 +12,9 @@ from alignfirst.records import Row
 from alignfirst.stats.audited import audited
 from alignfirst.stats.cells import cells
 from alignfirst.stats.claims import CLAIMS, Claim, claims
+from alignfirst.stats.columns import METRICS
 from alignfirst.stats.matched import matched_spread
 from alignfirst.stats.paired import pairs, recipes
-from alignfirst.stats.table import METRICS
 from alignfirst.stats.windows import windows
 
 STATISTICS_VERSION = 1

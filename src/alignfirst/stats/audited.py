@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from alignfirst.records import Row
-from alignfirst.stats.table import number
+from alignfirst.stats.columns import number
 
 VERDICTS = ("go", "no-go", "insufficient data", "refused")
 REACHED = 0.5  # target mass above which an alignment has reached the target

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from alignfirst.records import Row
+from alignfirst.stats.columns import KEYS, METRICS, Table, number, numbers, tabulate
 from alignfirst.stats.intervals import Description, Floats, describe
-from alignfirst.stats.table import KEYS, METRICS, Table, number, numbers, tabulate
 
 MEANS = (
     "exact_reward",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from alignfirst.records import Row
+from alignfirst.stats.columns import number
 from alignfirst.stats.intervals import (
     MIN_SEEDS,
     Floats,
@@ -21,7 +22,6 @@ from alignfirst.stats.intervals import (
     without_spread,
 )
 from alignfirst.stats.paired import A_K, K_A, Match, constant_note, join, match_final, seed_notes
-from alignfirst.stats.table import number
 
 Verdict = Literal["holds", "reversed", "undecided", "insufficient"]
 ALPHA = 0.05

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from alignfirst.records import Row
+from alignfirst.stats.columns import Identity, identity, number, numbers
 from alignfirst.stats.intervals import Floats, as_samples, moments, paired_t
 from alignfirst.stats.paired import A_K, K_A, Match, constant_note, join, match_final, seed_notes
-from alignfirst.stats.table import Identity, identity, number, numbers
 
 
 def matched_spread(rows: Sequence[Row], varied: Sequence[str] = ()) -> list[dict[str, Any]]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from alignfirst.records import Row
+from alignfirst.stats.columns import METRICS, Identity, final_rows, identity, number, tabulate
 from alignfirst.stats.intervals import MIN_SEEDS, Bools, Floats, Ints, PairedTest, difference, moments, paired_t
-from alignfirst.stats.table import METRICS, Identity, final_rows, identity, number, tabulate
 
 A_K, K_A = "align-distil", "distil-align"
 LOWER_IS_BETTER = frozenset({"reward_sd"})

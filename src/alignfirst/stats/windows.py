@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from alignfirst.records import Row
+from alignfirst.stats.columns import Identity, identity, number
 from alignfirst.stats.intervals import Bools, Floats, as_samples, moments, share_interval
 from alignfirst.stats.paired import A_K, K_A, Match, join, match
-from alignfirst.stats.table import Identity, identity, number
 
 COLUMNS = ("target_mass", "exact_target_mass", "beta_c")
 Kinds = dict[tuple[Identity, int], str | None]

@@ -16,10 +16,10 @@ from typing import Any
 
 from alignfirst.errors import GateError, InputError
 from alignfirst.store import Store
-from alignfirst.study import audits
-from alignfirst.study.plan import Plan
-from alignfirst.study.schedule import Schedule
-from alignfirst.worlds.protocol import World
+from alignfirst.study.execution.schedule import Schedule
+from alignfirst.study.plan import audit_nodes
+from alignfirst.study.plan.planner import Plan
+from alignfirst.world import World
 
 MOST = 5  # alignments that the message names
 Say = Callable[[str], None]
@@ -66,7 +66,7 @@ class Watch:
         """Say every verdict that is new, and let the alignments go that waited for it."""
         self.judged.update(settled, schedule.failures, schedule.blocked)
         for asked in self.unaudited.values():
-            self._tell(asked.name, audits.REFUSED, asked.unaudited or "")
+            self._tell(asked.name, audit_nodes.REFUSED, asked.unaudited or "")
         self.unaudited = {}
         made = [key for key in self.waiting if key in self.judged]
         if not made:
@@ -92,7 +92,7 @@ class Watch:
 
 
 def _say_pairs(say: Say, title: str, meta: Mapping[str, Any]) -> None:
-    lines = audits.lines(meta)
+    lines = audit_nodes.lines(meta)
     for line in [title] * bool(title and lines) + [f"  {line}" for line in lines]:
         say(line)
 
@@ -145,7 +145,7 @@ class Gate:
         told: set[str] = set()
         for a in asked:
             if a.unaudited is not None:
-                against.append((a.name, audits.REFUSED, a.unaudited))
+                against.append((a.name, audit_nodes.REFUSED, a.unaudited))
             elif a.audit in found:
                 meta = found[a.audit].meta
                 if self.say is not None and a.audit not in told:

@@ -12,19 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import alignfirst
-from alignfirst import files, records
+from alignfirst import files, records, version
 from alignfirst.errors import ExitCode, GateError, InputError
 from alignfirst.records import Row
 from alignfirst.store import Store
-from alignfirst.study import cost, outputs, team
-from alignfirst.study.ahead import preflight, workers_of
-from alignfirst.study.config import StudyConfig
-from alignfirst.study.engine import Progress, execute
+from alignfirst.study.config.study_config import StudyConfig
+from alignfirst.study.dry_run import preflight, workers_of
+from alignfirst.study.execution import estimates, process_group
+from alignfirst.study.execution.engine import Progress, execute
+from alignfirst.study.execution.options import ExecutionOptions, available_cores, terminable
+from alignfirst.study.execution.schedule import Schedule
+from alignfirst.study.execution.worker import Report, Task, die_with_parent, forget_partial, load_world
 from alignfirst.study.gate import Gate, Say, Watch, require_audited
-from alignfirst.study.means import Means, available_cores, terminable
-from alignfirst.study.plan import Plan, plan_study
-from alignfirst.study.run_dir import (
+from alignfirst.study.output import output_files
+from alignfirst.study.output.run_dir import (
     CONFIG,
     DIGESTED,
     ERRORS,
@@ -36,9 +37,8 @@ from alignfirst.study.run_dir import (
     hardware,
     now,
 )
-from alignfirst.study.schedule import Schedule
-from alignfirst.study.worker import Report, Task, die_with_parent, forget_partial, load_world
-from alignfirst.worlds.protocol import Preflight, World
+from alignfirst.study.plan.planner import Plan, plan_study
+from alignfirst.world import Preflight, World
 
 FOLLOWED = "followed"  # status of a process that another one led
 EVERYWHERE = 1 << 20  # workers: as many as a cluster has room for
@@ -63,7 +63,7 @@ def run(
     workers: int | None = None,
     progress: Progress | None = None,
     command: str | None = None,
-    means: Means | None = None,
+    means: ExecutionOptions | None = None,
     strict: bool = False,
     announce: Callable[[Preflight], None] | None = None,
     require_go: bool = False,
@@ -85,18 +85,18 @@ def run(
     records with a reason.
     """
     begin = time.perf_counter()
-    means = means or Means()
+    means = means or ExecutionOptions()
     workers = _workers(workers, means)
     world = load_world(config.world)
     plan, run_dir = plan_study(config, world), RunDir(out)
     run_dir.check(config)
-    if team.launched() > 1:
+    if process_group.launched() > 1:
         die_with_parent()
-        team.check(world, plan.nodes)
-        if not team.leads():
-            team.follow(world, Store(run_dir.store), means.checkpoint_seconds)
+        process_group.check(world, plan.nodes)
+        if not process_group.leads():
+            process_group.follow(world, Store(run_dir.store), means.checkpoint_seconds)
             return RunResult(run_dir.path, FOLLOWED, ExitCode.OK, {}, time.perf_counter() - begin)
-    with team.leading():
+    with process_group.leading():
         manifest = _finished(run_dir, plan)
         if manifest is not None:
             counts = manifest["counts"]
@@ -121,7 +121,7 @@ def _gate(world: World, plan: Plan, store: Store, say: Say | None, require_go: b
     return Watch(plan, store, say) if getattr(world, "audit_first", False) else None
 
 
-def _workers(workers: int | None, means: Means) -> int:
+def _workers(workers: int | None, means: ExecutionOptions) -> int:
     if means.cluster is None:
         return workers_of(workers, available_cores())
     if workers is not None and workers < 1:
@@ -139,7 +139,7 @@ def _finished(run_dir: RunDir, plan: Plan) -> dict[str, Any] | None:
     manifest = run_dir.manifest()
     if manifest is None or manifest.get("status") != "complete":
         return None
-    same = manifest.get("plan_digest") == plan.digest and manifest.get("version") == alignfirst.__version__
+    same = manifest.get("plan_digest") == plan.digest and manifest.get("version") == version.__version__
     if not same or not isinstance(manifest.get("counts"), dict) or run_dir.changed(manifest):
         return None
     return manifest if plan.nodes.keys() <= Store(run_dir.store).keys() else None
@@ -156,7 +156,7 @@ class _Run:
         run_dir: RunDir,
         begin: float,
         command: str,
-        means: Means,
+        means: ExecutionOptions,
         preflight: Preflight | None = None,
     ) -> None:
         self.config, self.world, self.plan, self.run_dir = config, world, plan, run_dir
@@ -170,7 +170,7 @@ class _Run:
         self._announce()
         self._event(
             "start",
-            version=alignfirst.__version__,
+            version=version.__version__,
             command=self.command,
             workers=None if workers == EVERYWHERE else workers,
         )
@@ -192,7 +192,7 @@ class _Run:
             raise
         if not schedule.failures:
             forget_partial(self.store)
-        rows = outputs.write(self.config, self.world, self.plan, schedule, self.store, self.run_dir)
+        rows = output_files.write(self.config, self.world, self.plan, schedule, self.store, self.run_dir)
         counts = self._counts(schedule, rows, len(stored))
         status = "partial" if schedule.failures else "complete"
         self._write_manifest(status, counts, {name: self.run_dir.digest(name) for name in DIGESTED})
@@ -219,7 +219,7 @@ class _Run:
 
     def _schedule(self, stored: set[str]) -> Schedule:
         stated = None if self.preflight is None else self.preflight.seconds
-        costs = cost.Costs(self.world, self.run_dir.timings(), self.plan.nodes, stated)
+        costs = estimates.Costs(self.world, self.run_dir.timings(), self.plan.nodes, stated)
         held = () if self.gate is None else self.gate.held
         return Schedule(self.plan.nodes, self.plan.nodes.keys() - stored, self.world, costs.seconds, held)
 
@@ -274,7 +274,7 @@ class _Run:
                 "name": self.config.name,
                 "preset": self.config.preset,
                 "world": self.plan.world,
-                "version": alignfirst.__version__,
+                "version": version.__version__,
                 "command": self.command,
                 "plan_digest": self.plan.digest,
                 "status": status,

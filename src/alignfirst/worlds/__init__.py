@@ -6,13 +6,13 @@ from importlib import import_module
 from typing import cast
 
 from alignfirst.errors import InputError
-from alignfirst.worlds.protocol import World
+from alignfirst.world import World
 
 WORLDS = {
     "mog": "alignfirst.worlds.mog:WORLD",
     "grammar": "alignfirst.worlds.grammar:WORLD",
-    "chain": "alignfirst.worlds.hf.chain:WORLD",
-    "hf": "alignfirst.worlds.hf.own:WORLD",
+    "chain": "alignfirst.worlds.chain:WORLD",
+    "hf": "alignfirst.worlds.user_models:WORLD",
 }
 
 

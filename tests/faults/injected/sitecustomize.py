@@ -41,5 +41,5 @@ def _inject() -> None:
     sys.addaudithook(watch)
 
 
-if "FAULT" in os.environ and any("alignfirst.study.worker" in argument for argument in sys.orig_argv):
+if "FAULT" in os.environ and any("alignfirst.study.execution.worker" in argument for argument in sys.orig_argv):
     _inject()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from alignfirst.study.recipe import Stage
+from alignfirst.study.config.recipe import Stage
 from alignfirst.theory.objectives import Algorithm
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from alignfirst.errors import InputError
-from alignfirst.lm import bridge
-from alignfirst.lm.guard import rewards_of
+from alignfirst.lm.align.reward_calls import rewards_of
+from alignfirst.lm.io import numpy_api
+from alignfirst.world import Artefact, AuditDraws, Drawn, Json
 from alignfirst.worlds.grammar.language import F64, Tokens, language
 from alignfirst.worlds.grammar.work import model_of, reward_of
-from alignfirst.worlds.protocol import Artefact, AuditDraws, Drawn, Json
 
 HIT = 0.5  # posterior of the target above which a text is the target's, as in training
 
@@ -24,10 +24,10 @@ class Drawing:
     sources = ("reference", "teacher", "preferred")
 
     def __init__(self, settings: Mapping[str, Json], reference: Artefact, teacher: Artefact) -> None:
-        bridge.one_thread()
+        numpy_api.one_thread()
         self.lang = language(settings["p_star"])
         self.reward, self.timeout = reward_of(settings["reward"], self.lang), settings["reward"].get("timeout")
-        self.prompts = bridge.prompts_of(self.lang.marks(np.arange(self.lang.prompts)), self.lang.length)
+        self.prompts = numpy_api.prompts_of(self.lang.marks(np.arange(self.lang.prompts)), self.lang.length)
         self.reference, self.teacher = reference, teacher
         self._built: dict[int, Any] = {}
         for artefact in (reference, teacher):
@@ -41,10 +41,10 @@ class Drawing:
     def sample(self, model: Artefact, n: int, random: np.random.Generator) -> Drawn:
         """n texts of a model, every prompt as often as the others; prompts are told apart where there are several."""
         prompt = self.lang.balanced(n)
-        tokens, drawn = bridge.drawn(self._model(model), self.prompts, prompt, int(random.integers(2**62)))
-        batch = bridge.batch_of(self.lang.marks(prompt), tokens)
+        tokens, drawn = numpy_api.drawn(self._model(model), self.prompts, prompt, int(random.integers(2**62)))
+        batch = numpy_api.batch_of(self.lang.marks(prompt), tokens)
         logp = [
-            drawn if scorer is model else bridge.logp_of(self._model(scorer), batch)
+            drawn if scorer is model else numpy_api.logp_of(self._model(scorer), batch)
             for scorer in (self.reference, self.teacher)
         ]
         posterior = self.lang.posterior(tokens, prompt)[:, self.lang.target]
@@ -56,7 +56,7 @@ class Drawing:
         return self._rewards(self.lang.sample_target(n, random), self.lang.balanced(n))
 
     def _rewards(self, tokens: Tokens, prompt: Tokens) -> F64:
-        batch = bridge.batch_of(self.lang.marks(prompt), tokens)
+        batch = numpy_api.batch_of(self.lang.marks(prompt), tokens)
         return np.asarray(rewards_of(self.reward, batch, "the audit", self.timeout))
 
     def _model(self, artefact: Artefact) -> Any:

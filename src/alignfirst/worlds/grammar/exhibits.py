@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from alignfirst.curves import thinned
+from alignfirst.world import Artefact, Json, as_float
 from alignfirst.worlds.grammar import oracle, streams
 from alignfirst.worlds.grammar.language import Language, Tokens, language
-from alignfirst.worlds.protocol import Artefact, Json, as_float
 
 TRUTH = 8  # texts of p_star that stand beside those of the models
 CURVES = ("reward", "kl", "entropy", "target_share", "loss", "grad_norm")

@@ -9,8 +9,8 @@ import numpy as np
 
 from alignfirst.theory.coverage import COVERAGE_N, coverage_profile, kl_from_samples
 from alignfirst.theory.diversity import distinct, repetition
+from alignfirst.world import as_float
 from alignfirst.worlds.grammar.language import F64, Language, Tokens
-from alignfirst.worlds.protocol import as_float
 
 DISTINCT = (1, 2, 3)
 REPEATED = 2

@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 
 from alignfirst.errors import StageFailure
-from alignfirst.lm import bridge
-from alignfirst.lm.align import AlignSettings, Task, align
-from alignfirst.lm.batch import Batch
-from alignfirst.lm.checkpoint import Checkpoints
-from alignfirst.lm.distil import DistilSettings, distil
-from alignfirst.lm.fit import fit
-from alignfirst.lm.guard import rewards_of
-from alignfirst.lm.load import TinyLlama, build, from_arrays, to_arrays
-from alignfirst.lm.optim import OptimSettings
-from alignfirst.lm.reward import named
+from alignfirst.lm.align.reward_calls import rewards_of
+from alignfirst.lm.align.rewards import named
+from alignfirst.lm.align.trainer import AlignSettings, Task, align
+from alignfirst.lm.distil.distillation import DistilSettings, distil
+from alignfirst.lm.io import numpy_api
+from alignfirst.lm.models.load import TinyLlama, build, from_arrays, to_arrays
+from alignfirst.lm.text.batch import Batch
+from alignfirst.lm.training.checkpoint import Checkpoints
+from alignfirst.lm.training.optim import OptimSettings
+from alignfirst.lm.training.sft import fit
 from alignfirst.theory.objectives import ALGORITHMS
+from alignfirst.world import Artefact, Json, Load, Node, Outcome
 from alignfirst.worlds.grammar import measure, oracle, streams
 from alignfirst.worlds.grammar.language import F64, Language, Tokens, language
-from alignfirst.worlds.protocol import Artefact, Json, Load, Node, Outcome
 
 Settings = Mapping[str, Any]
 
@@ -44,7 +44,7 @@ def run_sft(node: Node, load: Load) -> Artefact:
     def fresh() -> Iterator[Batch]:
         prompt = lang.balanced(s["batch"])
         while True:
-            yield bridge.batch_of(lang.marks(prompt), lang.sample(prompt, rng))
+            yield numpy_api.batch_of(lang.marks(prompt), lang.sample(prompt, rng))
 
     result = fit(model, fresh(), s["steps"], _schedule(s), checkpoints=Checkpoints.of(node.key))
     return _artefact(model, _sizes(s, lang), lang, seed, result, samples=result.samples)
@@ -70,7 +70,7 @@ def run_distil(node: Node, load: Load) -> Artefact:
     if "rehearsal" in s:
         n = round(s["rehearsal"] * s["samples"])
         own = lang.sample_target(n, streams.generator(seed, "rehearsal", occurrence))
-        rehearsal = bridge.batch_of(lang.marks(lang.balanced(n)), own)
+        rehearsal = numpy_api.batch_of(lang.marks(lang.balanced(n)), own)
     number, checkpoints = streams.number(seed, "distil"), Checkpoints.of(node.key)
     result = distil(teacher, student, _prompts(lang), settings, number, rehearsal, checkpoints=checkpoints)
     return _artefact(student, _sizes(s, lang), lang, seed, result, samples=s.get("samples", result.samples))
@@ -111,15 +111,15 @@ def run_measure(node: Node, load: Load) -> Artefact:
     models = {role: model_of(load(key)) for role, key in node.inputs.items()}
     star, target = _held_out(lang, n)
     prompt = lang.balanced(n)
-    tokens, logq = bridge.drawn(models["model"], _prompts(lang), prompt, streams.number(0, "own-samples"))
-    own = bridge.batch_of(lang.marks(prompt), tokens)
+    tokens, logq = numpy_api.drawn(models["model"], _prompts(lang), prompt, streams.number(0, "own-samples"))
+    own = numpy_api.batch_of(lang.marks(prompt), tokens)
     rewards = rewards_of(reward_of(s["reward"], lang), own, "the measurement", s["reward"].get("timeout"))
 
     def text(x: Tokens) -> measure.Text:
-        return measure.Text(x, prompt, bridge.logp_of(models["model"], bridge.batch_of(lang.marks(prompt), x)))
+        return measure.Text(x, prompt, numpy_api.logp_of(models["model"], numpy_api.batch_of(lang.marks(prompt), x)))
 
     def logp_own(role: str) -> F64 | None:
-        return bridge.logp_of(models[role], own) if role in models else None
+        return numpy_api.logp_of(models[role], own) if role in models else None
 
     logp_sft = logp_own("sft")
     assert logp_sft is not None
@@ -130,7 +130,7 @@ def run_measure(node: Node, load: Load) -> Artefact:
 
 
 def run(nodes: Sequence[Node], load: Load) -> list[Outcome]:
-    return bridge.one_by_one(lambda node, load: WORK[node.kind](node, load), nodes, load)
+    return numpy_api.one_by_one(lambda node, load: WORK[node.kind](node, load), nodes, load)
 
 
 WORK: Mapping[str, Callable[[Node, Load], Artefact]] = {
@@ -142,7 +142,7 @@ WORK: Mapping[str, Callable[[Node, Load], Artefact]] = {
 
 
 def _trl() -> Callable[..., Any]:
-    from alignfirst.lm.trl import align_with_trl  # imports TRL
+    from alignfirst.lm.align.trl_trainer import align_with_trl  # imports TRL
 
     return align_with_trl
 
@@ -153,7 +153,7 @@ def _artefact(model: Any, sizes: TinyLlama, lang: Language, seed: int, result: A
     if not all(np.isfinite(a).all() for a in arrays.values()):
         raise StageFailure(f"weights are not finite after {result.updates} updates: lower the learning rate")
     prompt = lang.balanced(SHOWN)
-    tokens, _ = bridge.drawn(model, _prompts(lang), prompt, streams.number(seed, "texts"))
+    tokens, _ = numpy_api.drawn(model, _prompts(lang), prompt, streams.number(seed, "texts"))
     meta: dict[str, Json] = {
         "config": asdict(sizes),
         "updates": result.updates,
@@ -192,15 +192,15 @@ def _schedule(s: Settings) -> OptimSettings:
 
 
 def _prompts(lang: Language) -> Any:
-    return bridge.prompts_of(lang.marks(np.arange(lang.prompts)), lang.length)
+    return numpy_api.prompts_of(lang.marks(np.arange(lang.prompts)), lang.length)
 
 
 def _prompt(lang: Language, batch: Batch) -> Tokens:
-    return np.asarray(bridge.first_tokens(batch) - lang.words)
+    return np.asarray(numpy_api.first_tokens(batch) - lang.words)
 
 
 def _posterior(lang: Language, batch: Batch) -> F64:
-    return lang.posterior(bridge.responses_of(batch), _prompt(lang, batch))
+    return lang.posterior(numpy_api.responses_of(batch), _prompt(lang, batch))
 
 
 def reward_of(s: Settings, lang: Language) -> Callable[[Batch], Any]:
@@ -208,7 +208,7 @@ def reward_of(s: Settings, lang: Language) -> Callable[[Batch], Any]:
     if ":" in s["kind"]:
         return named(s["kind"], Decoder(lang), Path())
     exact = oracle.reward(lang, s["kind"], s.get("temperature", 1.0))
-    return lambda batch: exact(bridge.responses_of(batch), _prompt(lang, batch))
+    return lambda batch: exact(numpy_api.responses_of(batch), _prompt(lang, batch))
 
 
 class Decoder:

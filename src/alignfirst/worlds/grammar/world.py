@@ -7,7 +7,7 @@ from typing import Any
 
 from alignfirst.plugins import reward_settings
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.worlds.protocol import Artefact, AuditDraws, Json, Load, Node, NodeKind, Outcome
+from alignfirst.world import Artefact, AuditDraws, Json, Load, Node, NodeKind, Outcome
 
 AUDIT_SAMPLES = 4_096  # texts of every model
 MODEL_KEYS = ("hidden", "layers", "heads", "intermediate")
@@ -117,7 +117,7 @@ class GrammarWorld:
 
     def open(self, artefact: Artefact, load: Load) -> Any:
         """The transformer, in evaluation mode; its tokens are those of `docs/grammar.md`."""
-        from alignfirst.lm.load import TinyLlama, from_arrays  # imports torch
+        from alignfirst.lm.models.load import TinyLlama, from_arrays  # imports torch
 
         return from_arrays(TinyLlama(**artefact.meta["config"]), artefact.arrays)
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alignfirst.world import AuditDraws, Drawn, Json
 from alignfirst.worlds.mog import kernel
 from alignfirst.worlds.mog.align import log_density
 from alignfirst.worlds.mog.layout import F32
 from alignfirst.worlds.mog.mixture import p_target, target_radius
 from alignfirst.worlds.mog.reward import Oracle
-from alignfirst.worlds.protocol import AuditDraws, Drawn, Json
 
 
 class Drawing:

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.theory.predict import predict_stages
+from alignfirst.world import Artefact, Failure, Json, Load, Node, Outcome
 from alignfirst.worlds.mog.align import AlignSettings, Runs, align
 from alignfirst.worlds.mog.distil import FitSettings, Rehearsal, distil, fit_sft
 from alignfirst.worlds.mog.layout import F32
 from alignfirst.worlds.mog.measure import Gauge, Reference
 from alignfirst.worlds.mog.mixture import Mixture, p_star, p_target, target_radius
 from alignfirst.worlds.mog.reward import Labels, Oracle
-from alignfirst.worlds.protocol import Artefact, Failure, Json, Load, Node, Outcome
 
 # Floating-point operations a sample and component: density with its exponential, and the score's five sums.
 FLOPS_DENSITY, FLOPS_SCORE = 30, 14

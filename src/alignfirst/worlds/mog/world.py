@@ -6,8 +6,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from alignfirst.theory.objectives import ALGORITHMS
+from alignfirst.world import Artefact, AuditDraws, Json, Load, Node, NodeKind, Outcome
 from alignfirst.worlds.mog.mixture import Mixture, p_star, target_radius
-from alignfirst.worlds.protocol import Artefact, AuditDraws, Json, Load, Node, NodeKind, Outcome
 
 AUDIT_SAMPLES = 4_096  # of every model; a mixture's draws cost nothing
 FIT_KEYS = ("components", "samples", "restarts", "iterations", "tolerance", "floor")

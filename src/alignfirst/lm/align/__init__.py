@@ -1,0 +1,1 @@
+"""Alignment of a language model: rollouts and pairs, rewards, coefficients, updates."""

@@ -1,0 +1,135 @@
+"""Preference pairs: drawn, labelled, and turned into coefficients of grad log pi of the responses in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from alignfirst.errors import InputError
+from alignfirst.lm.sampling.saved_forward import SavedForward
+from alignfirst.lm.text.batch import Batch, Bools, Floats, Ints
+from alignfirst.theory.objectives import (
+    Algorithm,
+    dpo,
+    dpo_objective,
+    ipo,
+    ipo_objective,
+    margin,
+    preference_probability,
+)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """How a pair is labelled: Bradley-Terry with a scale, or the larger reward; flipped with a probability."""
+
+    kind: Literal["bradley-terry", "hard"] = "bradley-terry"
+    scale: float = 1.0
+    flip: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("bradley-terry", "hard"):
+            raise InputError("labels must be bradley-terry or hard", self.kind, "`bradley-terry` is the default.")
+        if not self.scale > 0:
+            raise InputError("the label scale must be > 0", self.scale, "P(winner) = sigmoid(scale * reward gap).")
+        if not 0 <= self.flip < 0.5:
+            raise InputError("flip must be in [0, 0.5)", self.flip, "At 0.5 labels say nothing.")
+
+    def probability(self, reward_first: Floats, reward_second: Floats) -> Floats:
+        """P(the first is preferred), [P]."""
+        if self.kind == "hard":
+            return np.asarray(self.flip + (1 - 2 * self.flip) * (reward_first > reward_second), float)
+        return preference_probability(reward_first, reward_second, self.scale, self.flip)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """P labelled pairs of responses that stand in a pool: a response may be in many pairs and is computed once."""
+
+    pool: Batch  # S responses
+    first: Ints  # [P], rows of the pool
+    second: Ints  # [P]
+    first_wins: Bools  # [P]
+    weight: Floats | None = None  # [P], mean 1; None: all 1
+    logp_ref: Floats | None = None  # [S], of the whole response under the reference
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @classmethod
+    def of_rows(
+        cls, rows: Sequence[tuple[Sequence[int], Sequence[int], Sequence[int]]], max_length: int | None = None
+    ) -> Pairs:
+        """(prompt ids, chosen ids, rejected ids) of a user's own data; nothing is dropped or cut.
+
+        Raises InputError for pairs that teach nothing or cannot be read whole: equal, empty, longer than `max_length`.
+        """
+        for problem, bad in unusable(rows, max_length).items():
+            rule = f"every pair must be usable; {len(bad)} of {len(rows)} are {problem}"
+            raise InputError(rule, f"row {bad[0]}", "Remove those rows before training.")
+        pool = Batch.of_rows([(p, c) for p, c, _ in rows] + [(p, r) for p, _, r in rows])
+        n = len(rows)
+        return cls(pool, np.arange(n), np.arange(n, 2 * n), np.ones(n, np.bool_))
+
+
+def unusable(
+    rows: Sequence[tuple[Sequence[int], Sequence[int], Sequence[int]]], max_length: int | None = None
+) -> dict[str, list[int]]:
+    """Rows that other trainers train on, cut or drop without a word, by what is wrong with them."""
+    found: dict[str, list[int]] = {"without an answer": [], "equal in both answers": [], "too long": []}
+    for i, (prompt, chosen, rejected) in enumerate(rows):
+        if not (len(chosen) and len(rejected)):
+            found["without an answer"].append(i)
+        elif list(chosen) == list(rejected):
+            found["equal in both answers"].append(i)
+        elif max_length is not None and len(prompt) + max(len(chosen), len(rejected)) > max_length:
+            found["too long"].append(i)
+    return {problem: bad for problem, bad in found.items() if bad}
+
+
+@dataclass(frozen=True)
+class PairWork:
+    """Some pairs of an update, ready for the loop: a batch, and coefficients once its log-probabilities are known."""
+
+    algorithm: Algorithm
+    b: float  # scale * beta
+    total: int  # pairs of the whole update, over all chunks and processes
+    batch: Batch  # each response once
+    winner: Ints  # [p], rows of the batch
+    loser: Ints
+    weight: Floats  # [p]
+    logp_ref: Floats  # [rows of the batch]
+    trace: SavedForward | None = None  # from when they were drawn, where they are the whole of that draw
+
+    @classmethod
+    def of(cls, algorithm: Algorithm, b: float, total: int, pairs: Pairs, picks: Ints) -> PairWork:
+        """The picked pairs. What they share is put into the batch once."""
+        first, second, first_wins = pairs.first[picks], pairs.second[picks], pairs.first_wins[picks]
+        winner, loser = np.where(first_wins, first, second), np.where(first_wins, second, first)
+        used, place = np.unique(np.concatenate([winner, loser]), return_inverse=True)
+        weight = np.ones(len(picks)) if pairs.weight is None else pairs.weight[picks]
+        ref = np.zeros(len(used)) if pairs.logp_ref is None else pairs.logp_ref[used]
+        batch = pairs.pool.rows(used).trimmed()
+        return cls(algorithm, b, total, batch, place[: len(picks)], place[len(picks) :], weight, ref)
+
+    def coefficients(self, logp: Floats) -> tuple[Floats, dict[str, Floats]]:
+        """log pi of tokens [B, L] -> coefficients of grad log pi, [B, 1], and what to log, one value a pair."""
+        whole, ref, w, lo = logp.sum(1), self.logp_ref, self.winner, self.loser
+        m = margin(whole[w], whole[lo], ref[w], ref[lo])
+        c_w, c_l = self.algorithm.coefficients(m, self.b)
+        share = self.weight * len(m) / self.total  # the coefficients carry 1 / (pairs here)
+        c = np.zeros(len(whole))
+        np.add.at(c, w, share * c_w)
+        np.add.at(c, lo, share * c_l)
+        loss = self.weight * loss_of(self.algorithm, m, self.b, whole[w])
+        return c[:, None], {"loss": loss, "margin": m, "accuracy": (m > 0) + 0.5 * (m == 0)}
+
+
+def loss_of(algorithm: Algorithm, m: Floats, b: float, logp_w: Floats) -> Floats:
+    """What the algorithm minimises, pair by pair [p]: the negative of theory's objectives."""
+    objectives: dict[Any, Any] = {dpo: dpo_objective, ipo: ipo_objective}
+    objective = objectives.get(algorithm.coefficients)
+    return -logp_w if objective is None else -objective(m[:, None], b)

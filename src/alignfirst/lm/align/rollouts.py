@@ -1,0 +1,245 @@
+"""Responses: drawn, rewarded, scored, and what is made of them once or in every update (`lm.updates`).
+
+A process does its own chunks of a draw and shares numbers with the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from alignfirst.errors import InputError, StageFailure
+from alignfirst.lm.align.coefficients import Rollouts, draw_kept
+from alignfirst.lm.align.pair_batches import Pairs
+from alignfirst.lm.align.reward_calls import rewards_of
+from alignfirst.lm.align.settings import AlignSettings, Task
+from alignfirst.lm.align.value import Critic, explained, states_of, sums
+from alignfirst.lm.sampling.saved_forward import SavedForward
+from alignfirst.lm.text.batch import Batch, Bools, Floats, Ints, join
+from alignfirst.lm.text.forward import token_logps
+from alignfirst.lm.text.torch_streams import permutations, stream, torch_stream
+from alignfirst.lm.training.checkpoint import Checkpoints, State
+from alignfirst.lm.training.counters import Tally
+from alignfirst.lm.training.processes import Team
+
+T = TypeVar("T")
+DRAWN_TOGETHER = (
+    512  # responses in one call when pairs are drawn once and no chunk is set; part of what the numbers are
+)
+
+
+@dataclass
+class Session:
+    """All that the sources of one training share, and what they count."""
+
+    policy: Any
+    reference: Any
+    task: Task
+    settings: AlignSettings
+    seed: int
+    team: Team
+    checkpoints: Checkpoints | None = None
+    tally: Tally = field(default_factory=Tally)
+    samples: int = 0
+    hits: int = 0
+
+    def rng(self, purpose: str, *place: int) -> np.random.Generator:
+        return stream(self.seed, purpose, self.settings.occurrence, *place)
+
+    def counts(self) -> dict[str, int]:
+        """Of all processes together."""
+        return {"samples": self.samples, "hits": self.hits}
+
+    def count(self, counts: Mapping[str, int]) -> None:
+        self.samples, self.hits = counts["samples"], counts["hits"]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Responses of one draw: this process's chunks, their rows, and the numbers of all."""
+
+    batches: list[Batch]
+    rows: list[slice]
+    rollouts: Rollouts
+    hits: Bools | None
+    traces: list[SavedForward | None]
+
+
+def draw_rewarded(
+    s: Session, model: Any, purpose: str, place: int, which: Ints, size: int, counted: bool = True
+) -> Drawn:
+    """One response of `model` to each of `which` prompts: rewarded, and scored by the reference if there is one."""
+    rows = [slice(a, min(a + size, len(which))) for a in range(0, len(which), size)]
+    own = [(i, rows[i]) for i in s.team.share(len(rows))]
+    where = f"update {place}" if purpose == "rollouts" else f"drawing {purpose}"
+
+    def part(i: int, r: slice) -> tuple[Batch, Rollouts, Bools | None, SavedForward | None]:
+        rng = torch_stream(s.seed, purpose, s.settings.occurrence, place, i)
+        batch, logp, trace = draw_kept(model, s.task.prompts, which[r], rng, keep=purpose == "rollouts")
+        s.tally.sample(model, batch)
+        reward = _rewards(s, batch, where)
+        ref = logp if model is s.reference else _reference_logps(s, batch)
+        hits = None if s.task.is_target is None else np.asarray(s.task.is_target(batch), bool)
+        return batch, Rollouts(reward, logp, ref, batch.mask.cpu().numpy()), hits, trace
+
+    parts = together(s.team, lambda: [part(i, r) for i, r in own])
+    hits = _gathered(s.team, [h for _, _, h, _ in parts])
+    if counted:
+        s.samples += len(which)
+        s.hits += 0 if hits is None else int(hits.sum())
+    numbers = _all(s.team, [p[1] for p in parts])
+    return Drawn([p[0] for p in parts], [r for _, r in own], numbers, hits, [p[3] for p in parts])
+
+
+def draw_pairs(s: Session) -> Pairs:
+    """`stored_pairs` pairs of the pair source, labelled once."""
+    settings, task = s.settings, s.task
+    source = task.pair_source if task.pair_source is not None else s.reference
+    if source is None:
+        raise InputError("offline pairs need a model to draw from", None, "Give a reference, a pair_source or pairs.")
+    prompts = next(permutations(s.rng("prompts"), len(task.prompts), settings.stored_pairs))
+    size = settings.chunk or DRAWN_TOGETHER
+    which, first, second = in_pairs(prompts, size)
+    drawn = draw_rewarded(s, source, "pairs", 0, which, size)
+    r = drawn.rollouts
+    wins = s.rng("labels").random(len(first)) < settings.labels.probability(*of(r.reward, first, second))
+    ref = None if r.logp_ref is None else r.logp_ref.sum(1)
+    return Pairs(_pool(s.team, drawn.batches), first, second, wins, logp_ref=ref)
+
+
+def drawn_once(s: Session) -> Pairs:
+    """The same, with what it cost; not drawn again where a training is resumed."""
+    if s.checkpoints is None:
+        return draw_pairs(s)
+
+    def make() -> State:
+        pairs = draw_pairs(s)
+        tally = s.tally.over(s.team)
+        arrays = {"first": pairs.first, "second": pairs.second, "wins": pairs.first_wins, "logp_ref": pairs.logp_ref}
+        pool = {"tokens": pairs.pool.tokens, "start": pairs.pool.start, "mask": pairs.pool.mask}
+        return State(s.counts() | {"tally": asdict(tally)}, pool | tensors_of(arrays))
+
+    kept = s.checkpoints.kept(s.team, "pairs", make)
+    s.count({name: kept.numbers[name] for name in ("samples", "hits")})
+    s.tally.set(kept.numbers["tally"] if s.team.rank == 0 else asdict(Tally()))
+    t = kept.tensors
+    ref = t["logp_ref"].numpy() if "logp_ref" in t else None
+    pool = Batch(t["tokens"], t["start"], t["mask"]).to(s.policy.device)
+    return Pairs(pool, t["first"].numpy(), t["second"].numpy(), t["wins"].numpy(), logp_ref=ref)
+
+
+def in_pairs(prompts: Ints, size: int) -> tuple[Ints, Ints, Ints]:
+    """Prompts [P] -> prompts of 2P rows, and the rows of first and second members.
+
+    Rows come in chunks of `size`, all firsts of a chunk before its seconds, so that a chunk holds whole pairs.
+    """
+    which, first, second = [], [], []
+    for a in range(0, len(prompts), size // 2):
+        asked = prompts[a : a + size // 2]
+        which += [asked, asked]
+        first.append(2 * a + np.arange(len(asked)))
+        second.append(2 * a + len(asked) + np.arange(len(asked)))
+    return np.concatenate(which), np.concatenate(first), np.concatenate(second)
+
+
+def with_reference(s: Session, pairs: Pairs) -> Pairs:
+    """Pairs with log-probabilities of their responses under the reference, computed once."""
+    parts = list(pairs.pool.chunks(s.settings.chunk or DRAWN_TOGETHER))
+    logp = s.team.spread(parts, lambda batch: _reference_logps(s, batch.trimmed()))
+    return replace(pairs, logp_ref=np.concatenate([p.sum(1) for p in logp if p is not None]))
+
+
+def seen(s: Session, drawn: Drawn) -> dict[str, float | None]:
+    """What the curves show of responses that the policy gave."""
+    curves = drawn.rollouts.curves()
+    return curves if drawn.hits is None else curves | {"target_draws": float(drawn.hits.sum())}
+
+
+def probe(s: Session, update: int) -> dict[str, float | None]:
+    """The same for offline algorithms, which never ask the policy: drawn for the curves alone, and not counted."""
+    which = np.arange(s.settings.samples) % len(s.task.prompts)
+    size = s.settings.chunk or s.settings.samples
+    return seen(s, draw_rewarded(s, s.policy, "probe", update, which, size, counted=False))
+
+
+class Baseline:
+    """The critic's value of every state of a draw, from what it learned of earlier draws; then it learns this one."""
+
+    def __init__(self, s: Session) -> None:
+        self.s, self.critic = s, Critic(s.settings.value)
+        self.frozen = s.reference if s.reference is not None else deepcopy(s.policy).requires_grad_(False)
+        self.explains: float | None = None
+
+    def __call__(self, drawn: Drawn, returns: Floats) -> Floats:
+        """returns [1 or L, N] -> values of the same shape."""
+        s, mask = self.s, drawn.rollouts.mask.T[: len(returns)]
+        values, gram, moment = [], [], []
+        for batch, rows in zip(drawn.batches, drawn.rows, strict=True):
+            states = states_of(self.frozen, batch, len(returns))  # [1 or L, B, H]
+            s.tally.score(self.frozen, batch)
+            values.append(self.critic.predict(states).T)
+            x, y = sums(states[mask[:, rows]], returns[:, rows][mask[:, rows]])
+            gram.append(x)
+            moment.append(y)
+        known = s.team.gather(np.concatenate(values)).T
+        self.explains = explained(returns[mask], known[mask])
+        self.critic.learn(
+            s.team.gather(np.sum(gram, axis=0)[None]).sum(0), s.team.gather(np.sum(moment, axis=0)[None]).sum(0)
+        )
+        return known
+
+
+def tensors_of(arrays: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items() if a is not None}
+
+
+def together(team: Team, work: Callable[[], T]) -> T:
+    """What every process does of its own; a failure of one is a failure of all."""
+    result, failure = None, None
+    try:
+        result = work()
+    except StageFailure as e:
+        failure = e
+    team.agree(failure)
+    assert result is not None
+    return result
+
+
+def _rewards(s: Session, batch: Batch, where: str) -> Floats:
+    if s.task.reward is None:
+        raise InputError("drawing responses needs a reward", None, "Give the task a reward, or pairs to train on.")
+    return rewards_of(s.task.reward, batch, where, s.settings.reward_timeout)
+
+
+def _reference_logps(s: Session, batch: Batch) -> Floats | None:
+    if s.reference is None:
+        return None
+    s.tally.score(s.reference, batch)
+    return token_logps(s.reference, batch)
+
+
+def of(values: Floats, *rows: Ints) -> tuple[Floats, ...]:
+    return tuple(values[r] for r in rows)
+
+
+def _gathered(team: Team, parts: Sequence[Any]) -> Any:
+    return None if parts[0] is None else team.gather(np.concatenate(parts))
+
+
+def _all(team: Team, parts: Sequence[Rollouts]) -> Rollouts:
+    """Every process's rollouts. All have the same width, as answers are padded to `new_tokens`."""
+    return Rollouts(
+        *(_gathered(team, [getattr(p, name) for p in parts]) for name in ("reward", "logp", "logp_ref", "mask"))
+    )
+
+
+def _pool(team: Team, batches: Sequence[Batch]) -> Batch:
+    """Every process's responses in one batch."""
+    own = join(batches)
+    parts = (team.gather(x.cpu().numpy()) for x in (own.tokens, own.start, own.mask))
+    return Batch(*(torch.from_numpy(x).to(own.tokens.device) for x in parts))

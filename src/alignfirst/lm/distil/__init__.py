@@ -1,0 +1,1 @@
+"""Distillation of one language model into another."""

@@ -1,0 +1,1 @@
+"""What stands around trainings: trackers, lm-eval, the NumPy face for worlds."""

@@ -1,0 +1,224 @@
+"""Models as a study of a user's own models keeps them: named, identified, taken apart into arrays and put together."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoConfig, GenerationConfig
+
+from alignfirst.errors import InputError
+from alignfirst.lm.align.rewards import Classifier, classifier
+from alignfirst.lm.io.numpy_api import where
+from alignfirst.lm.models.file_checks import CONFIG, read_json
+from alignfirst.lm.models.gguf import smollm2_gguf
+from alignfirst.lm.models.hub import Resolved
+from alignfirst.lm.models.load import (
+    Source,
+    build,
+    compare_tokenizers,
+    cut_layers,
+    from_arrays,
+    load,
+    load_config,
+    load_tokenizer,
+    quiet,
+    resolve,
+    save,
+    to_arrays,
+)
+
+__all__ = ["from_arrays", "load_tokenizer", "to_arrays"]
+
+SMOLLM2 = "smollm2-135m-instruct"
+TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+    "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt",
+)  # fmt: skip
+Arrays = dict[str, NDArray[Any]]
+
+
+def found(name: str) -> Resolved:
+    """Checked files of a model that a study names: a directory, a .gguf file, a hub id (`id@revision`) or SMOLLM2."""
+    if name == SMOLLM2:
+        return _found(str(smollm2_gguf()), None, ())
+    path = Path(name).expanduser()
+    place, _, revision = name.rpartition("@")
+    if place and not path.exists():
+        return _found(place, revision, ())
+    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
+    about = [(f.name, f.stat()) for f in files]
+    return _found(str(path) if path.exists() else name, None, tuple((n, s.st_size, s.st_mtime_ns) for n, s in about))
+
+
+@lru_cache(maxsize=16)
+def _found(name: str, revision: str | None, files: tuple[tuple[str, int, int], ...]) -> Resolved:
+    """Weights are digested once as long as the files do not change."""
+    return resolve(Source(name, revision))
+
+
+def model_of(name: str, commit: str) -> Any:
+    """The model of a study, in float32. Raises InputError where it is not the one that was identified."""
+    place = found(name)
+    if place.commit != commit:
+        raise InputError("a model must not change while a study uses it", f"{name}: {place.commit}", "Restore it.")
+    return load(str(place.path)).model
+
+
+def classifier_of(name: str, commit: str, label: str | None, tokenizer: Any) -> Classifier:
+    """The sequence classifier of a study, as a reward. Raises InputError where it is not the one that was identified,
+    or has no such label."""
+    place = found(name)
+    if place.commit != commit:
+        raise InputError("a model must not change while a study uses it", f"{name}: {place.commit}", "Restore it.")
+    return replace(classifier(str(place.path), tokenizer, label), name=f"classifier {name}")
+
+
+def load_named(name: str) -> Any:
+    """As it is now."""
+    return load(str(found(name).path)).model
+
+
+def architecture(config: Any) -> dict[str, Any]:
+    """A model's config as plain data."""
+    plain: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
+    for name in ("_name_or_path", "quantization_config", "dtype", "torch_dtype", "transformers_version"):
+        plain.pop(name, None)
+    return plain
+
+
+def config_of(plain: Mapping[str, Any]) -> Any:
+    """The other way round."""
+    settings = dict(plain)
+    return AutoConfig.for_model(settings.pop("model_type"), **settings)
+
+
+def architecture_of(name: str) -> dict[str, Any]:
+    """Of a model that a study names."""
+    return architecture(load_config(found(name)))
+
+
+def architecture_in(name: str) -> dict[str, Any]:
+    """Of a config that a study names: a config.json, a folder that has one, or a model's name. Raises InputError."""
+    path = Path(name).expanduser()
+    file = path / CONFIG if path.is_dir() else path
+    if not file.is_file():
+        return architecture_of(name)
+    plain = read_json(file)
+    if "auto_map" in plain:
+        raise InputError("a config may not bring code of its own (auto_map)", name, "Use one that transformers ships.")
+    try:
+        return architecture(config_of(plain))
+    except (KeyError, ValueError, TypeError) as e:
+        raise InputError("a config must be of a model that transformers ships", f"{name}: {e}", "Check it.") from e
+
+
+def fresh(plain: Mapping[str, Any], seed: int) -> Any:
+    return build(config_of(plain), seed)
+
+
+def cut(model: Any, layers: int) -> Any:
+    return cut_layers(model, layers)
+
+
+def ready(model: Any, precision: str) -> Any:
+    """In the precision of the study, on the device of this process."""
+    return model.to(device=where(), dtype=TYPES[precision]).eval()
+
+
+def frozen(model: Any) -> Any:
+    return model.requires_grad_(False)
+
+
+def positions(plain: Mapping[str, Any]) -> int | None:
+    limit = config_of(plain).get_text_config()
+    return getattr(limit, "max_position_embeddings", None)
+
+
+def token_rows(rows: Sequence[Sequence[int]]) -> list[Any]:
+    return [torch.tensor(list(row), dtype=torch.long) for row in rows]
+
+
+@lru_cache(maxsize=1)
+def speed() -> float:
+    """Floating-point operations a second that training gets out of one core: half of what a matrix product does.
+
+    Of processor time: what else this machine has to do now says nothing of the hours to come.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        a, times = torch.ones(512, 512), 8
+        a @ a
+        begin = time.process_time()
+        for _ in range(times):
+            a @ a
+        return 0.5 * times * 2 * 512**3 / (time.process_time() - begin)
+    finally:
+        torch.set_num_threads(threads)
+
+
+# -- tokenizers -------------------------------------------------------------------------------------------------------
+
+
+def tokenizer_arrays(place: Resolved) -> Arrays:
+    """The tokenizer's files as bytes: they travel with every model of a run. InputError where there are none."""
+    arrays = {
+        name: np.frombuffer((place.path / name).read_bytes(), np.uint8)
+        for name in TOKENIZER_FILES
+        if (place.path / name).is_file() and (place.path / name).stat().st_size
+    }
+    if not arrays:
+        raise InputError("a model of a study needs its tokenizer", str(place.path), "Save the tokenizer beside it.")
+    return arrays
+
+
+def write_tokenizer(arrays: Mapping[str, NDArray[Any]], folder: Path) -> None:
+    for name, content in arrays.items():
+        if name in TOKENIZER_FILES:
+            (folder / name).write_bytes(content.tobytes())
+
+
+def tokenizer_of(arrays: Mapping[str, NDArray[Any]]) -> Any:
+    """The tokenizer that `tokenizer_arrays` took apart."""
+    with TemporaryDirectory(prefix="alignfirst-tokenizer-") as folder:
+        write_tokenizer(arrays, Path(folder))
+        return load_tokenizer(Resolved(Path(folder), ""))
+
+
+def tokenizer_named(name: str) -> Any:
+    with quiet():
+        return load_tokenizer(found(name))
+
+
+def tokenizer_differences(first: str, second: str) -> list[str]:
+    """In words; empty where two named models have the same tokenizer."""
+    return compare_tokenizers(tokenizer_named(first), tokenizer_named(second))
+
+
+# -- folders ----------------------------------------------------------------------------------------------------------
+
+
+def write_model(model: Any, folder: Path, tokenizer: Any) -> None:
+    """Weights, config and generation config, as `from_pretrained` reads them. Answers end where training ended them."""
+    save(model, folder)
+    ends = {name: getattr(model.config, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    if tokenizer.eos_token_id is not None:
+        ends["eos_token_id"] = tokenizer.eos_token_id
+    if ends["pad_token_id"] is None:
+        ends["pad_token_id"] = ends["eos_token_id"]
+    GenerationConfig(**{name: token for name, token in ends.items() if token is not None}).save_pretrained(folder)
+
+
+def load_folder(folder: Path) -> Any:
+    return load(str(folder)).model

@@ -1,0 +1,1 @@
+"""One model, one batch of text: states, log-probabilities, devices, random streams."""

@@ -1,0 +1,1 @@
+"""The loop of a training: optimiser, batches, checkpoints, processes, curves."""

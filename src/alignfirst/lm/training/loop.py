@@ -1,0 +1,230 @@
+"""The updates of one training: the optimiser's steps, the curves, and checkpoints in between.
+
+What is drawn in an update is keyed by its number (`lm.streams`), and the order of data is found again by going through
+it, so that of all random state only the number of updates has to be kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from types import FrameType, TracebackType
+from typing import Any, Protocol
+
+import torch
+
+from alignfirst import version
+from alignfirst.errors import Terminated
+from alignfirst.lm.training.checkpoint import Checkpoints, State
+from alignfirst.lm.training.counters import Book, Log, Tally
+from alignfirst.lm.training.optim import Optimiser, OptimSettings
+from alignfirst.lm.training.processes import ALONE, Team
+
+INTERRUPTS = (KeyboardInterrupt, SystemExit)
+Look = Callable[[], Mapping[str, float | None]]
+
+
+class Resumable(Protocol):
+    """What a training knows beside weights, optimiser, curves and costs."""
+
+    def state(self, done: int) -> State | None:
+        """As it is after so many updates, which is now; None where that cannot be told. Cheap: no copies."""
+        ...
+
+    def restore(self, done: int, state: State) -> None:
+        """Be as after so many updates, from the start and from what `state` said then."""
+        ...
+
+
+class Loop:
+    """The loop of a training; `steps` gives the updates that are left, and `step` ends each.
+
+    As a context it sees interrupts: with checkpoints, one is written before the process leaves. `identity` is what the
+    training depends on; checkpoints of another one are put aside.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        optim: OptimSettings,
+        updates: int,
+        identity: object,
+        tally: Tally,
+        log: Log | None = None,
+        checkpoints: Checkpoints | None = None,
+        team: Team = ALONE,
+    ) -> None:
+        self.named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self.optimiser = Optimiser(model.parameters(), optim, updates, team)
+        self.book, self.tally, self.updates, self.done = Book(log), tally, updates, 0
+        self.checkpoints, self.team = checkpoints, team
+        self.identity = identity if checkpoints is None else self._fingerprint(identity)
+        self._rest: Resumable | None = None
+        self._known: tuple[State | None, Tally] | None = None  # what is true after `done` updates
+        self._written = 0
+        self._whole = True  # weights, moments, curves and count are those of one update
+
+    # -- the loop ---------------------------------------------------------------------------------------------------
+
+    def steps(self, rest: Resumable) -> Iterator[int]:
+        """Numbers of the updates to do, from where the last sound checkpoint ended."""
+        if self.checkpoints is not None:
+            self._rest = rest
+            self._resume(self.checkpoints, rest)
+        while self.done < self.updates:
+            if self.checkpoints is not None:
+                self._know()
+                if self._unwritten and self.team.tell(self.checkpoints.due(self.done)):
+                    self._write(self.checkpoints)
+            yield self.done
+
+    def step(self, seen: Mapping[str, float | None], then: Look | None = None) -> None:
+        """Take the optimiser's step and book what was seen, and what `then` sees of the model after it.
+
+        Raises StageFailure, see `Optimiser.step`.
+        """
+        if self.checkpoints is None:
+            self._step(seen, then)
+            return
+        with unbroken():
+            self._whole, self._known = False, None
+            self._step(seen, then)
+            self._whole = True
+
+    def _step(self, seen: Mapping[str, float | None], then: Look | None) -> None:
+        norm = self.optimiser.step()
+        self.book.add({**seen, "grad_norm": norm, **({} if then is None else then())})
+        self.done += 1
+
+    # -- interrupts -------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Loop:
+        self._handler = None if self.checkpoints is None else listen()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        try:
+            alone = self.team.size == 1  # others may be waiting elsewhere: what they know cannot be asked for any more
+            if isinstance(error, INTERRUPTS) and self.checkpoints is not None and self._rest is not None and alone:
+                self._leave(self.checkpoints)
+        finally:
+            self.optimiser.close()
+            if self._handler is not None:
+                signal.signal(signal.SIGTERM, self._handler)
+
+    def _leave(self, checkpoints: Checkpoints) -> None:
+        """Write what was true before the update that was cut short: until its end it changes no weight."""
+        if self._whole and self._unwritten:
+            if self._known is None:
+                self._know()
+            self._write(checkpoints)
+
+    @property
+    def _unwritten(self) -> bool:
+        return self.done > self._written
+
+    # -- checkpoints ------------------------------------------------------------------------------------------------
+
+    def _know(self) -> None:
+        assert self._rest is not None
+        self._known = self._rest.state(self.done), replace(self.tally)
+
+    def _write(self, checkpoints: Checkpoints) -> None:
+        assert self._known is not None
+        rest, tally = self._known
+        if rest is None:
+            return
+        tally = tally.over(self.team)
+        moments = dict(self.optimiser.moments())
+        if self.team.rank == 0:
+            numbers = {
+                "identity": self.identity,
+                "curves": self.book.curves,
+                "tally": asdict(tally),
+                "rest": dict(rest.numbers),
+            }
+            tensors = {f"weight/{name}": p.detach() for name, p in self.named}
+            for name, p in self.named:
+                tensors |= {f"adam/{kind}/{name}": value for kind, value in moments[p].items()}
+            tensors |= {f"rest/{name}": value for name, value in rest.tensors.items()}
+            checkpoints.write(self.done, State(numbers, tensors))
+        self._written = self.done
+
+    def _resume(self, checkpoints: Checkpoints, rest: Resumable) -> None:
+        """Rank 0 chooses; the others read what it has verified."""
+        found = checkpoints.newest() if self.team.rank == 0 else None
+        if found is not None and found[1].numbers["identity"] != self.identity:
+            checkpoints.set_aside("is of another training (other settings or another version)")
+            found = None
+        update = self.team.tell(None if found is None else found[0])
+        if update is None:
+            return
+        state = found[1] if found is not None else checkpoints.read(update)
+        assert state is not None
+        self._restore(update, state)
+        prefix = "rest/"
+        tensors = {n.removeprefix(prefix): t for n, t in state.tensors.items() if n.startswith(prefix)}
+        tally = state.numbers["tally"]
+        rest.restore(
+            update, State(state.numbers["rest"], tensors)
+        )  # it may count what it does, so the tally comes after
+        self.tally.set(tally if self.team.rank == 0 else asdict(Tally()))
+
+    @torch.no_grad()
+    def _restore(self, update: int, state: State) -> None:
+        for name, p in self.named:
+            p.copy_(state.tensors[f"weight/{name}"])
+        kinds: dict[str, dict[str, Any]] = {}
+        for key, tensor in state.tensors.items():
+            if key.startswith("adam/"):
+                _, kind, name = key.split("/", 2)
+                kinds.setdefault(name, {})[kind] = tensor
+        for name, p in self.named:
+            if name in kinds:
+                self.optimiser.restore(p, kinds[name])
+        self.book.curves = {name: list(curve) for name, curve in state.numbers["curves"].items()}
+        self.book.updates = self.optimiser.done = self.done = self._written = update
+
+    def _fingerprint(self, identity: object) -> str:
+        shapes = [(name, tuple(p.shape), str(p.dtype)) for name, p in self.named]
+        text = repr((identity, self.optimiser.settings, self.updates, shapes, version.__version__))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@contextmanager
+def unbroken() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait until the block is done. Only the main thread is ever interrupted by them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    mine = [
+        n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not None
+    ]  # None: a handler that is no Python function
+    before = {n: signal.signal(n, lambda number, frame: came.append((number, frame))) for n in mine}
+    try:
+        yield
+    finally:
+        for n in mine:
+            signal.signal(n, before[n])
+        for number, frame in came:
+            handler = before[signal.Signals(number)]
+            if callable(handler):
+                handler(number, frame)
+            elif handler == signal.SIG_DFL:
+                signal.raise_signal(number)
+
+
+def listen() -> Any:
+    """Where SIGTERM would just end the process, let it raise `Terminated`. The handler to put back, None for none."""
+
+    def leave(*_: Any) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        return None
+    return signal.signal(signal.SIGTERM, leave)

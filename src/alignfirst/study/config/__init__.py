@@ -1,0 +1,1 @@
+"""The config of a study: sections, presets, overrides, refusals."""

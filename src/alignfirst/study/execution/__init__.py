@@ -1,0 +1,1 @@
+"""How a study is computed: schedule, workers, pools, processes, clusters."""

@@ -1,0 +1,223 @@
+"""What the chain computes: texts drawn, models trained and measured, everything random seeded by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from alignfirst.errors import StageFailure
+from alignfirst.lm.align.trainer import AlignSettings, Task, align
+from alignfirst.lm.io import numpy_api
+from alignfirst.lm.models.build import SmolLlama
+from alignfirst.lm.models.load import build, from_arrays, to_arrays
+from alignfirst.lm.training.checkpoint import Checkpoints
+from alignfirst.lm.training.counters import Tally
+from alignfirst.lm.training.epochs import EpochSettings, fit_epochs
+from alignfirst.lm.training.optim import OptimSettings
+from alignfirst.theory.objectives import ALGORITHMS
+from alignfirst.world import Artefact, Json, Load, Node, Outcome
+from alignfirst.worlds.chain import cost, measure, streams
+from alignfirst.worlds.chain.oracle import Oracle, calibrate
+from alignfirst.worlds.chain.texts import F64, Texts, of_shards, shards_of, stored
+from alignfirst.worlds.chain.truth import Truth, run_source
+
+Settings = Mapping[str, Any]
+
+# As in the paper's chain: warm-up 1 %, then stable, the last 20 % a linear decay. Alignment has a constant rate.
+WARMUP, DECAY = 0.01, 0.2
+SHOWN = 8  # texts that are kept with a measurement
+
+
+def run(nodes: Sequence[Node], load: Load) -> list[Outcome]:
+    """Nodes share no work but what a process keeps of p_star, so that none depends on which stand beside it."""
+    return numpy_api.one_by_one(lambda node, load: WORK[node.kind](node, load), nodes, load)
+
+
+def run_draw(node: Node, load: Load) -> Artefact:
+    """One shard of texts of a model, or of p_star."""
+    s, truth = node.settings, Truth.of(node, load)
+    model = _model(node, load, "model") if "model" in node.inputs else truth.model()
+    seed = streams.number(s["seed"], s["purpose"], s["occurrence"], s["shard"])
+    tokens, lengths, logp = numpy_api.texts_of(model, truth.prompts, s["samples"], seed, s["temperature"])
+    tally = Tally()
+    tally.sample(model, len(tokens) * (len(truth.prompt) + tokens.shape[1]))
+    return Artefact(stored(tokens, lengths, logp, truth.vocabulary), {"flops": tally.flops, "tokens": tally.tokens()})
+
+
+def run_target(node: Node, load: Load) -> Artefact:
+    """The model that rewards, with its level, scale and threshold."""
+    truth = Truth.of(node, load)
+    fitted, model = _fitted(node, load, truth, 0, "target", 0)
+    star = _texts(node, load, truth, "star")
+    seed = streams.number(0, "calibration")
+    own = Texts(truth.prompt, *numpy_api.texts_of(model, truth.prompts, len(star), seed, 1.0))
+    tally = Tally()
+    tally.sample(model, own.fed)
+    tally.score(model, own.fed + star.fed)
+    meta = {**fitted.meta, **calibrate(model, own, star, node.settings["mass"])}
+    return Artefact(fitted.arrays, _with_cost(meta, tally))
+
+
+def run_sft(node: Node, load: Load) -> Artefact:
+    """The high-recall model: fitted to texts of p_star, which all seeds share."""
+    truth = Truth.of(node, load)
+    return _fitted(node, load, truth, node.settings["seed"], "sft", 0)[0]
+
+
+def run_distil(node: Node, load: Load) -> Artefact:
+    """A student of any teacher. What drawing the teacher's texts cost is counted as the student's."""
+    truth, s = Truth.of(node, load), node.settings
+    fitted, _ = _fitted(node, load, truth, s["seed"], "distil", s["occurrence"])
+    drawn = [shard.meta for role in ("data", "held") for shard in shards_of(node, load, role)]
+    tally = Tally(sampled=sum(m["tokens"]["sampled"] for m in drawn), flops=sum(m["flops"] for m in drawn))
+    own = {"trained_flops": fitted.meta["flops"], "trained_tokens": fitted.meta["tokens"]}
+    return Artefact(fitted.arrays, _with_cost(fitted.meta, tally) | own | {"samples": s["samples"]})
+
+
+def run_align(node: Node, load: Load) -> Artefact:
+    """One alignment: one algorithm, beta and seed."""
+    s, truth, method = node.settings, Truth.of(node, load), ALGORITHMS[node.settings["algorithm"]]
+    probe_every = cost.probe_every(s["updates"]) if method.data == "pairs-offline" else 0
+    settings = AlignSettings.of(s, OptimSettings(s["learning_rate"]), probe_every=probe_every)
+    policy, oracle = _model(node, load, "initial"), _oracle(node, load)
+    reference = _model(node, load, "reference") if method.uses_beta else None
+    apart = "pairs" in node.inputs and (reference is None or node.inputs["pairs"] != node.inputs["reference"])
+    source = _model(node, load, "pairs") if apart else None  # None: the reference
+    task = Task(truth.prompts, oracle.reward, oracle.is_target, pair_source=source)
+    seed = streams.number(s["seed"], "align")
+    if s["trainer"] == "native":
+        kept = Checkpoints.of(node.key)
+        result = align(policy, reference, task, settings, seed, team=numpy_api.team(), checkpoints=kept)
+    else:
+        from alignfirst.lm.align.trl_trainer import align_with_trl  # imports TRL
+
+        result = align_with_trl(policy, reference, task, settings, seed)
+    artefact = _artefact(policy, SmolLlama(**load(node.inputs["initial"]).meta["config"]), result)
+    more = {"target_draws": result.target_draws, "drawn_an_update": s["samples"]}
+    rewards = Tally()  # every response is judged once; counted here, for a training may have gone on from a checkpoint
+    rewards.score(oracle.model, result.tokens["sampled"])
+    return Artefact(artefact.arrays, _with_cost(artefact.meta, rewards) | more)
+
+
+def run_measure(node: Node, load: Load) -> Artefact:
+    """One model on held-out texts and on its own."""
+    truth, oracle, inputs = Truth.of(node, load), _oracle(node, load), node.inputs
+    star, text, own = (_texts(node, load, truth, role) for role in ("star", "text", "own"))
+    model, tally = _model(node, load, "model"), Tally()
+
+    def judged(texts: Texts, judge: Any) -> F64:
+        tally.score(judge, texts.fed)
+        return np.concatenate([numpy_api.logp_of(judge, batch.to(judge.device)) for batch in texts.batches()])
+
+    logp = {inputs["model"]: own.logp, inputs["target"]: judged(own, oracle.model)}
+    for role in ("sft", "reference"):
+        if role in inputs and inputs[role] not in logp:
+            logp[inputs[role]] = judged(own, _model(node, load, role))
+    roles = [role for role in ("model", "target", "sft", "reference") if role in inputs]
+    first = own.first(node.settings["scored"])
+    rewards = oracle.of_logp(logp[inputs["target"]], own.lengths)
+    found = measure.describe(
+        measure.Judged(own.lengths, {role: logp[inputs[role]] for role in roles}),
+        measure.Judged(first.lengths, {"star": judged(first, truth.model())}),
+        measure.Judged(star.lengths, {"model": judged(star, model)}),
+        measure.Judged(text.lengths, {"model": judged(text, model), "target": text.logp}),
+        rewards,
+        rewards >= oracle.threshold,
+        own.tokens,
+    )
+    first_star = star.first(SHOWN)
+    shown = {
+        "texts": _shown(truth, own.first(SHOWN), rewards, oracle.threshold),
+        "truth": [{"text": word} for word in truth.words(first_star.tokens, first_star.lengths)],
+        "cost": _with_cost({}, tally),
+    }
+    return Artefact(meta=found | {"shown": shown})
+
+
+WORK: Mapping[str, Callable[[Node, Load], Artefact]] = {
+    "source": run_source,
+    "draw": run_draw,
+    "target": run_target,
+    "sft": run_sft,
+    "distil": run_distil,
+    "align": run_align,
+    "measure": run_measure,
+}
+
+
+# -- their parts ------------------------------------------------------------------------------------------------------
+
+
+def _fitted(node: Node, load: Load, truth: Truth, seed: int, purpose: str, occurrence: int) -> tuple[Artefact, Any]:
+    """A model from scratch on the texts that the node was given, and the model itself."""
+    s = node.settings
+    sizes = SmolLlama(truth.vocabulary, **s["model"], positions=len(truth.prompt) + truth.settings["length"])
+    start = f"{purpose}-start"
+    model = build(sizes, streams.number(seed, start, occurrence)).to(numpy_api.device())  # type: ignore[arg-type]
+    settings = EpochSettings(
+        OptimSettings(s["learning_rate"], warmup=WARMUP, decay=DECAY),
+        s["updates"],
+        s["batch"],
+        s["checks"],
+        s["patience"],
+        s["chunk"],
+    )
+    data = of_shards(truth.prompt, shards_of(node, load, "data") + shards_of(node, load, "again"))
+    held = _texts(node, load, truth, "held")
+    number = streams.number(seed, purpose, occurrence)  # type: ignore[arg-type]
+    kept = Checkpoints.of(node.key)
+    result = fit_epochs(model, data.corpus, held.corpus, settings, number, team=numpy_api.team(), checkpoints=kept)
+    artefact = _artefact(model, sizes, result)
+    chosen = {"kept": result.kept, "held_out": result.held_out}
+    return Artefact(artefact.arrays, {**artefact.meta, **chosen}), model
+
+
+def _artefact(model: Any, sizes: SmolLlama, result: Any) -> Artefact:
+    """Weights, what they cost, and how training went."""
+    arrays = to_arrays(model)
+    if not all(np.isfinite(a).all() for a in arrays.values()):
+        raise StageFailure(f"weights are not finite after {result.updates} updates: lower the learning rate")
+    meta: dict[str, Json] = {
+        "config": asdict(sizes),
+        "updates": result.updates,
+        "samples": result.samples,
+        "flops": float(result.flops),
+        "tokens": result.tokens,
+        "curves": {name: [_short(v) for v in curve] for name, curve in result.curves.items()},
+    }
+    return Artefact(arrays, meta)
+
+
+def _with_cost(meta: Mapping[str, Any], tally: Tally) -> dict[str, Any]:
+    """The same with the tally's tokens and operations added."""
+    before, more = meta.get("tokens", {}), tally.tokens()
+    tokens = {name: int(before.get(name, 0)) + more[name] for name in more}
+    return {**meta, "tokens": tokens, "flops": float(meta.get("flops", 0.0)) + tally.flops}
+
+
+def _shown(truth: Truth, texts: Texts, rewards: F64, threshold: float) -> list[dict[str, Json]]:
+    words = truth.words(texts.tokens, texts.lengths)
+    return [
+        {"text": word, "reward": _short(float(r)), "target": float(r >= threshold)}
+        for word, r in zip(words, rewards[: len(words)], strict=True)
+    ]
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
+
+
+def _texts(node: Node, load: Load, truth: Truth, role: str) -> Texts:
+    return of_shards(truth.prompt, shards_of(node, load, role))
+
+
+def _model(node: Node, load: Load, role: str) -> Any:
+    artefact = load(node.inputs[role])
+    return from_arrays(SmolLlama(**artefact.meta["config"]), artefact.arrays).to(numpy_api.device())
+
+
+def _oracle(node: Node, load: Load) -> Oracle:
+    return Oracle(_model(node, load, "target").requires_grad_(False), load(node.inputs["target"]).meta)

@@ -1,0 +1,262 @@
+"""The chain's world: what a study's config means for each node. `work.py` computes them, and torch comes only then."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from math import ceil
+from typing import Any
+
+from alignfirst.theory.objectives import ALGORITHMS
+from alignfirst.world import Artefact, AuditDraws, Json, Load, Need, Node, NodeKind, Outcome, Price
+from alignfirst.worlds.chain import cost
+
+MODEL_KEYS = ("hidden", "layers", "heads", "kv_heads", "intermediate")
+FIT_KEYS = ("batch", "learning_rate", "checks", "patience")
+LEAST = 8  # of anything that a scale shrinks
+AUDIT_SAMPLES = 16_384  # texts of every model, at most as many as measurements draw
+
+
+class ChainWorld:
+    """World protocol for a chain of language models that begins at a real one."""
+
+    name = "chain"
+    exhibits_arrays = False  # metadata is enough
+    versions: Mapping[NodeKind, int] = {
+        "source": 1,
+        "draw": 1,
+        "target": 1,
+        "sft": 1,
+        "distil": 1,
+        "align": 1,
+        "measure": 1,
+        "audit": 1,
+    }
+    together = frozenset({"target", "sft", "distil", "align"})
+    audit_first = True  # a training here takes long enough to be told before
+    operations_a_second = 4e10  # of one core, in float32: an AVX-512 machine's, measured with smollm2-cpu
+
+    def settings(self, kind: NodeKind, config: Any, **context: Json) -> dict[str, Json]:
+        """What of the config changes the output of a node of this kind; nothing else may stand here."""
+        return getattr(self, f"_{kind}_settings")(config, **context)  # type: ignore[no-any-return]
+
+    def _sft_settings(self, config: Any, *, seed: int) -> dict[str, Json]:
+        return {"seed": seed} | _fit(config, config.sft, config.p_star.samples)
+
+    def _distil_settings(self, config: Any, *, seed: int, rehearsed: bool, occurrence: int) -> dict[str, Json]:
+        return {"seed": seed, "occurrence": occurrence} | _fit(config, config.distil, config.distil.samples)
+
+    def _align_settings(
+        self, config: Any, *, seed: int, algorithm: str, beta: float | None, updates: float, occurrence: int
+    ) -> dict[str, Json]:
+        method, a, p = ALGORITHMS[algorithm], config.align, config.preferences
+        settings = {
+            "seed": seed,
+            "occurrence": occurrence,
+            "algorithm": algorithm,
+            "beta": beta,
+            "updates": scaled(config, updates * a.updates, 1),
+            "samples": a.samples,
+            "learning_rate": a.learning_rate,
+            "trainer": a.trained_by,
+            "chunk": config.chunk,
+        }
+        if method.on_pairs:
+            settings["labels"] = {"kind": p.labels, "scale": p.scale, "flip": p.flip}
+        else:
+            settings |= {"group": a.group_size, "level": a.level, "kl_in": a.kl_in}
+        if method.data == "pairs-offline":
+            settings["pairs"] = scaled(config, p.pairs)
+        if method.reuses_batches:
+            settings["epochs"] = a.ppo_epochs
+        return settings
+
+    def _measure_settings(self, config: Any, *, beta: float | None, algorithm: str | None) -> dict[str, Json]:
+        samples = scaled(config, config.measure.samples)
+        return {"samples": samples, "scored": min(samples, scaled(config, config.measure.scored))}
+
+    def _audit_settings(self, config: Any, *, seed: int) -> dict[str, Json]:
+        """No seed: measurements draw the same texts of a model whatever the seed."""
+        return {"samples": audited(config)}
+
+    def rollouts(self, config: Any, algorithm: str, share: float) -> int:
+        """Responses that an alignment draws, at the config's scale (offline pairs: both of each)."""
+        method = ALGORITHMS[algorithm]
+        if method.data == "pairs-offline":
+            return 2 * scaled(config, config.preferences.pairs)
+        updates = scaled(config, share * config.align.updates, 1)
+        return ceil(updates / config.align.ppo_epochs if method.reuses_batches else updates) * int(config.align.samples)
+
+    # -- what the stages learn from ---------------------------------------------------------------------------------
+
+    def supplies(
+        self, kind: NodeKind, config: Any, inputs: Mapping[str, str], need: Need, **context: Json
+    ) -> Mapping[str, str]:
+        """The source, the target model, and shards of texts: see `Supplied`."""
+        s = _Supplier(config, need)
+        source = {"source": s.source}
+        if kind == "sft":
+            return source | s.texts("data", "data", config.p_star.samples) | s.held_out()
+        if kind == "distil":
+            return source | s.of_teacher(inputs["teacher"], **context)
+        if kind == "align":
+            return source | {"target": s.target}
+        n = config.measure.samples
+        if kind == "audit":
+            found = source | {"target": s.target} | s.first("text", "target-text", s.target)
+            for role in ("sft", "reference", "initial", "pairs"):
+                if role in inputs:
+                    found |= s.first(f"own-{role}", "own", inputs[role])
+            return found
+        return (
+            source
+            | {"target": s.target}
+            | s.texts("star", "measured", n)
+            | s.texts("text", "target-text", n, s.target)
+            | s.texts("own", "own", n, inputs["model"])
+        )
+
+    # -- work -------------------------------------------------------------------------------------------------------
+
+    def group(self, node: Node) -> Hashable:
+        """Every node is a task of its own: each is minutes of work. Audits of the same models share what is judged."""
+        return (node.kind, *sorted(node.inputs.items())) if node.kind == "audit" else node.key
+
+    def batch_size(self, node: Node) -> int:
+        return 1_000 if node.kind == "audit" else 1
+
+    def run(self, nodes: Sequence[Node], load: Load) -> list[Outcome]:
+        """Compute nodes of one kind and group. A training that diverges fails alone, with its reason."""
+        from alignfirst.worlds.chain import work  # imports torch
+
+        return work.run(nodes, load)
+
+    def draw(self, settings: Mapping[str, Json], inputs: Mapping[str, str], role: str, load: Load) -> AuditDraws:
+        """Texts of a model and, unless it is its own teacher, of the sft model."""
+        from alignfirst.worlds.chain.draws import audit_draws  # imports torch
+
+        return audit_draws(settings, inputs, role, load)
+
+    def exhibits(self, config: Any, models: Mapping[str, Artefact]) -> dict[str, Json]:
+        """A few texts of every model and its training curves; see docs/smollm2.md for the shape."""
+        from alignfirst.worlds.chain import exhibits
+
+        return exhibits.exhibits(config, models)
+
+    def open(self, artefact: Artefact, load: Load) -> Any:
+        """The transformer, in evaluation mode; its tokens are those that `p_star.keep` left, in their order."""
+        from alignfirst.lm.models.build import SmolLlama
+        from alignfirst.lm.models.load import from_arrays  # imports torch
+
+        return from_arrays(SmolLlama(**artefact.meta["config"]), artefact.arrays)
+
+    def price(self, node: Node, nodes: Mapping[str, Node]) -> Price:
+        return cost.price(node, nodes)
+
+    def scaled_down(self, config: Any) -> list[str]:
+        return cost.scaled_down(config)
+
+
+class _Supplier:
+    """Asks for what is not a stage."""
+
+    def __init__(self, config: Any, need: Need) -> None:
+        self.config, self.need = config, need
+        p = config.p_star
+        settings = {k: getattr(p, k) for k in ("source", "revision", "prompt", "length", "ends", "dtype", "keep")}
+        settings |= {"expected": {k: getattr(p, k) for k in ("parameters", "hidden", "vocabulary", "prompt_tokens")}}
+        if p.keep is not None:
+            settings["counted"] = p.counted  # a smaller study has the same p_star
+        self.source = need("source", settings, {})
+
+    @property
+    def target(self) -> str:
+        t = self.config.target
+        settings = _fit(self.config, t, t.samples) | {
+            "mass": t.mass,
+            "calibrated": scaled(self.config, t.calibrated),
+        }
+        tau = t.temperature
+        inputs = (
+            {"source": self.source}
+            | self.texts("data", "target-data", t.samples, temperature=tau)
+            | self.texts("held", "target-held-out", t.held_out, temperature=tau)
+            | self.texts("star", "held-out", t.calibrated)
+        )
+        return self.need("target", settings, inputs)
+
+    def held_out(self) -> dict[str, str]:
+        return self.texts("held", "held-out", self.config.p_star.held_out)
+
+    def of_teacher(self, teacher: str, *, seed: int, rehearsed: bool, occurrence: int) -> dict[str, str]:
+        """The teacher's texts; where target examples are mixed in, they take the places of as many."""
+        d = self.config.distil
+        n = scaled(self.config, d.samples)
+        again = round(d.rehearsal * n) if rehearsed else 0
+        drawn = {"temperature": d.temperature, "seed": seed, "occurrence": occurrence}
+        found = self._shards("data", "teacher", n - again, teacher, **drawn)
+        found |= self.texts("held", "teacher-held-out", d.held_out, teacher, **drawn)
+        if again:
+            found |= self._shards("again", "rehearsal", again, self.target, seed=seed, occurrence=occurrence)
+        return found
+
+    def texts(self, role: str, purpose: str, n: int, model: str | None = None, **drawn: Any) -> dict[str, str]:
+        """Shards of n texts before scaling; of p_star where no model is named."""
+        return self._shards(role, purpose, scaled(self.config, n), model, **drawn)
+
+    def first(self, role: str, purpose: str, model: str) -> dict[str, str]:
+        """Those of the shards that measurements draw which an audit takes its texts from."""
+        found = self.texts(role, purpose, self.config.measure.samples, model)
+        return dict(list(found.items())[: ceil(audited(self.config) / self.config.shard)])
+
+    def _shards(
+        self,
+        role: str,
+        purpose: str,
+        n: int,
+        model: str | None = None,
+        temperature: float = 1.0,
+        seed: int = 0,
+        occurrence: int = 0,
+    ) -> dict[str, str]:
+        inputs = {"source": self.source} | ({} if model is None else {"model": model})
+        found = {}
+        for i, size in enumerate(shards(n, self.config.shard)):
+            settings = {
+                "purpose": purpose,
+                "shard": i,
+                "samples": size,
+                "temperature": temperature,
+                "seed": seed,
+                "occurrence": occurrence,
+            }
+            found[f"{role}-{i:05}"] = self.need("draw", settings, inputs)
+        return found
+
+
+def shards(n: int, size: int) -> Iterator[int]:
+    """n in pieces of `size`, the last one perhaps smaller."""
+    return (min(size, n - a) for a in range(0, n, size))
+
+
+def scaled(config: Any, count: float, least: int = LEAST) -> int:
+    """A count of the full study at the config's scale."""
+    return int(max(min(least, ceil(count)), round(count * config.scale)))
+
+
+def audited(config: Any) -> int:
+    """Texts of every model that an audit looks at."""
+    return min(scaled(config, config.measure.samples), AUDIT_SAMPLES)
+
+
+def _fit(config: Any, section: Any, samples: int) -> dict[str, Json]:
+    n = scaled(config, samples)
+    settings = {name: getattr(section, name) for name in FIT_KEYS}
+    return settings | {
+        "model": {name: getattr(section, name) for name in MODEL_KEYS},
+        "samples": n,
+        "updates": max(1, ceil(section.epochs * n / section.batch)),
+        "chunk": config.chunk,
+    }
+
+
+WORLD = ChainWorld()

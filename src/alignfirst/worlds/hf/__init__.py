@@ -1,1 +1,0 @@
-"""Worlds of real language models, over the modules of `lm/`."""

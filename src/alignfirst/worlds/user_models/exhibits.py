@@ -1,0 +1,32 @@
+"""What the report may show of own models: what they answer, how training went, what they are. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from alignfirst.curves import thinned
+from alignfirst.world import Artefact, Json
+
+
+def exhibits(models: Mapping[str, Artefact]) -> dict[str, Json]:
+    """Content of exhibits.json: answers to the same held-out prompts; what a model is beside its curves."""
+    shown = {key: model.meta.get("shown", {}) for key, model in models.items()}
+    return {
+        "kind": "text",
+        "prompts": next((s["prompts"] for s in shown.values() if s.get("prompts")), []),
+        "models": {
+            key: {
+                "texts": shown[key].get("texts", []),
+                "layers": model.meta["architecture"].get("num_hidden_layers"),
+                "lora": model.meta.get("lora"),
+                "curves": curves(model.meta),
+            }
+            for key, model in models.items()
+        },
+    }
+
+
+def curves(meta: Mapping[str, Any]) -> dict[str, list[float | None]]:
+    """Curves over updates, each point the mean of a block; none of a model that was not trained."""
+    return thinned(meta["curves"], list(meta["curves"]), int(meta["updates"])) if meta["updates"] else {}

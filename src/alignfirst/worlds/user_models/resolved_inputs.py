@@ -1,0 +1,178 @@
+"""What a study's names stand for: identified models, the tokenizer they share, the rules of its data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from alignfirst.data import sources
+from alignfirst.data.index import Encoder, Rows, Rules, index, index_key
+from alignfirst.errors import InputError
+from alignfirst.plugins import reward_settings
+from alignfirst.store import Store
+from alignfirst.world import Artefact, Json
+
+CACHED = "indexes"  # in the cache of this package
+
+
+@dataclass(frozen=True)
+class ResolvedInputs:
+    """Of one study. Everything is looked up when it is first asked for; nothing here trains or draws."""
+
+    config: Any
+
+    @cached_property
+    def teacher(self) -> dict[str, Json]:
+        return identified(self.config.teacher.model)
+
+    @cached_property
+    def student(self) -> dict[str, Json]:
+        """What the student starts from, in every recipe the same."""
+        from alignfirst.lm.models import named_models
+
+        s = self.config.student
+        if s.layers is not None:
+            total = self.teacher_architecture["num_hidden_layers"]
+            if not 2 <= s.layers <= total:
+                cure = "The first and last are kept, the others evenly spaced."
+                raise InputError(f"student.layers must be from 2 to the teacher's {total}", s.layers, cure)
+            return {"layers": s.layers}
+        if s.model is not None:
+            return {"model": identified(s.model)}
+        return {"config": named_models.architecture_in(s.config)}
+
+    @cached_property
+    def reward(self) -> dict[str, Json]:
+        """A function by its place (a plug-in's with its package), or a classifier by its content."""
+        r = self.config.reward
+        if r.function is not None:
+            named = reward_settings(r.function)
+            return {"function": named.pop("kind"), "timeout": r.timeout, **named}
+        return {"classifier": identified(r.classifier), "label": r.label, "timeout": r.timeout}
+
+    @cached_property
+    def tasks(self) -> list[Json]:
+        """Tasks of lm-eval: by name, or the file of one by its content."""
+        paths = [(task, Path(task).expanduser()) for task in self.config.measure.tasks]
+        return [{"file": t, "digest": sources.file_identity(p)} if p.is_file() else t for t, p in paths]
+
+    @cached_property
+    def teacher_architecture(self) -> dict[str, Any]:
+        from alignfirst.lm.models import named_models
+
+        return named_models.architecture_of(self.config.teacher.model)
+
+    @cached_property
+    def student_architecture(self) -> dict[str, Any]:
+        from alignfirst.lm.models import named_models
+
+        s = self.config.student
+        if s.layers is not None:
+            return self.teacher_architecture | {"num_hidden_layers": self.student["layers"], "layer_types": None}
+        return named_models.architecture_of(s.model) if s.model is not None else dict(self.student["config"])
+
+    @cached_property
+    def tokenizer(self) -> Artefact:
+        from alignfirst.lm.models import named_models
+
+        return Artefact(named_models.tokenizer_arrays(named_models.found(self.config.teacher.model)))
+
+    @cached_property
+    def tokenizer_key(self) -> str:
+        total = hashlib.sha256(b"tokenizer")
+        for name, content in sorted(self.tokenizer.arrays.items()):
+            total.update(f"{name} {hashlib.sha256(content.tobytes()).hexdigest()}\n".encode())
+        return total.hexdigest()[:32]
+
+    @cached_property
+    def loaded_tokenizer(self) -> Any:
+        from alignfirst.lm.models import named_models
+
+        return named_models.tokenizer_of(self.tokenizer.arrays)
+
+    @cached_property
+    def rules(self) -> Rules:
+        d = self.config.data
+        limits = [self.teacher_architecture, self.student_architecture]
+        vocabulary = min(a["vocab_size"] for a in limits)
+        positions = [a["max_position_embeddings"] for a in limits if a.get("max_position_embeddings")]
+        longest = min([d.max_length, *positions])
+        kind = "pairs" if d.pairs is not None else "prompts"
+        return Rules(kind, d.rows, longest, d.chat, d.held_out, d.split_seed, vocabulary)
+
+    @cached_property
+    def source(self) -> sources.Source:
+        return sources.source_of(data_of(self.config), self.config.data.split)
+
+    @cached_property
+    def index_key(self) -> str:
+        return index_key(self.source, self.tokenizer_key, self.rules)
+
+    @cached_property
+    def index(self) -> Artefact:
+        """Of the data; read once, and kept in the cache of this package."""
+        from alignfirst.lm.models.hub import default_cache
+
+        store = Store(default_cache() / CACHED)
+        if not store.has(self.index_key):
+            store.put_many([(self.index_key, index(self.source, Encoder(self.loaded_tokenizer, self.rules)))])
+        return store.get(self.index_key)
+
+    @cached_property
+    def data(self) -> dict[str, Json]:
+        """What a node needs to read rows again."""
+        d = self.config.data
+        return {"source": data_of(self.config), "split": d.split, "rules": asdict(self.rules), "index": self.index_key}
+
+
+def data_of(config: Any) -> str:
+    found = config.data.pairs or config.data.prompts
+    if found is None:
+        cure = "Set data.pairs=FILE (JSON lines with prompt, chosen, rejected), or data.prompts=FILE and a reward."
+        raise InputError("a study of your own models must name its data", "none", cure)
+    return str(found)
+
+
+def identified(name: str) -> dict[str, Json]:
+    from alignfirst.lm.models import named_models
+
+    return {"source": name, "digest": named_models.found(name).commit}
+
+
+def rows_of(data: Mapping[str, Any], index: Artefact, tokenizer: Any) -> Rows:
+    """The rows that a node's settings speak of."""
+    rules = Rules(**data["rules"])
+    return Rows(sources.source_of(data["source"], data["split"]), Encoder(tokenizer, rules), index)
+
+
+_KNOWN: dict[str, ResolvedInputs] = {}
+
+
+def facts(config: Any) -> ResolvedInputs:
+    """Facts of a study; those of the last few are remembered, for planning asks for them once a node."""
+    name = json.dumps([config.resolved(), _stamps(config)], sort_keys=True)
+    if name not in _KNOWN:
+        while len(_KNOWN) > 8:
+            _KNOWN.pop(next(iter(_KNOWN)))
+        _KNOWN[name] = ResolvedInputs(config)
+    return _KNOWN[name]
+
+
+def _stamps(config: Any) -> list[list[int]]:
+    """Size and time of the files that a study names: what is remembered of them holds as long as these do."""
+    names = (
+        config.data.pairs,
+        config.data.prompts,
+        config.teacher.model,
+        config.student.model,
+        config.student.config,
+        config.reward.classifier,
+    )
+    paths = [Path(name).expanduser() for name in (*names, *config.measure.tasks) if name is not None]
+    about = [p.stat() for path in paths if path.exists() for p in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    return [[s.st_size, s.st_mtime_ns] for s in about]

@@ -1,0 +1,203 @@
+"""What the world of own models computes: models fine-tuned, distilled, aligned and measured, all seeded by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from alignfirst.audit.inputs import Target
+from alignfirst.lm.align.reward_calls import rewards_of
+from alignfirst.lm.align.trainer import AlignSettings, Pairs, Task, align
+from alignfirst.lm.distil.distillation import DistilSettings, distil
+from alignfirst.lm.io import numpy_api
+from alignfirst.lm.models import named_models
+from alignfirst.lm.text.batch import Batch, Prompts
+from alignfirst.lm.text.torch_streams import permutations
+from alignfirst.lm.training.checkpoint import Checkpoints
+from alignfirst.lm.training.optim import OptimSettings
+from alignfirst.lm.training.sft import fit
+from alignfirst.theory.objectives import ALGORITHMS
+from alignfirst.world import Artefact, Load, Node, Outcome
+from alignfirst.worlds.user_models import draws, measure, models, streams
+from alignfirst.worlds.user_models.node_context import NodeContext
+
+Settings = Mapping[str, Any]
+WARMUP = 0.1
+SHOWN = 8  # answers that are kept with a measurement
+
+
+def run_sft(desk: NodeContext) -> Artefact:
+    """The teacher as it is, or fine-tuned on the chosen answers."""
+    s = desk.s
+    source = s["teacher"]
+    if "steps" not in s:
+        meta = {
+            "pretrained": dict(source), "architecture": named_models.architecture_of(source["source"]),
+            "tokenizer": s["tokenizer"], "updates": 0, "samples": 0, "flops": 0.0, "curves": {},
+            "from": models.origin(s),
+            "tokens": {"sampled": 0, "scored": 0, "trained": 0},
+        }  # fmt: skip
+        model = named_models.ready(named_models.model_of(source["source"], source["digest"]), s["precision"])
+        return Artefact(meta=meta | {"check": models.checked(model, desk.held_out(models.CHECKED))})
+    model = named_models.ready(named_models.model_of(source["source"], source["digest"]), s["precision"])
+    rows = desk.training(s["steps"] * s["batch"])
+
+    def batches() -> Iterator[Batch]:
+        for picks in permutations(streams.generator(s["seed"], "sft"), len(rows), s["batch"]):
+            yield Batch.of_rows([(rows[i].prompt, rows[i].chosen) for i in picks])
+
+    with desk.tracked() as log:
+        result = models.train(
+            model, s, streams.number(s["seed"], "sft"),
+            lambda: fit(
+                model, batches(), s["steps"], _schedule(s), log, s["chunk"], Checkpoints.of(desk.node.key),
+                numpy_api.team(),
+            ),
+        )  # fmt: skip
+    return desk.artefact(model, result, {"pretrained": dict(source)})
+
+
+def run_distil(desk: NodeContext) -> Artefact:
+    """A student of any teacher, on answers to the training prompts."""
+    s = desk.s
+    seed, occurrence = s["seed"], s["occurrence"]
+    teacher = named_models.frozen(desk.model("teacher"))
+    start = {"student": s["student"], "teacher": s["teacher"], "seed": streams.number(seed, "distil-start", occurrence)}
+    student = named_models.ready(models.student_of(start), s["precision"])
+    settings = DistilSettings(
+        method=s["loss"],
+        optim=_schedule(s),
+        temperature=s["temperature"],
+        samples=s["samples"],
+        updates=s["steps"],
+        batch=s["batch"],
+        top_k=s.get("top_k"),
+        chunk=s["chunk"],
+        occurrence=occurrence,
+    )
+    rehearsal = None
+    if "rehearsal" in s:
+        rows = desk.training(max(1, round(s["rehearsal"] * s["samples"])))
+        rehearsal = Batch.of_rows([(r.prompt, r.chosen) for r in rows])
+    prompts = desk.prompts(s["prompts"], s["new_tokens"], held=False, seed=seed)
+    with desk.tracked() as log:
+        result = models.train(
+            student, s, start["seed"],
+            lambda: distil(teacher, student, prompts, settings, streams.number(seed, "distil"), rehearsal, log,
+                checkpoints=Checkpoints.of(desk.node.key), team=numpy_api.team()),
+        )  # fmt: skip
+    return desk.artefact(student, result, start, drawn=None if s["loss"] == "reverse-kl" else s["samples"])
+
+
+def run_align(desk: NodeContext) -> Artefact:
+    """One alignment: one algorithm, beta and seed, on the user's pairs or on answers that a reward judges."""
+    s = desk.s
+    seed, method = s["seed"], ALGORITHMS[s["algorithm"]]
+    policy = desk.model("initial")
+    reference = named_models.frozen(desk.model("reference")) if method.uses_beta else None
+    timeout = s["reward"]["timeout"] if "reward" in s else None
+    settings = AlignSettings.of(s, _schedule(s), reward_timeout=timeout)
+    with _trainer(desk) as train:
+        result = models.train(
+            policy, s, streams.number(seed, "align", s["occurrence"]),
+            lambda: train(policy, reference, _task(desk), settings, streams.number(seed, "align")),
+        )  # fmt: skip
+    return desk.artefact(policy, result, {"key": desk.node.inputs["initial"]})
+
+
+def _task(desk: NodeContext) -> Task:
+    s = desk.s
+    if "reward" not in s:
+        rows = desk.training(s["updates"] * s["samples"] // 2)
+        pairs = Pairs.of_rows([(r.prompt, r.chosen, r.rejected) for r in rows])
+        return Task(Prompts(named_models.token_rows([rows[0].prompt]), 1, desk.tokenizer.eos_token_id), pairs=pairs)
+    prompts = desk.prompts(s["updates"] * s["samples"], s["new_tokens"], held=False, seed=s["seed"])
+    source = desk.model("pairs") if "pairs" in desk.node.inputs else None
+    return Task(prompts, desk.reward, pair_source=source)
+
+
+def run_measure(desk: NodeContext) -> Artefact:
+    """One model on held-out pairs and on its own answers to held-out prompts."""
+    s, inputs = desk.s, desk.node.inputs
+    models_ = {"model": desk.model("model")}
+    for role in ("sft", "reference"):
+        if role in inputs:
+            same = next((r for r in models_ if inputs[r] == inputs[role]), None)
+            models_[role] = desk.model(role) if same is None else models_[same]
+    held = desk.held_out(s["pairs"]) if s["data"]["rules"]["kind"] == "pairs" else []
+    asked = desk.prompts(s["prompts"], s["new_tokens"], held=True, seed=0)
+    own_text = measure.draw(models_["model"], asked, s["samples"], streams.number(0, "own-samples"))
+    sft_text = _sft_text(inputs["sft"], repr(s), lambda: measure.draw(
+        models_["sft"], asked, s["samples"], streams.number(0, "teacher-samples")
+    ))  # fmt: skip
+    target = None if "target" not in s else Target.parse(s["target"])
+    rewards = None
+    if "reward" in s:
+        rewards = rewards_of(desk.reward, own_text.batch, "the measurement", s["reward"]["timeout"])
+    found = measure.describe(models_, held, own_text, sft_text, rewards, target)
+    if "tasks" in s:
+        from alignfirst.lm.io.lm_eval_tasks import evaluate
+
+        tasks = [task if isinstance(task, str) else task["file"] for task in s["tasks"]]
+        found["lm_eval"] = evaluate(models_["model"], desk.tokenizer, tasks, s["task_limit"])
+    return Artefact(meta=found | {"shown": _shown(desk.tokenizer, own_text, rewards)})
+
+
+def _shown(tokenizer: Any, text: measure.Text, rewards: measure.F64 | None) -> dict[str, Any]:
+    """The first answers and their prompts, for the eye: the same prompts whatever the model."""
+    rows = [text.batch.text_ids(i) for i in range(min(SHOWN, len(text.batch)))]
+    decoded = tokenizer.batch_decode([answer for _, answer in rows], skip_special_tokens=True)
+    prompts = {int(text.prompt[i]): prompt for i, (prompt, _) in enumerate(rows)}  # they take turns: 0, 1, 2, ...
+    return {
+        "prompts": tokenizer.batch_decode([prompts[k] for k in sorted(prompts)]),
+        "texts": [
+            {
+                "text": words,
+                "prompt": int(text.prompt[i]),
+                "reward": None if rewards is None else models.short(float(rewards[i])),
+            }
+            for i, words in enumerate(decoded)
+        ],
+    }
+
+
+_TEXTS: dict[tuple[str, str], Any] = {}
+
+
+def _sft_text(key: str, settings: str, drawn: Callable[[], Any]) -> Any:
+    """Answers of the sft model: drawn once for all measurements of a task."""
+    if (key, settings) not in _TEXTS:
+        _TEXTS.clear()
+        _TEXTS[key, settings] = drawn()
+    return _TEXTS[key, settings]
+
+
+def run(nodes: Sequence[Node], load: Load) -> list[Outcome]:
+    return numpy_api.one_by_one(lambda node, load: WORK[node.kind](NodeContext(node, load)), nodes, load)
+
+
+WORK: Mapping[str, Callable[[NodeContext], Artefact]] = {
+    "sft": run_sft,
+    "distil": run_distil,
+    "align": run_align,
+    "measure": run_measure,
+    "draw": draws.run_draw,
+}
+
+
+@contextmanager
+def _trainer(desk: NodeContext) -> Iterator[Callable[..., Any]]:
+    """This package's, which tells trackers, or TRL's, which has its own way to them."""
+    if desk.s["trainer"] == "native":
+        with desk.tracked() as log:
+            yield partial(align, log=log, checkpoints=Checkpoints.of(desk.node.key), team=numpy_api.team())
+        return
+    from alignfirst.lm.align.trl_trainer import align_with_trl  # imports TRL
+
+    yield align_with_trl
+
+
+def _schedule(s: Settings) -> OptimSettings:
+    return OptimSettings(s["learning_rate"], warmup=WARMUP)

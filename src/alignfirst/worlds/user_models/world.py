@@ -1,0 +1,203 @@
+"""The world of own models: what a study's config means for each node. `work.py` computes them, and torch comes then."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from alignfirst.store import Store
+from alignfirst.theory.objectives import ALGORITHMS
+from alignfirst.world import Artefact, AuditDraws, Json, Load, Need, Node, NodeKind, Outcome, Preflight
+from alignfirst.worlds.user_models.resolved_inputs import facts
+
+FIT_KEYS = ("steps", "batch", "chunk", "learning_rate")
+
+
+class UserModelsWorld:
+    """World protocol for a user's own models and data. Its artefacts are large: records are made of their metadata."""
+
+    name = "hf"
+    versions: Mapping[NodeKind, int] = {"sft": 1, "distil": 1, "align": 1, "measure": 2, "draw": 1, "audit": 1}
+    together = frozenset({"sft", "distil", "align"})
+    exhibits_arrays = False  # metadata is enough
+    audit_first = True  # a training here takes long enough to be told before
+
+    def settings(self, kind: NodeKind, config: Any, **context: Json) -> dict[str, Json]:
+        """What of the config changes the output of a node of this kind; nothing else may stand here."""
+        own: dict[str, Json] = getattr(self, f"_{kind}_settings")(config, **context)
+        return {"tokenizer": facts(config).tokenizer_key, "precision": config.precision} | own
+
+    def _sft_settings(self, config: Any, *, seed: int) -> dict[str, Json]:
+        settings: dict[str, Json] = {"teacher": facts(config).teacher, "data": facts(config).data}
+        if config.sft.steps:
+            settings |= {"seed": seed, **_keys(config.sft, FIT_KEYS)} | _lora(config, "sft")
+        return settings
+
+    def _distil_settings(self, config: Any, *, seed: int, rehearsed: bool, occurrence: int) -> dict[str, Json]:
+        d = config.distil
+        settings = {
+            "seed": seed,
+            "occurrence": occurrence,
+            "teacher": facts(config).teacher,
+            "student": facts(config).student,
+            "data": facts(config).data,
+            **_keys(d, (*FIT_KEYS, "loss", "temperature", "samples", "prompts", "new_tokens")),
+        }
+        if d.loss != "sequence":
+            settings["top_k"] = d.top_k
+        if rehearsed:
+            settings["rehearsal"] = d.rehearsal
+        return settings | _lora(config, "distil")
+
+    def _align_settings(
+        self, config: Any, *, seed: int, algorithm: str, beta: float | None, updates: float, occurrence: int
+    ) -> dict[str, Json]:
+        method, a, p = ALGORITHMS[algorithm], config.align, config.preferences
+        settings = {
+            "seed": seed,
+            "occurrence": occurrence,
+            "algorithm": algorithm,
+            "beta": beta,
+            "updates": max(1, round(updates * a.updates)),
+            "data": facts(config).data,
+            "trainer": a.trained_by,
+            **_keys(a, ("samples", "chunk", "learning_rate")),
+        }
+        if not _given(config, algorithm):
+            settings |= {"reward": facts(config).reward, "new_tokens": a.new_tokens}
+            if method.on_pairs:
+                settings["labels"] = {"kind": p.labels, "scale": p.scale, "flip": p.flip}
+            else:
+                settings |= {"group": a.group_size, "level": a.level, "kl_in": a.kl_in}
+            if method.data == "pairs-offline":
+                settings["pairs"] = p.pairs
+            if method.reuses_batches:
+                settings["epochs"] = a.ppo_epochs
+        return settings | _lora(config, "align")
+
+    def _measure_settings(self, config: Any, *, beta: float | None, algorithm: str | None) -> dict[str, Json]:
+        m = config.measure
+        settings = {"data": facts(config).data, **_keys(m, ("pairs", "prompts", "samples", "new_tokens"))}
+        if config.reward.given:
+            settings["reward"] = facts(config).reward
+        if m.tasks:
+            settings |= {"tasks": facts(config).tasks, "task_limit": m.task_limit}
+        if config.audit.target is not None:
+            settings["target"] = config.audit.target
+        return settings
+
+    def _audit_settings(self, config: Any, *, seed: int, given: bool = False) -> dict[str, Json]:
+        """No seed: draws are the same for all, so that seeds of one model share its audit."""
+        return {"given": given, "rewarded": config.reward.given} | _keys(config.audit, ("target", "wanted"))
+
+    def _draw_settings(self, config: Any, *, given: bool) -> dict[str, Json]:
+        a = config.audit
+        settings: dict[str, Json] = {"data": facts(config).data}
+        if config.data.pairs is not None:
+            settings["pairs"] = a.pairs
+        if config.reward.given and not given:
+            settings |= {"reward": facts(config).reward, **_keys(a, ("prompts", "samples"))}
+            settings["new_tokens"] = config.align.new_tokens
+        return settings
+
+    def supplies(
+        self, kind: NodeKind, config: Any, inputs: Mapping[str, str], need: Need, **context: Json
+    ) -> Mapping[str, str]:
+        """Draws of every model that an audit is about, see `draws.py`; nothing else needs more than its models."""
+        if kind != "audit":
+            return {}
+        given = _given(config, context["algorithm"])
+        settings, sft = self.settings("draw", config, given=given), inputs["sft"]
+        found = {"drawn-sft": need("draw", settings, {"model": sft})}
+        for role in ("reference",) if given else ("reference", "initial", "pairs"):
+            if role in inputs:
+                beside = {"sft": sft, "teacher": found["drawn-sft"]} if "reward" in settings else {}
+                model = {"model": inputs[role]}
+                found[f"drawn-{role}"] = (
+                    found["drawn-sft"] if inputs[role] == sft else need("draw", settings, model | beside)
+                )
+        return found
+
+    def draw(self, settings: Mapping[str, Json], inputs: Mapping[str, str], role: str, load: Load) -> AuditDraws:
+        """Draws of a model and, unless it is its own teacher, of the sft model."""
+        from alignfirst.worlds.user_models.draws import audit_draws  # imports torch
+
+        return audit_draws(settings, inputs, role, load)
+
+    def group(self, node: Node) -> Hashable:
+        """A training is a task of its own; measurements that share an sft model share its answers.
+
+        Audits of the same models share what is made of their draws.
+        """
+        if node.kind == "audit":
+            return node.kind, *sorted(node.inputs.items())
+        return (node.kind, node.inputs["sft"], repr(node.settings)) if node.kind == "measure" else node.key
+
+    def batch_size(self, node: Node) -> int:
+        return {"measure": 2, "audit": 1_000}.get(node.kind, 1)
+
+    def run(self, nodes: Sequence[Node], load: Load) -> list[Outcome]:
+        """Compute nodes of one kind and group. A training that diverges fails alone, with its reason."""
+        from alignfirst.worlds.user_models import work  # imports torch
+
+        return work.run(nodes, load)
+
+    def exhibits(self, config: Any, models: Mapping[str, Artefact]) -> dict[str, Json]:
+        """A few answers of every model and its training curves; see docs/exhibits.md for the shape."""
+        from alignfirst.worlds.user_models import exhibits
+
+        return exhibits.exhibits(models)
+
+    def open(self, artefact: Artefact, load: Load) -> Any:
+        """The transformers model in evaluation mode, adapters merged."""
+        from alignfirst.worlds.user_models import models  # imports torch
+
+        return models.whole(artefact, load).eval()
+
+    def export(
+        self, config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], store: Store, folder: Path,
+        about: Mapping[str, str], adapter: bool = False,
+    ) -> None:  # fmt: skip
+        """Write the model of the last of a recipe's `rows` as a Hugging Face folder, with its card."""
+        from alignfirst.worlds.user_models import model_folder
+
+        model_folder.export(config, rows, store, folder, about, adapter)
+
+    # -- what a study brings with it --------------------------------------------------------------------------------
+
+    def preflight(self, config: Any, recipes: Mapping[str, Sequence[Any]], out: Path) -> Preflight:
+        """What is known of models and data before any work. Raises InputError for what cannot work."""
+        from alignfirst.worlds.user_models import preflight
+
+        return preflight.preflight(config, recipes, out)
+
+    def prepare(self, config: Any, store: Store) -> None:
+        """The tokenizer, which travels with the models, and the index of the data."""
+        known = facts(config)
+        store.put_many([(known.tokenizer_key, known.tokenizer), (known.index_key, known.index)])
+
+    def scale(self, config: Any, recipe: Sequence[Any], first: Sequence[Any], algorithm: str | None) -> float:
+        """What the updates of a recipe's align stages are multiplied with, so that its cost is that of the first."""
+        if config.budget.match == "updates":
+            return 1.0
+        from alignfirst.worlds.user_models import cost
+
+        return cost.scale(config, recipe, first, algorithm)
+
+
+def _given(config: Any, algorithm: str) -> bool:
+    """Whether it learns from the pairs of the user's file."""
+    return ALGORITHMS[algorithm].data == "pairs-offline" and config.data.pairs is not None
+
+
+def _keys(section: Any, names: Sequence[str]) -> dict[str, Json]:
+    return {name: getattr(section, name) for name in names}
+
+
+def _lora(config: Any, stage: str) -> dict[str, Json]:
+    lora = config.lora
+    return {"lora": {"rank": lora.rank, "alpha": lora.alpha}} if lora.rank and stage in lora.stages else {}
+
+
+WORLD = UserModelsWorld()
