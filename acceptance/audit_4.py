@@ -3,7 +3,7 @@ of each is run again.
 
     python acceptance/audit_4.py [PAIRS.jsonl] [--full]      # or ALIGNFIRST_PAIRS=PAIRS.jsonl
 
-Prints every target beside its figure, from `audit/evidence.json` (mixtures) and `benchmarks/audit_grammar.json` (text).
+Prints each target beside its figure, from `auditing/evidence.json` (mixtures), `benchmarks/audit_grammar.json` (text).
 Then two grammar teachers are trained with few updates and audited, to see that the benchmark runs, and, where PAIRS are
 given, few rows are scored against peers. Ten minutes; `--full` runs all of `audit_power.py`, an hour on two cores.
 """
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from alignfirst.audit.constants import ON_POLICY
+from alignfirst.auditing.constants import ON_POLICY
 from common import ROOT, RUNS, conclude, fresh, shell
 
 TARGETS = {"reinforce": (0.92, 0.97), "rloo": (0.92, 0.97), "ppo": (0.92, 0.97), "dpo-online": (0.92, 0.97)} | {
@@ -88,7 +88,7 @@ def speed(page: str) -> None:
 
 
 audit_page = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
-mixtures(json.loads((ROOT / "src" / "alignfirst" / "audit" / "evidence.json").read_text()), audit_page)
+mixtures(json.loads((ROOT / "src" / "alignfirst" / "auditing" / "evidence.json").read_text()), audit_page)
 text(json.loads((ROOT / "benchmarks" / "audit_grammar.json").read_text()), audit_page)
 speed((ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8"))
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from alignfirst import worlds
-from alignfirst.audit.gated_prediction import Evidence, Plan, Prediction, examine, predict
-from alignfirst.audit.pooled_draws import Sample, gather
-from alignfirst.audit.verdict import judge
+from alignfirst.auditing.gated_prediction import Evidence, Plan, Prediction, examine, predict
+from alignfirst.auditing.pooled_draws import Sample, gather
+from alignfirst.auditing.verdict import judge
 from alignfirst.study.plan.audit_nodes import sample
 from alignfirst.worlds.mog.draws import Drawing
 from audit_cells import Cells, Outcome, Reference, rollouts

@@ -9,7 +9,7 @@ The design was fixed before anything was trained, and run once:
   students distilled at temperatures 1, 0.9, 0.8, 0.7, 0.6, and at 0.8 into half the width.
 - reinforce and grpo (KL in the reward) x betas 0.05, 0.1, 0.3: 384 alignments of 72 updates x 128 texts.
 
-The constants are those of `audit/constants.py`, set on mixtures: nothing was fitted here. Figures are given for cells
+The constants are those of `auditing/constants.py`, set on mixtures: nothing was fitted here. Figures are for cells
 with at least 10 effective draws, and for all; intervals are bootstrap over references. Should a rule have to change, it
 is chosen on the first four teachers and reported on the other four.
 
@@ -31,10 +31,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alignfirst.audit.constants import MIN_ESS, TEXT_GATES
-from alignfirst.audit.gated_prediction import Evidence, Plan, Prediction, examine, predict
-from alignfirst.audit.pooled_draws import gather
-from alignfirst.audit.verdict import judge
+from alignfirst.auditing.constants import MIN_ESS, TEXT_GATES
+from alignfirst.auditing.gated_prediction import Evidence, Plan, Prediction, examine, predict
+from alignfirst.auditing.pooled_draws import gather
+from alignfirst.auditing.verdict import judge
 from alignfirst.store import Store
 from alignfirst.study.config.study_config import StudyConfig, from_mapping
 from alignfirst.study.execution import estimates

@@ -2,11 +2,11 @@
 
     python benchmarks/audit_power.py [--store DIR] [--out FILE.json] [--draws 4096] [--workers 2]
 
-`--out src/alignfirst/audit/evidence.json` is how the figures that reports and docs/audit.md show are made.
+`--out src/alignfirst/auditing/evidence.json` is how the figures that reports and docs/audit.md show are made.
 
 Trains what the store lacks (39,936 steps, four CPU-minutes), audits all references without looking at any outcome, and
 compares: predictions, verdicts, intervals, baselines, the call on the order, failure cases. No alignment of the
-held-out half has had a say in `alignfirst/audit/constants.py`; the fit is done again and compared with that file.
+held-out half has had a say in `alignfirst/auditing/constants.py`; the fit is done again and compared with that file.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from alignfirst.audit.constants import GATES, ON_POLICY, ORDER_LEVEL
-from alignfirst.audit.gated_prediction import Plan, predict
-from alignfirst.audit.order import order
-from alignfirst.audit.share_intervals import clopper_pearson
+from alignfirst.auditing.constants import GATES, ON_POLICY, ORDER_LEVEL
+from alignfirst.auditing.gated_prediction import Plan, predict
+from alignfirst.auditing.order import order
+from alignfirst.auditing.share_intervals import clopper_pearson
 from audit_cases import Audited, Row, audit_all, held_out, rows_of, value
 from audit_cells import ALGORITHMS, BETAS, Cells, Reference, collect, rollouts
 from audit_failures import failures

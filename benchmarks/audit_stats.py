@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from alignfirst.audit.constants import PULL_AT, Gate
-from alignfirst.audit.gated_prediction import Evidence
+from alignfirst.auditing.constants import PULL_AT, Gate
+from alignfirst.auditing.gated_prediction import Evidence
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alignfirst.audit.collect import Collected, Request, collect
-from alignfirst.audit.findings import audit
-from alignfirst.audit.gated_prediction import Plan
-from alignfirst.audit.inputs import Target, inputs_of
+from alignfirst.auditing.collect import Collected, Request, collect
+from alignfirst.auditing.findings import audit
+from alignfirst.auditing.gated_prediction import Plan
+from alignfirst.auditing.inputs import Target, inputs_of
 from alignfirst.data.pairs import Message, Pair, Pairs, Text
 from alignfirst.data.tokenise import Tokeniser, common_prefix
 from alignfirst.errors import InputError

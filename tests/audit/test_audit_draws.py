@@ -10,9 +10,9 @@ import pytest
 from scipy.special import logit
 from scipy.stats import norm
 
-from alignfirst.audit.pooled_draws import Draws, Sample, gather, reference_mass, reference_reward
-from alignfirst.audit.sample_tilt import tilt
-from alignfirst.audit.share_intervals import clopper_pearson
+from alignfirst.auditing.pooled_draws import Draws, Sample, gather, reference_mass, reference_reward
+from alignfirst.auditing.sample_tilt import tilt
+from alignfirst.auditing.share_intervals import clopper_pearson
 from alignfirst.errors import InputError
 from alignfirst.theory.tilt import categorical_tilt
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from alignfirst.audit import constants
+from alignfirst.auditing import constants
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
-EVIDENCE: dict[str, Any] = json.loads((ROOT / "src" / "alignfirst" / "audit" / "evidence.json").read_text())
+EVIDENCE: dict[str, Any] = json.loads((ROOT / "src" / "alignfirst" / "auditing" / "evidence.json").read_text())
 METRICS = ("spearman audit", "auc audit", "mae", "decided right", "go right", "undecided")
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from alignfirst.audit import constants
-from alignfirst.audit.gated_prediction import Evidence, Plan, examine, predict
-from alignfirst.audit.pooled_draws import Sample, gather
-from alignfirst.audit.verdict import judge
+from alignfirst.auditing import constants
+from alignfirst.auditing.gated_prediction import Evidence, Plan, examine, predict
+from alignfirst.auditing.pooled_draws import Sample, gather
+from alignfirst.auditing.verdict import judge
 
 PREFERRED = [1.0] * 50
 ENDLESS = 10**6  # rollouts: the gate is open

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, t
 
-from alignfirst.audit.share_intervals import (
+from alignfirst.auditing.share_intervals import (
     Number,
     clopper_pearson,
     clustered_mean,

@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import beta as beta_law
 from scipy.stats import norm, t
 
-from alignfirst.audit.gated_prediction import examine
-from alignfirst.audit.pooled_draws import Draws, Sample, gather, reference_mass
+from alignfirst.auditing.gated_prediction import examine
+from alignfirst.auditing.pooled_draws import Draws, Sample, gather, reference_mass
 
 # One row a response: reward, hit, probability under the reference and under the teacher
 REFERENCE = [

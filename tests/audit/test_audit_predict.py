@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignfirst.audit import constants
-from alignfirst.audit.gated_prediction import Evidence, Plan, examine, needed_hits, predict, ranking
-from alignfirst.audit.pooled_draws import Sample, gather
-from alignfirst.audit.verdict import draws_to_settle, judge, percent
-from alignfirst.audit.window import beta_window, needs
+from alignfirst.auditing import constants
+from alignfirst.auditing.gated_prediction import Evidence, Plan, examine, needed_hits, predict, ranking
+from alignfirst.auditing.pooled_draws import Sample, gather
+from alignfirst.auditing.verdict import draws_to_settle, judge, percent
+from alignfirst.auditing.window import beta_window, needs
 from alignfirst.errors import InputError
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.theory.tilt import recovery_threshold

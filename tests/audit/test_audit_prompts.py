@@ -10,11 +10,11 @@ from scipy.integrate import quad
 from scipy.special import expit, logit, softmax
 from scipy.stats import beta as beta_law
 
-from alignfirst.audit.constants import MIN_ESS
-from alignfirst.audit.gated_prediction import Plan, examine, predict
-from alignfirst.audit.pooled_draws import Draws, Sample, gather, reference_mass
-from alignfirst.audit.sample_tilt import tilt
-from alignfirst.audit.verdict import judge
+from alignfirst.auditing.constants import MIN_ESS
+from alignfirst.auditing.gated_prediction import Plan, examine, predict
+from alignfirst.auditing.pooled_draws import Draws, Sample, gather, reference_mass
+from alignfirst.auditing.sample_tilt import tilt
+from alignfirst.auditing.verdict import judge
 
 SIGMAS = 5.0
 LEVELS = (2, 6)  # the target's mass differs from prompt to prompt by this Beta law

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignfirst.audit.findings import audit
-from alignfirst.audit.gated_prediction import Plan
-from alignfirst.audit.inputs import Target, inputs_of
-from alignfirst.audit.logprob_table import COLUMNS, build, read
-from alignfirst.audit.rows import every_row
+from alignfirst.auditing.findings import audit
+from alignfirst.auditing.gated_prediction import Plan
+from alignfirst.auditing.inputs import Target, inputs_of
+from alignfirst.auditing.logprob_table import COLUMNS, build, read
+from alignfirst.auditing.rows import every_row
 from alignfirst.data.row_files import raw_lines
 from alignfirst.errors import InputError
 

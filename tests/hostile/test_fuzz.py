@@ -20,10 +20,10 @@ from ledger import Count
 from typer.testing import CliRunner
 
 from alignfirst.api import Run, run
-from alignfirst.audit.findings import audit
-from alignfirst.audit.gated_prediction import Plan
-from alignfirst.audit.inputs import Target, inputs_of
-from alignfirst.audit.logprob_table import COLUMNS, read
+from alignfirst.auditing.findings import audit
+from alignfirst.auditing.gated_prediction import Plan
+from alignfirst.auditing.inputs import Target, inputs_of
+from alignfirst.auditing.logprob_table import COLUMNS, read
 from alignfirst.cli.app import app
 from alignfirst.data.pairs import read_pairs
 from alignfirst.errors import AlignfirstError, InputError, StoreError

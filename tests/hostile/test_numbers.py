@@ -12,7 +12,7 @@ import pytest
 from ledger import Count
 
 from alignfirst.api import run
-from alignfirst.audit.logprob_table import read
+from alignfirst.auditing.logprob_table import read
 from alignfirst.errors import InputError
 
 Counter = Callable[[str], Count]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from ledger import Count
 
-from alignfirst.audit.logprob_table import read
+from alignfirst.auditing.logprob_table import read
 from alignfirst.cli.audit_files import read_prompts
 from alignfirst.data.pairs import MAX_CELL, read_pairs
 from alignfirst.errors import InputError
@@ -122,8 +122,8 @@ def test_rows_that_are_no_pairs(tmp_path: Path, count: Counter) -> None:
 CHILD = """
 import json, sys, time
 from pathlib import Path
-from alignfirst.audit.logprobs import read
-from alignfirst.audit.pairs import read_pairs
+from alignfirst.auditing.logprobs import read
+from alignfirst.auditing.pairs import read_pairs
 from alignfirst.errors import InputError
 begin = time.process_time()
 reader = {"pairs": read_pairs, "log-probabilities": read}[sys.argv[1]]

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from alignfirst.audit.findings import Audit, audit
-from alignfirst.audit.gated_prediction import Plan
-from alignfirst.audit.inputs import Target, inputs_of
-from alignfirst.audit.logprob_table import read
+from alignfirst.auditing.findings import Audit, audit
+from alignfirst.auditing.gated_prediction import Plan
+from alignfirst.auditing.inputs import Target, inputs_of
+from alignfirst.auditing.logprob_table import read
 
 PLANS = (
     Plan("ppo", 0.1, 40_000), Plan("ppo", 0.3, 40_000), Plan("reinforce", 0.1, 150_000),

@@ -18,7 +18,7 @@ import pytest
 from toy_world import WORLD, ToyAlign, ToyConfig, ToyPreferences, ToyWorld
 
 from alignfirst import records
-from alignfirst.audit.constants import GATES, PULL_AT
+from alignfirst.auditing.constants import GATES, PULL_AT
 from alignfirst.errors import ExitCode, GateError, InputError
 from alignfirst.store import Store
 from alignfirst.study import runner
@@ -174,7 +174,7 @@ def test_a_verdict_does_not_depend_on_what_is_judged_beside_it() -> None:
 
 
 def test_a_changed_constant_asks_for_new_verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
-    from alignfirst.audit import constants
+    from alignfirst.auditing import constants
 
     before = planned()
     monkeypatch.setitem(constants.GATES, "reinforce", replace(constants.GATES["reinforce"], hits=4))

@@ -128,7 +128,7 @@ def test_the_example_reward() -> None:
 
 
 def test_the_audit_predicts_nothing_for_a_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
-    from alignfirst.audit.gated_prediction import Plan
+    from alignfirst.auditing.gated_prediction import Plan
     from alignfirst.theory.objectives import ALGORITHMS
 
     monkeypatch.setitem(ALGORITHMS.builtin, "dr-grpo", ALGORITHMS["grpo"])

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignfirst.audit.collect import Job, work
+from alignfirst.auditing.collect import Job, work
 from alignfirst.cli.audited import LanguageModel, load_model
 from alignfirst.errors import AlignfirstError
 from alignfirst.store import Store

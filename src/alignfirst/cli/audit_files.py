@@ -12,7 +12,7 @@ from alignfirst import files
 from alignfirst.errors import InputError
 
 if TYPE_CHECKING:
-    from alignfirst.audit.collect import Collected
+    from alignfirst.auditing.collect import Collected
     from alignfirst.data.pairs import Message, Text
 
 ROWS = "log_probs.jsonl"
@@ -72,7 +72,7 @@ def write_rows(found: Collected, folder: Path) -> str:
     """The table as JSON lines that --log-probs reads; their SHA-256."""
     import numpy as np
 
-    from alignfirst.audit.logprob_table import KINDS, SOURCES
+    from alignfirst.auditing.logprob_table import KINDS, SOURCES
 
     t = found.table
     with files.writing(folder):

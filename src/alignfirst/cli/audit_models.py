@@ -16,10 +16,10 @@ from alignfirst.cli.audited import LanguageModel, load_model
 from alignfirst.errors import InputError, StageFailure
 
 if TYPE_CHECKING:
-    from alignfirst.audit.collect import Ahead, Collected, Request
-    from alignfirst.audit.findings import Audit
-    from alignfirst.audit.gated_prediction import Plan
-    from alignfirst.audit.inputs import Target
+    from alignfirst.auditing.collect import Ahead, Collected, Request
+    from alignfirst.auditing.findings import Audit
+    from alignfirst.auditing.gated_prediction import Plan
+    from alignfirst.auditing.inputs import Target
     from alignfirst.store import Store
     from alignfirst.study.execution.options import Cluster
 
@@ -29,9 +29,9 @@ WORST_TOKENS = 8
 
 def audit_models(given: Mapping[str, Any], plans: Sequence[Plan], target: Target | None) -> Audit:
     """Load, collect, audit. What was collected is written beside the result, ready for --log-probs."""
-    from alignfirst.audit.collect import collect
-    from alignfirst.audit.findings import audit
-    from alignfirst.audit.inputs import inputs_of
+    from alignfirst.auditing.collect import collect
+    from alignfirst.auditing.findings import audit
+    from alignfirst.auditing.inputs import inputs_of
     from alignfirst.store import Store
 
     if given["pairs"] is None and given["prompts"] is None:
@@ -102,7 +102,7 @@ def _progress() -> Callable[[str, int, int], None]:
 
 
 def _request(given: Mapping[str, Any], tokenizer: Any) -> tuple[Request, dict[str, Any]]:
-    from alignfirst.audit.collect import Request
+    from alignfirst.auditing.collect import Request
     from alignfirst.data.pairs import read_pairs
     from alignfirst.data.tokenise import Tokeniser
 

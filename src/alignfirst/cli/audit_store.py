@@ -15,8 +15,8 @@ from alignfirst.errors import InputError
 from alignfirst.study.plan.audit_nodes import plan_of, planned, sample
 
 if TYPE_CHECKING:
-    from alignfirst.audit.findings import Audit
-    from alignfirst.audit.pooled_draws import Sample
+    from alignfirst.auditing.findings import Audit
+    from alignfirst.auditing.pooled_draws import Sample
     from alignfirst.study.config.study_config import StudyConfig
     from alignfirst.study.plan.planner import Cell, Plan
     from alignfirst.world import Artefact
@@ -159,10 +159,10 @@ def audit_store(
     samples: int | None,
 ) -> Audit:
     """Audit a model of a study at the study's own betas, algorithms and budget where none are named."""
-    from alignfirst.audit.findings import audit
-    from alignfirst.audit.gated_prediction import Plan
-    from alignfirst.audit.inputs import Inputs
-    from alignfirst.audit.pooled_draws import gather
+    from alignfirst.auditing.findings import audit
+    from alignfirst.auditing.gated_prediction import Plan
+    from alignfirst.auditing.inputs import Inputs
+    from alignfirst.auditing.pooled_draws import gather
 
     address = Address.parse(reference)
     assert address is not None
@@ -228,9 +228,9 @@ def _with_order(result: Audit, found: Found, p_draws: Sample, preferred: Any, pl
     """Add the call on the order: the study says how its student is made."""
     from dataclasses import replace
 
-    from alignfirst.audit.gated_prediction import examine, predict
-    from alignfirst.audit.order import order
-    from alignfirst.audit.pooled_draws import gather
+    from alignfirst.auditing.gated_prediction import examine, predict
+    from alignfirst.auditing.order import order
+    from alignfirst.auditing.pooled_draws import gather
 
     own = examine(gather(p_draws, None, preferred))
     c, n = found.config.value("distil.selectivity"), found.config.value("distil.samples")

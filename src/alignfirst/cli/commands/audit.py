@@ -16,9 +16,9 @@ from alignfirst.cli.audit_files import DIGEST, sha256_of
 from alignfirst.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
-    from alignfirst.audit.findings import Audit
-    from alignfirst.audit.gated_prediction import Plan
-    from alignfirst.audit.inputs import Target
+    from alignfirst.auditing.findings import Audit
+    from alignfirst.auditing.gated_prediction import Plan
+    from alignfirst.auditing.inputs import Target
     from alignfirst.study.execution.options import Cluster
 
 BETA = 0.1
@@ -119,7 +119,7 @@ def _check_whole(rows: int | None) -> None:
 
 
 def _target(text: str) -> Target:
-    from alignfirst.audit.inputs import Target
+    from alignfirst.auditing.inputs import Target
 
     return Target.parse(text)
 
@@ -131,8 +131,8 @@ def _plans(
     labels: str,
     text: bool = False,
 ) -> list[Plan]:
-    from alignfirst.audit.constants import GATES
-    from alignfirst.audit.gated_prediction import Plan
+    from alignfirst.auditing.constants import GATES
+    from alignfirst.auditing.gated_prediction import Plan
 
     return [Plan(a, b, rollouts, labels, text=text) for a in algorithms or GATES for b in betas or (BETA,)]
 
@@ -140,9 +140,9 @@ def _plans(
 def _log_probs(path: Path, target_file: Path | None, target: Target | None, plans: Sequence[Plan]) -> Audit:
     import numpy as np
 
-    from alignfirst.audit.findings import audit as run
-    from alignfirst.audit.inputs import inputs_of
-    from alignfirst.audit.logprob_table import read
+    from alignfirst.auditing.findings import audit as run
+    from alignfirst.auditing.inputs import inputs_of
+    from alignfirst.auditing.logprob_table import read
 
     table = read(path) if target_file is None else read(path, target_file)
     if np.isfinite(table.tokens).any():  # lengths in tokens: the responses are text
@@ -194,7 +194,7 @@ def _by_key(plain: dict[str, Any]) -> str:
 
 
 def _deliver(result: Audit, folder: Path | None, json: bool) -> None:
-    from alignfirst.audit.sentences import lines
+    from alignfirst.auditing.sentences import lines
     from alignfirst.report import build_audit
 
     page, plain, text = None, result.plain(), lines(result)

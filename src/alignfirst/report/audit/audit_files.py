@@ -65,7 +65,7 @@ def load(folder: Path) -> Findings:
 def evidence() -> Mapping[str, Any]:
     """The evidence behind the audit's constants that ships with the package; {} where there is none."""
     try:
-        data = pkgutil.get_data("alignfirst.audit", "evidence.json")
+        data = pkgutil.get_data("alignfirst.auditing", "evidence.json")
     except OSError:
         return {}
     return {} if data is None else _object(data, Path("audit") / "evidence.json")

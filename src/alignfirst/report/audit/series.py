@@ -74,7 +74,7 @@ def missing(found: Findings) -> dict[str, str]:
         why["coverage"] = f"Coverage compares the reference with a teacher: {reason}. Give --teacher."
     why |= _missing_rows(found)
     if not found.evidence.get("calibration"):
-        why["calibration"] = "This installation holds no audit/evidence.json; benchmarks/audit_power.py makes it."
+        why["calibration"] = "This installation holds no auditing/evidence.json; benchmarks/audit_power.py makes it."
     return why
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from alignfirst.audit.verdict import percent
+from alignfirst.auditing.verdict import percent
 from alignfirst.report.sentences.words import beta_text, count, decimal, grouped, listed, number, tight
 
 Plain = Mapping[str, Any]

@@ -165,7 +165,7 @@ class Measure(Section):
 
 
 def _target(rule: str) -> str:
-    from alignfirst.audit.inputs import Target
+    from alignfirst.auditing.inputs import Target
 
     try:
         Target.parse(rule)

@@ -19,9 +19,9 @@ from alignfirst.world import Artefact, AuditDraws, AuditedWorld, Drawn, Json, Lo
 from alignfirst.worlds import TEXT
 
 if TYPE_CHECKING:
-    from alignfirst.audit.gated_prediction import Evidence
-    from alignfirst.audit.pooled_draws import Draws, Sample
-    from alignfirst.audit.verdict import Verdict
+    from alignfirst.auditing.gated_prediction import Evidence
+    from alignfirst.auditing.pooled_draws import Draws, Sample
+    from alignfirst.auditing.verdict import Verdict
 
 COLUMNS = ("audit_reward", "audit_mass", "audit_verdict", "audit_reason")
 PAIRS = "pairs"  # what the audit keeps of preference pairs, for the exhibits: no column
@@ -30,7 +30,7 @@ REFUSED = "refused"  # no verdict of the audit: it predicts nothing for such an 
 
 def refusal(config: Any, algorithm: str) -> str | None:
     """Why the audit has no number for this algorithm in this study; None where it has."""
-    from alignfirst.audit.gated_prediction import refusal
+    from alignfirst.auditing.gated_prediction import refusal
 
     return refusal(algorithm, config.value("preferences.labels"))
 
@@ -83,7 +83,7 @@ def settings(world: AuditedWorld, config: Any, seed: int, algorithm: str, beta: 
 @cache
 def rules() -> str:
     """Changes with every constant of the audit, and with the number that is raised when its rules change."""
-    from alignfirst.audit import constants
+    from alignfirst.auditing import constants
 
     values = [(k, repr(v)) for k, v in sorted(vars(constants).items()) if k.isupper()]
     return hashlib.sha256(repr(values).encode()).hexdigest()[:16]
@@ -105,8 +105,8 @@ class Examined:
 
     @classmethod
     def of(cls, found: AuditDraws) -> Examined:
-        from alignfirst.audit.gated_prediction import examine
-        from alignfirst.audit.verdict import of_given_pairs, without_reward
+        from alignfirst.auditing.gated_prediction import examine
+        from alignfirst.auditing.verdict import of_given_pairs, without_reward
 
         pairs = None if found.pairs is None else told(found.pairs)
         if found.reference is None:
@@ -116,7 +116,7 @@ class Examined:
 
 def told(pairs: Preferences) -> dict[str, Json]:
     """What preference pairs tell of a model and of what it lost against its teacher, with the worst rows."""
-    from alignfirst.audit.rows import PairRows, Responses, coverage, row_findings
+    from alignfirst.auditing.rows import PairRows, Responses, coverage, row_findings
 
     chosen, rejected = (Responses(**vars(side)) for side in (pairs.chosen, pairs.rejected))
     found = row_findings(PairRows(pairs.line, pairs.prompt, chosen, rejected, pairs.entropy))
@@ -128,14 +128,14 @@ def told(pairs: Preferences) -> dict[str, Json]:
 
 def lines(meta: Mapping[str, Any]) -> list[str]:
     """What preference pairs told, for a person; nothing where there were none."""
-    from alignfirst.audit.sentences import pair_lines
+    from alignfirst.auditing.sentences import pair_lines
 
     return [] if meta.get(PAIRS) is None else list(pair_lines(meta[PAIRS]))
 
 
 def _judged(found: Examined, plan: Mapping[str, Any] | None) -> Artefact:
-    from alignfirst.audit.gated_prediction import Plan, predict
-    from alignfirst.audit.verdict import judge
+    from alignfirst.auditing.gated_prediction import Plan, predict
+    from alignfirst.auditing.verdict import judge
 
     more = {} if found.pairs is None else {PAIRS: found.pairs}
     if found.evidence is None or plan is None:
@@ -173,7 +173,7 @@ def _examined(world: AuditedWorld, node: Node, load: Load, known: dict[str, Exam
 
 def pooled(found: AuditDraws) -> Draws:
     """The draws of a world as the weighted sample that an audit examines."""
-    from alignfirst.audit.pooled_draws import gather
+    from alignfirst.auditing.pooled_draws import gather
 
     assert found.reference is not None
     teacher = None if found.teacher is None else sample(found.teacher)
@@ -182,6 +182,6 @@ def pooled(found: AuditDraws) -> Draws:
 
 def sample(drawn: Drawn) -> Sample:
     """What a world drew as the audit takes it. Raises InputError for values that are not finite."""
-    from alignfirst.audit.pooled_draws import Sample
+    from alignfirst.auditing.pooled_draws import Sample
 
     return Sample.of(**vars(drawn))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alignfirst.audit.inputs import Target
+from alignfirst.auditing.inputs import Target
 from alignfirst.data.index import Row
 from alignfirst.lm.align.reward_calls import rewards_of
 from alignfirst.lm.text.batch import Batch

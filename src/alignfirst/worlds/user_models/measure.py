@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alignfirst.audit.inputs import Target
-from alignfirst.audit.share_intervals import Number, clustered_mean, clustered_share
+from alignfirst.auditing.inputs import Target
+from alignfirst.auditing.share_intervals import Number, clustered_mean, clustered_share
 from alignfirst.data.index import Row
 from alignfirst.lm.io.numpy_api import answers
 from alignfirst.lm.text.batch import Batch, Prompts

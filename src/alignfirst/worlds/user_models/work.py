@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from alignfirst.audit.inputs import Target
+from alignfirst.auditing.inputs import Target
 from alignfirst.lm.align.reward_calls import rewards_of
 from alignfirst.lm.align.trainer import AlignSettings, Pairs, Task, align
 from alignfirst.lm.distil.distillation import DistilSettings, distil

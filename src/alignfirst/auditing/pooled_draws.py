@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from alignfirst.audit.share_intervals import (
+from alignfirst.auditing.share_intervals import (
     MIN_CLUSTERS,
     Bools,
     Floats,

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from alignfirst.audit.constants import EXPERIMENT, MIN_ESS, ON_POLICY
-from alignfirst.audit.gated_prediction import Evidence, Plan, Prediction, examine, predict, ranking
-from alignfirst.audit.gated_prediction import plain as plain_prediction
-from alignfirst.audit.inputs import Inputs
-from alignfirst.audit.order import Order
-from alignfirst.audit.rows import coverage, every_row, row_findings
-from alignfirst.audit.verdict import Verdict, judge, percent, without_reward
-from alignfirst.audit.window import Needs, Window, beta_window, needs
+from alignfirst.auditing.constants import EXPERIMENT, MIN_ESS, ON_POLICY
+from alignfirst.auditing.gated_prediction import Evidence, Plan, Prediction, examine, predict, ranking
+from alignfirst.auditing.gated_prediction import plain as plain_prediction
+from alignfirst.auditing.inputs import Inputs
+from alignfirst.auditing.order import Order
+from alignfirst.auditing.rows import coverage, every_row, row_findings
+from alignfirst.auditing.verdict import Verdict, judge, percent, without_reward
+from alignfirst.auditing.window import Needs, Window, beta_window, needs
 
 VERSION = 1  # of the shape of `Audit.plain()`
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, logit
 
-from alignfirst.audit.constants import (
+from alignfirst.auditing.constants import (
     DENSE,
     GATES,
     HARD_LABELS,
@@ -23,9 +23,9 @@ from alignfirst.audit.constants import (
     UNPREDICTED,
     Gate,
 )
-from alignfirst.audit.pooled_draws import Draws, reference_mass, reference_reward
-from alignfirst.audit.sample_tilt import Tilt, tilt
-from alignfirst.audit.share_intervals import Number, Z, clustered_mean
+from alignfirst.auditing.pooled_draws import Draws, reference_mass, reference_reward
+from alignfirst.auditing.sample_tilt import Tilt, tilt
+from alignfirst.auditing.share_intervals import Number, Z, clustered_mean
 from alignfirst.errors import InputError
 from alignfirst.theory.objectives import ALGORITHMS
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alignfirst.audit.share_intervals import Floats, Ints
+from alignfirst.auditing.share_intervals import Floats, Ints
 from alignfirst.data.row_files import rows_of
 from alignfirst.errors import InputError, shorten
 

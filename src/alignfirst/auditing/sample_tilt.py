@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, logit
 
-from alignfirst.audit.pooled_draws import Draws
-from alignfirst.audit.share_intervals import MIN_CLUSTERS, Bools, Floats, Number, Z, clustered_mean, share_interval
+from alignfirst.auditing.pooled_draws import Draws
+from alignfirst.auditing.share_intervals import MIN_CLUSTERS, Bools, Floats, Number, Z, clustered_mean, share_interval
 from alignfirst.theory.tilt import require_positive
 
 

@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from alignfirst.audit.logprob_table import Table, build
-from alignfirst.audit.share_intervals import Floats
+from alignfirst.auditing.logprob_table import Table, build
+from alignfirst.auditing.share_intervals import Floats
 from alignfirst.data.pairs import Pairs, Text
 from alignfirst.data.tokenise import Tokeniser
 from alignfirst.errors import InputError

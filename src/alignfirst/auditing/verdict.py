@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 from scipy.special import expit, logit
 
-from alignfirst.audit.constants import GATES, MIN_ESS, MIN_HITS, SUCCESS
-from alignfirst.audit.gated_prediction import Evidence, Prediction, acting_beta, predict
-from alignfirst.audit.pooled_draws import Draws
-from alignfirst.audit.share_intervals import Number, clopper_pearson
+from alignfirst.auditing.constants import GATES, MIN_ESS, MIN_HITS, SUCCESS
+from alignfirst.auditing.gated_prediction import Evidence, Prediction, acting_beta, predict
+from alignfirst.auditing.pooled_draws import Draws
+from alignfirst.auditing.share_intervals import Number, clopper_pearson
 from alignfirst.theory.coverage import EXPECTED_DRAWS
 
 Call = Literal["go", "no-go", "insufficient data"]

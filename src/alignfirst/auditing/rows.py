@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from alignfirst.audit.constants import COVERAGE_N
-from alignfirst.audit.share_intervals import Bools, Floats, Ints, Number, clustered_mean, clustered_share
+from alignfirst.auditing.constants import COVERAGE_N
+from alignfirst.auditing.share_intervals import Bools, Floats, Ints, Number, clustered_mean, clustered_share
 from alignfirst.theory.coverage import coverage_profile as weighted_profile
 
 WORST = 20  # rows that are named

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from alignfirst.audit.constants import EXPERIMENT
-from alignfirst.audit.findings import Audit, Judged
-from alignfirst.audit.gated_prediction import Evidence
-from alignfirst.audit.share_intervals import Number
-from alignfirst.audit.verdict import percent
+from alignfirst.auditing.constants import EXPERIMENT
+from alignfirst.auditing.findings import Audit, Judged
+from alignfirst.auditing.gated_prediction import Evidence
+from alignfirst.auditing.share_intervals import Number
+from alignfirst.auditing.verdict import percent
 
 SHOWN_WORST, SHOWN_TOKENS = 5, 4
 

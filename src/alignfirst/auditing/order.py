@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 from scipy.special import logit
 
-from alignfirst.audit.constants import MIN_HITS, ON_POLICY, ORDER_LEVEL, ORDER_MASS
-from alignfirst.audit.gated_prediction import Evidence, Prediction
-from alignfirst.audit.pooled_draws import Sample
-from alignfirst.audit.share_intervals import Number
+from alignfirst.auditing.constants import MIN_HITS, ON_POLICY, ORDER_LEVEL, ORDER_MASS
+from alignfirst.auditing.gated_prediction import Evidence, Prediction
+from alignfirst.auditing.pooled_draws import Sample
+from alignfirst.auditing.share_intervals import Number
 from alignfirst.errors import InputError
 
 OrderCall = Literal["align-distil", "level", "distil-align", "insufficient data"]
