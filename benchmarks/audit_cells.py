@@ -23,13 +23,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from alignfirst.nodes import Artefact, Node
 from alignfirst.store import Store
 from alignfirst.study.config.study_config import StudyConfig, from_mapping
 from alignfirst.study.execution import estimates
 from alignfirst.study.execution.engine import execute
 from alignfirst.study.execution.schedule import Schedule
 from alignfirst.study.execution.worker import load_world
-from alignfirst.world import Artefact, Node
 
 TEACHERS = 48
 FIRST_SEED = 10_000

@@ -35,6 +35,7 @@ from alignfirst.auditing.constants import MIN_ESS, TEXT_GATES
 from alignfirst.auditing.gated_prediction import Evidence, Plan, Prediction, examine, predict
 from alignfirst.auditing.pooled_draws import gather
 from alignfirst.auditing.verdict import judge
+from alignfirst.nodes import Node
 from alignfirst.store import Store
 from alignfirst.study.config.study_config import StudyConfig, from_mapping
 from alignfirst.study.execution import estimates
@@ -42,7 +43,6 @@ from alignfirst.study.execution.engine import execute
 from alignfirst.study.execution.schedule import Schedule
 from alignfirst.study.execution.worker import load_world
 from alignfirst.study.plan.audit_nodes import planned, sample
-from alignfirst.world import Node
 from alignfirst.worlds import get
 from alignfirst.worlds.grammar.draws import Drawing
 from audit_cases import discrimination

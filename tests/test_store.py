@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from alignfirst import files
 from alignfirst.errors import StoreError
+from alignfirst.nodes import Artefact
 from alignfirst.store import CorruptError, Store, decode, encode
-from alignfirst.world import Artefact
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -24,7 +24,7 @@ import numpy as np
 
 from alignfirst.errors import StoreError, shorten
 from alignfirst.files import reading, sweep, write_atomic, writing
-from alignfirst.world import Artefact
+from alignfirst.nodes import Artefact
 
 FORMAT = 1
 SUFFIX = ".shard"

@@ -2,50 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
-from functools import cached_property
+from dataclasses import astuple, dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-# sft, distil, align are stages of recipes; source, draw and target are what the stages of some worlds learn from
-NodeKind = Literal["sft", "distil", "align", "measure", "predict", "audit", "source", "draw", "target"]
-Json = Any  # what json.dumps takes: settings and metadata are plain data
-
-
-@dataclass(frozen=True)
-class Node:
-    """One unit of work with one output. Its key digests everything that changes the output, nothing else."""
-
-    kind: NodeKind
-    settings: Mapping[str, Json]
-    inputs: Mapping[str, str] = field(default_factory=dict)  # role -> key of another node
-    version: int = 1
-
-    @cached_property
-    def key(self) -> str:
-        identity = [self.kind, self.version, self.settings, self.inputs]
-        text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-@dataclass(frozen=True)
-class Artefact:
-    """The output of a node: arrays, and plain data about them."""
-
-    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    meta: Mapping[str, Json] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A node that could not be computed, with the reason a person needs."""
-
-    reason: str
+from alignfirst.nodes import Artefact, Json, Load, Node, NodeKind, Outcome
 
 
 @dataclass(frozen=True)
@@ -63,10 +27,6 @@ class Preflight:
     warnings: tuple[str, ...]  # what a strict run refuses
     data: Mapping[str, Json]  # the same for programs
     seconds: Mapping[str, float]  # a node of each kind, on one core
-
-
-Outcome = Artefact | Failure
-Load = Callable[[str], Artefact]
 
 
 @dataclass(frozen=True)
@@ -227,10 +187,3 @@ class AuditedWorld(World, Protocol):
         The same settings and inputs give the same draws.
         """
         ...
-
-
-def as_float(value: float | np.floating[Any] | None) -> float | None:
-    """A JSON-safe number: NaN and infinities become null, for JSON has no such numbers."""
-    if value is None or not np.isfinite(value):
-        return None
-    return float(value)

@@ -23,8 +23,8 @@ from typing import Any, Literal
 import numpy as np
 
 from alignfirst.errors import StageFailure
+from alignfirst.nodes import Artefact, Failure, Json, Load, Node, NodeKind, Outcome
 from alignfirst.study.config.study_config import Section, StudyConfig
-from alignfirst.world import Artefact, Failure, Json, Load, Node, NodeKind, Outcome
 
 NAME = "toy_world:WORLD"
 

@@ -27,6 +27,7 @@ from alignfirst.auditing.logprob_table import COLUMNS, read
 from alignfirst.cli.app import app
 from alignfirst.data.pairs import read_pairs
 from alignfirst.errors import AlignfirstError, InputError, StoreError
+from alignfirst.nodes import Artefact
 from alignfirst.store import Store, _name, encode
 from alignfirst.study.config import preset_files, yaml_io
 from alignfirst.study.config.overrides import depths
@@ -34,7 +35,6 @@ from alignfirst.study.config.study_config import WORLDS, from_mapping
 from alignfirst.study.config.validation import keys
 from alignfirst.study.output.run_dir import config_text, seal
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.world import Artefact
 
 Counter = Callable[[str], Count]
 EXAMPLES = pytest.mark.parametrize("examples", [150, pytest.param(10_000, marks=[pytest.mark.slow])])

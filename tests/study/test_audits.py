@@ -20,6 +20,7 @@ from toy_world import WORLD, ToyAlign, ToyConfig, ToyPreferences, ToyWorld
 from alignfirst import records
 from alignfirst.auditing.constants import GATES, PULL_AT
 from alignfirst.errors import ExitCode, GateError, InputError
+from alignfirst.nodes import Artefact, Json, Load, Node
 from alignfirst.store import Store
 from alignfirst.study import runner
 from alignfirst.study.execution import engine
@@ -28,7 +29,7 @@ from alignfirst.study.execution.pool import Outcome
 from alignfirst.study.output.record_rows import Rows
 from alignfirst.study.plan import audit_nodes
 from alignfirst.study.plan.planner import Plan, plan_study
-from alignfirst.world import Artefact, AuditDraws, Drawn, Json, Load, Node
+from alignfirst.world import AuditDraws, Drawn
 
 N = 4_000
 MASS = {"sft": 0.2, "student": 0.05, "other": 0.4}  # of the target, by model

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from toy_world import NAME, WORLD, ToyConfig, ToyWorld
 
 from alignfirst.errors import AlignfirstError, StoreError
+from alignfirst.nodes import Artefact, Failure, Load, Node, Outcome
 from alignfirst.store import Store
 from alignfirst.study.execution.engine import execute
 from alignfirst.study.execution.schedule import Schedule
 from alignfirst.study.execution.worker import Report, Task, load_world, run_task
 from alignfirst.study.plan.planner import Plan, plan_study
-from alignfirst.world import Artefact, Failure, Load, Node, Outcome
 
 
 def planned(seeds: int = 3) -> Plan:

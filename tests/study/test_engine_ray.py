@@ -19,6 +19,7 @@ from fake_ray import FakeRay, RayError, RayTaskError
 from toy_world import NAME, WORLD, ToyConfig
 
 from alignfirst.errors import AlignfirstError, InputError
+from alignfirst.nodes import Artefact
 from alignfirst.store import Store
 from alignfirst.study.execution import options, ray_pool
 from alignfirst.study.execution.cancel_file import POLL, CancelFile, heeding
@@ -27,7 +28,6 @@ from alignfirst.study.execution.options import Cluster, ExecutionOptions
 from alignfirst.study.execution.schedule import Schedule
 from alignfirst.study.plan.planner import plan_study
 from alignfirst.study.runner import run
-from alignfirst.world import Artefact
 
 
 @pytest.fixture

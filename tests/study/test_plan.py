@@ -13,9 +13,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 import pytest
 from toy_world import WORLD, ToyAlign, ToyConfig, ToyPreferences, ToyWorld
 
+from alignfirst.nodes import Node
 from alignfirst.study.config.recipe import RECIPES
 from alignfirst.study.plan.planner import Cell, Plan, plan_study
-from alignfirst.world import Node
 
 
 def planned(**settings: Any) -> Plan:

@@ -19,6 +19,7 @@ from alignfirst import worlds
 from alignfirst.errors import InputError
 from alignfirst.lm.models.build import SmolLlama
 from alignfirst.lm.models.load import build, parameter_count, save
+from alignfirst.nodes import Artefact, Failure, Node, Outcome
 from alignfirst.records import COLUMNS, read
 from alignfirst.scratch import SCRATCH, Scratch
 from alignfirst.store import encode
@@ -29,7 +30,7 @@ from alignfirst.study.plan import audit_nodes
 from alignfirst.study.plan.planner import Plan, plan_study
 from alignfirst.study.runner import run
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.world import Artefact, AuditedWorld, Failure, Node, Outcome
+from alignfirst.world import AuditedWorld
 from alignfirst.worlds.chain import cost, draws
 
 WORLD = worlds.get("chain")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from alignfirst.nodes import Artefact
 from alignfirst.records import COLUMNS
-from alignfirst.world import Artefact
 from alignfirst.worlds import get
 from alignfirst.worlds.grammar import exhibits, measure, oracle, streams
 from alignfirst.worlds.grammar.language import Language, language

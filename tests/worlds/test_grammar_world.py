@@ -17,6 +17,7 @@ pytest.importorskip("transformers", reason="needs alignfirst[lm]")
 
 from alignfirst import worlds
 from alignfirst.errors import ExitCode
+from alignfirst.nodes import Artefact, Failure, Node, Outcome
 from alignfirst.records import read
 from alignfirst.store import encode
 from alignfirst.study.config.recipe import RECIPES
@@ -25,7 +26,7 @@ from alignfirst.study.plan import audit_nodes
 from alignfirst.study.plan.planner import Plan, plan_study
 from alignfirst.study.runner import run
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.world import Artefact, AuditedWorld, Failure, Node, Outcome
+from alignfirst.world import AuditedWorld
 from alignfirst.worlds.grammar.language import language
 
 WORLD = worlds.get("grammar")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from alignfirst import worlds
+from alignfirst.nodes import Artefact, Failure, Node
 from alignfirst.study.config.preset_files import load
-from alignfirst.world import Artefact, Failure, Node
 from alignfirst.worlds.mog.measure import Gauge
 from alignfirst.worlds.mog.mixture import MODES, Mixture, p_star, p_target, target_radius
 from alignfirst.worlds.mog.reward import Labels, Oracle

@@ -19,8 +19,8 @@ from alignfirst.auditing.share_intervals import Floats
 from alignfirst.data.pairs import Pairs, Text
 from alignfirst.data.tokenise import Tokeniser
 from alignfirst.errors import InputError
+from alignfirst.nodes import Artefact
 from alignfirst.store import Store
-from alignfirst.world import Artefact
 
 Ids = Sequence[int]
 ScoredRow = tuple[Ids, Sequence[Ids]]  # a prompt and its responses

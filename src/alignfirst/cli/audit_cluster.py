@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from alignfirst.auditing.collect import Job, work
 from alignfirst.cli.audited import LanguageModel, load_model
 from alignfirst.errors import AlignfirstError
+from alignfirst.nodes import Artefact
 from alignfirst.store import Store
 from alignfirst.study.execution.ray_pool import Nodes, see
-from alignfirst.world import Artefact
 
 if TYPE_CHECKING:
     from alignfirst.study.execution.options import Cluster

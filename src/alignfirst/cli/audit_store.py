@@ -17,9 +17,9 @@ from alignfirst.study.plan.audit_nodes import plan_of, planned, sample
 if TYPE_CHECKING:
     from alignfirst.auditing.findings import Audit
     from alignfirst.auditing.pooled_draws import Sample
+    from alignfirst.nodes import Artefact
     from alignfirst.study.config.study_config import StudyConfig
     from alignfirst.study.plan.planner import Cell, Plan
-    from alignfirst.world import Artefact
     from alignfirst.worlds.grammar.draws import Drawing as GrammarDrawing
     from alignfirst.worlds.mog.draws import Drawing as MixtureDrawing
 
@@ -138,7 +138,7 @@ class _Compute:
         return self.known[key]
 
     def _make(self, key: str) -> Artefact:
-        from alignfirst.world import Failure
+        from alignfirst.nodes import Failure
 
         node = self.plan.nodes[key]
         if node.kind == "align":

@@ -21,7 +21,7 @@ from alignfirst.data.pairs import CONTRADICTING, MAX_CELL, REPEATED, Message, Pa
 from alignfirst.data.sources import Source
 from alignfirst.data.tokenise import Encoded, Tokeniser
 from alignfirst.errors import InputError, StageFailure
-from alignfirst.world import Artefact, Json
+from alignfirst.nodes import Artefact, Json
 
 VERSION = 2  # of the index; 2: its metadata hold the source's identity
 FIRST_LINES = 5

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from alignfirst.world import Node, Price, Priced, World
+from alignfirst.nodes import Node
+from alignfirst.world import Price, Priced, World
 
 # Dense peaks in bfloat16 without sparsity, operations a second, from the makers' data sheets
 GPUS: Mapping[str, float] = {"H100 SXM 80 GB": 989e12, "A100 80 GB": 312e12, "L40S 48 GB": 362e12}

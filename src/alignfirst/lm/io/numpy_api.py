@@ -17,7 +17,7 @@ from alignfirst.lm.align.coefficients import draw
 from alignfirst.lm.text.batch import Batch, Prompts
 from alignfirst.lm.text.forward import token_logps
 from alignfirst.lm.training.processes import ALONE, Accelerated, Team
-from alignfirst.world import Artefact, Failure, Load, Node, Outcome
+from alignfirst.nodes import Artefact, Failure, Load, Node, Outcome
 
 Tokens = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from alignfirst.nodes import Node
 from alignfirst.records import Row
 from alignfirst.study.execution.worker import label
-from alignfirst.world import Node, Priced, World
+from alignfirst.world import Priced, World
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,12 @@ from typing import Any, cast
 
 from alignfirst import sharding
 from alignfirst.errors import InputError
+from alignfirst.nodes import Load, Node
+from alignfirst.nodes import Outcome as Result
 from alignfirst.store import Store
 from alignfirst.study.execution.pool import Outcome
 from alignfirst.study.execution.worker import Report, Task, message, serve
-from alignfirst.world import Load, Node, World
-from alignfirst.world import Outcome as Result
+from alignfirst.world import World
 
 LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR")  # what launchers tell their processes
 DEEPSPEED = "ACCELERATE_USE_DEEPSPEED"

@@ -6,8 +6,9 @@ import heapq
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from math import ceil
 
+from alignfirst.nodes import Node
 from alignfirst.study.execution.worker import Task
-from alignfirst.world import Node, World
+from alignfirst.world import World
 
 Bucket = tuple[str, Hashable]
 

@@ -24,11 +24,12 @@ from typing import IO, Any, cast
 
 from alignfirst import worlds
 from alignfirst.errors import AlignfirstError, StageFailure, StoreError, Terminated, shorten
+from alignfirst.nodes import Artefact, Failure, Load, Node, Outcome
 from alignfirst.scratch import SCRATCH, Scratch
 from alignfirst.store import QUARANTINE, CorruptError, MissingError, Store, encode
 from alignfirst.study.execution.options import CHECKPOINT_SECONDS
 from alignfirst.study.plan import audit_nodes
-from alignfirst.world import Artefact, AuditedWorld, Failure, Load, Node, Outcome, World
+from alignfirst.world import AuditedWorld, World
 
 REASON_LIMIT = 300
 PR_SET_PDEATHSIG = 1

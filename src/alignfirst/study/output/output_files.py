@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from alignfirst import records
+from alignfirst.nodes import Artefact
 from alignfirst.records import Row
 from alignfirst.store import Store
 from alignfirst.study.config.study_config import StudyConfig
@@ -15,7 +16,7 @@ from alignfirst.study.output.record_rows import SHOWN, Rows
 from alignfirst.study.output.run_dir import RunDir
 from alignfirst.study.plan import audit_nodes
 from alignfirst.study.plan.planner import Plan
-from alignfirst.world import Artefact, World
+from alignfirst.world import World
 
 EXHIBITED_SEEDS = 5
 

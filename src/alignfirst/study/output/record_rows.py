@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from alignfirst import records
+from alignfirst.nodes import Artefact
 from alignfirst.records import SCHEMA_VERSION, Row
 from alignfirst.study.plan import audit_nodes
 from alignfirst.study.plan.planner import Cell, CellStage, Plan
-from alignfirst.world import Artefact
 
 # Columns that the stage itself tells; every other number comes from measuring its model.
 OF_STAGE = ("target_draws", "updates", "samples", "flops", "tokens")

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alignfirst.world import Artefact, AuditDraws, AuditedWorld, Drawn, Json, Load, Node, Outcome, Preferences
+from alignfirst.nodes import Artefact, Json, Load, Node, Outcome
+from alignfirst.world import AuditDraws, AuditedWorld, Drawn, Preferences
 from alignfirst.worlds import TEXT
 
 if TYPE_CHECKING:

@@ -10,10 +10,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from alignfirst import records
+from alignfirst.nodes import Json, Node, NodeKind
 from alignfirst.study.config.recipe import RECIPES, Stage
 from alignfirst.study.config.study_config import StudyConfig
 from alignfirst.study.plan import audit_nodes
-from alignfirst.world import AuditedWorld, Json, Node, NodeKind, Supplied, World
+from alignfirst.world import AuditedWorld, Supplied, World
 
 if TYPE_CHECKING:
     from alignfirst.theory.objectives import Algorithm

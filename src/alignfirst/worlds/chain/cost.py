@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from math import ceil
 from typing import Any
 
+from alignfirst.nodes import Node
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.world import Node, Price
+from alignfirst.world import Price
 
 Settings = Mapping[str, Any]
 Nodes = Mapping[str, Node]

@@ -10,7 +10,8 @@ import numpy as np
 from alignfirst.lm.io import numpy_api
 from alignfirst.lm.models.build import SmolLlama
 from alignfirst.lm.models.load import from_arrays
-from alignfirst.world import AuditDraws, Drawn, Json, Load
+from alignfirst.nodes import Json, Load
+from alignfirst.world import AuditDraws, Drawn
 from alignfirst.worlds.chain.oracle import Oracle
 from alignfirst.worlds.chain.texts import F64, Texts, of_shards
 from alignfirst.worlds.chain.truth import Truth

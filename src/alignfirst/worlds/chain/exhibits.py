@@ -7,7 +7,7 @@ from math import exp
 from typing import Any
 
 from alignfirst.curves import thinned
-from alignfirst.world import Artefact, Json
+from alignfirst.nodes import Artefact, Json
 
 CURVES = ("reward", "kl", "entropy", "target_share", "loss", "held_out", "grad_norm")
 

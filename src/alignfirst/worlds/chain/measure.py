@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alignfirst.nodes import as_float
 from alignfirst.theory.coverage import COVERAGE_N, coverage_profile, kl_from_samples
 from alignfirst.theory.diversity import distinct, repetition
-from alignfirst.world import as_float
 
 F64 = NDArray[np.float64]
 DISTINCT = (1, 2, 3)

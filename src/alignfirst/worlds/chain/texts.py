@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from alignfirst.lm.io import numpy_api
 from alignfirst.lm.text.batch import Batch
 from alignfirst.lm.training.epochs import Corpus
-from alignfirst.world import Artefact, Load, Node
+from alignfirst.nodes import Artefact, Load, Node
 
 F64 = NDArray[np.float64]
 TOGETHER = 256  # texts in one forward pass that trains nothing

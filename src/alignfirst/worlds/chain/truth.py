@@ -16,7 +16,7 @@ from alignfirst.lm.models.load import Loaded, Source, load, load_tokenizer, reso
 from alignfirst.lm.models.vocabulary import most_used, pruned
 from alignfirst.lm.text.batch import Prompts
 from alignfirst.lm.training.counters import Tally
-from alignfirst.world import Artefact, Load, Node
+from alignfirst.nodes import Artefact, Load, Node
 from alignfirst.worlds.chain import streams
 
 PACKAGED = "packaged"

@@ -17,8 +17,8 @@ from alignfirst.lm.training.checkpoint import Checkpoints
 from alignfirst.lm.training.counters import Tally
 from alignfirst.lm.training.epochs import EpochSettings, fit_epochs
 from alignfirst.lm.training.optim import OptimSettings
+from alignfirst.nodes import Artefact, Json, Load, Node, Outcome
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.world import Artefact, Json, Load, Node, Outcome
 from alignfirst.worlds.chain import cost, measure, streams
 from alignfirst.worlds.chain.oracle import Oracle, calibrate
 from alignfirst.worlds.chain.texts import F64, Texts, of_shards, shards_of, stored

@@ -6,8 +6,9 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from math import ceil
 from typing import Any
 
+from alignfirst.nodes import Artefact, Json, Load, Node, NodeKind, Outcome
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.world import Artefact, AuditDraws, Json, Load, Need, Node, NodeKind, Outcome, Price
+from alignfirst.world import AuditDraws, Need, Price
 from alignfirst.worlds.chain import cost
 
 MODEL_KEYS = ("hidden", "layers", "heads", "kv_heads", "intermediate")

@@ -10,7 +10,8 @@ import numpy as np
 from alignfirst.errors import InputError
 from alignfirst.lm.align.reward_calls import rewards_of
 from alignfirst.lm.io import numpy_api
-from alignfirst.world import Artefact, AuditDraws, Drawn, Json
+from alignfirst.nodes import Artefact, Json
+from alignfirst.world import AuditDraws, Drawn
 from alignfirst.worlds.grammar.language import F64, Tokens, language
 from alignfirst.worlds.grammar.work import model_of, reward_of
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from alignfirst.curves import thinned
-from alignfirst.world import Artefact, Json, as_float
+from alignfirst.nodes import Artefact, Json, as_float
 from alignfirst.worlds.grammar import oracle, streams
 from alignfirst.worlds.grammar.language import Language, Tokens, language
 

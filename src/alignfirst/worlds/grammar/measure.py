@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from alignfirst.nodes import as_float
 from alignfirst.theory.coverage import COVERAGE_N, coverage_profile, kl_from_samples
 from alignfirst.theory.diversity import distinct, repetition
-from alignfirst.world import as_float
 from alignfirst.worlds.grammar.language import F64, Language, Tokens
 
 DISTINCT = (1, 2, 3)

@@ -21,8 +21,8 @@ from alignfirst.lm.text.batch import Batch
 from alignfirst.lm.training.checkpoint import Checkpoints
 from alignfirst.lm.training.optim import OptimSettings
 from alignfirst.lm.training.sft import fit
+from alignfirst.nodes import Artefact, Json, Load, Node, Outcome
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.world import Artefact, Json, Load, Node, Outcome
 from alignfirst.worlds.grammar import measure, oracle, streams
 from alignfirst.worlds.grammar.language import F64, Language, Tokens, language
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+from alignfirst.nodes import Artefact, Json, Load, Node, NodeKind, Outcome
 from alignfirst.plugins import reward_settings
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.world import Artefact, AuditDraws, Json, Load, Node, NodeKind, Outcome
+from alignfirst.world import AuditDraws
 
 AUDIT_SAMPLES = 4_096  # texts of every model
 MODEL_KEYS = ("hidden", "layers", "heads", "intermediate")

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alignfirst.world import AuditDraws, Drawn, Json
+from alignfirst.nodes import Json
+from alignfirst.world import AuditDraws, Drawn
 from alignfirst.worlds.mog import kernel
 from alignfirst.worlds.mog.align import log_density
 from alignfirst.worlds.mog.layout import F32

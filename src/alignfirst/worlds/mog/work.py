@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alignfirst.nodes import Artefact, Failure, Json, Load, Node, Outcome
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.theory.predict import predict_stages
-from alignfirst.world import Artefact, Failure, Json, Load, Node, Outcome
 from alignfirst.worlds.mog.align import AlignSettings, Runs, align
 from alignfirst.worlds.mog.distil import FitSettings, Rehearsal, distil, fit_sft
 from alignfirst.worlds.mog.layout import F32

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+from alignfirst.nodes import Artefact, Json, Load, Node, NodeKind, Outcome
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.world import Artefact, AuditDraws, Json, Load, Node, NodeKind, Outcome
+from alignfirst.world import AuditDraws
 from alignfirst.worlds.mog.mixture import Mixture, p_star, target_radius
 
 AUDIT_SAMPLES = 4_096  # of every model; a mixture's draws cost nothing

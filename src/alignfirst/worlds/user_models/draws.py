@@ -18,7 +18,8 @@ from alignfirst.data.index import Row
 from alignfirst.lm.align.reward_calls import rewards_of
 from alignfirst.lm.text.batch import Batch
 from alignfirst.lm.text.logprobs import score_rows
-from alignfirst.world import Answers, Artefact, AuditDraws, Drawn, Json, Load, Preferences
+from alignfirst.nodes import Artefact, Json, Load
+from alignfirst.world import Answers, AuditDraws, Drawn, Preferences
 from alignfirst.worlds.user_models import measure, streams
 from alignfirst.worlds.user_models.node_context import NodeContext
 

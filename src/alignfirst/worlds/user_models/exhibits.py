@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from alignfirst.curves import thinned
-from alignfirst.world import Artefact, Json
+from alignfirst.nodes import Artefact, Json
 
 
 def exhibits(models: Mapping[str, Artefact]) -> dict[str, Json]:

@@ -18,8 +18,8 @@ from alignfirst.data.index import Row
 from alignfirst.lm.io.numpy_api import answers
 from alignfirst.lm.text.batch import Batch, Prompts
 from alignfirst.lm.text.logprobs import score_rows
+from alignfirst.nodes import as_float
 from alignfirst.theory.coverage import COVERAGE_N, coverage_profile
-from alignfirst.world import as_float
 
 F64 = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -16,8 +16,8 @@ from alignfirst.errors import InputError, StageFailure
 from alignfirst.files import TMP, write_atomic, writing
 from alignfirst.lm.models import lora, named_models
 from alignfirst.lm.text.logprobs import score_rows
+from alignfirst.nodes import Artefact, Load
 from alignfirst.store import Store
-from alignfirst.world import Artefact, Load
 from alignfirst.worlds.user_models import models
 from alignfirst.worlds.user_models.card import card
 

@@ -15,7 +15,7 @@ from alignfirst.data.index import Row
 from alignfirst.errors import StageFailure
 from alignfirst.lm.models import lora, named_models
 from alignfirst.lm.text.logprobs import score_rows
-from alignfirst.world import Artefact, Json, Load
+from alignfirst.nodes import Artefact, Json, Load
 
 Base = Mapping[str, Any]
 CHECKED = 4  # rows whose log-probabilities are recorded with a model

@@ -16,7 +16,7 @@ from alignfirst.lm.io.trackers import tracked
 from alignfirst.lm.models import named_models
 from alignfirst.lm.text.batch import Prompts
 from alignfirst.lm.training.counters import Log
-from alignfirst.world import Artefact, Load, Node
+from alignfirst.nodes import Artefact, Load, Node
 from alignfirst.worlds.user_models import models, streams
 from alignfirst.worlds.user_models.resolved_inputs import rows_of
 

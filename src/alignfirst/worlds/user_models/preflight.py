@@ -11,7 +11,8 @@ from typing import Any
 from alignfirst import sharding
 from alignfirst.errors import InputError
 from alignfirst.lm.models import named_models
-from alignfirst.world import Json, Preflight
+from alignfirst.nodes import Json
+from alignfirst.world import Preflight
 from alignfirst.worlds.user_models.cost import Costs, Spent, scale
 from alignfirst.worlds.user_models.node_context import reward_of
 from alignfirst.worlds.user_models.resolved_inputs import ResolvedInputs, facts

@@ -13,9 +13,9 @@ from typing import Any
 from alignfirst.data import sources
 from alignfirst.data.index import Encoder, Rows, Rules, index, index_key
 from alignfirst.errors import InputError
+from alignfirst.nodes import Artefact, Json
 from alignfirst.plugins import reward_settings
 from alignfirst.store import Store
-from alignfirst.world import Artefact, Json
 
 CACHED = "indexes"  # in the cache of this package
 

@@ -18,8 +18,8 @@ from alignfirst.lm.text.torch_streams import permutations
 from alignfirst.lm.training.checkpoint import Checkpoints
 from alignfirst.lm.training.optim import OptimSettings
 from alignfirst.lm.training.sft import fit
+from alignfirst.nodes import Artefact, Load, Node, Outcome
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.world import Artefact, Load, Node, Outcome
 from alignfirst.worlds.user_models import draws, measure, models, streams
 from alignfirst.worlds.user_models.node_context import NodeContext
 

@@ -6,9 +6,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alignfirst.nodes import Artefact, Json, Load, Node, NodeKind, Outcome
 from alignfirst.store import Store
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.world import Artefact, AuditDraws, Json, Load, Need, Node, NodeKind, Outcome, Preflight
+from alignfirst.world import AuditDraws, Need, Preflight
 from alignfirst.worlds.user_models.resolved_inputs import facts
 
 FIT_KEYS = ("steps", "batch", "chunk", "learning_rate")
