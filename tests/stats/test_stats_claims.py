@@ -31,7 +31,7 @@ def of(claim: Claim | str, found: list[Row]) -> list[Row]:
 
 
 def test_claims_are_well_formed_data() -> None:
-    assert len({c.id for c in CLAIMS}) == len(CLAIMS) == 5
+    assert len({c.id for c in CLAIMS}) == len(CLAIMS) > 0
     for c in CLAIMS:
         assert c.metric in METRICS and c.scale in TESTS and c.small > 0 and c.statement
 
