@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 Draw = Callable[[Selection], "Figure | None"]
 INDEX = "index.json"
-CODE = ("figures.py", "marks.py", "plots.py", "plots_text.py", "select.py", "texture.py")  # what draws them
 # The bundled font and a fixed salt: the same run gives the same bytes on every machine.
 STYLE: Any = {
     "font.family": "DejaVu Sans", "font.size": 9.5, "text.parse_math": False, "svg.hashsalt": "alignfirst",
@@ -81,7 +80,8 @@ def _save(path: Path, plot: Draw, selection: Selection) -> bool:
 def _identity(run: Run) -> str:
     """What the figures depend on: the run's results and the code that draws them; not when it was run."""
     here = Path(__file__).parent
-    code = [hashlib.sha256((here / n).read_bytes()).hexdigest() for n in CODE]
+    files = [*sorted(here.glob("*.py")), here.parent / "text_metrics.py"]
+    code = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
     digests = {n: run.manifest["digests"][n] for n in ("records.jsonl", "statistics.json", "exhibits.json")}
     text = json.dumps([digests, code, version("matplotlib")], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
