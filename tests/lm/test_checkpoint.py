@@ -29,7 +29,7 @@ from alignfirst.lm.text.batch import Batch, Prompts
 from alignfirst.lm.training import checkpoint as checkpoint_module
 from alignfirst.lm.training.checkpoint import Checkpoints, State, pieces
 from alignfirst.lm.training.counters import Tally
-from alignfirst.lm.training.loop import unbroken
+from alignfirst.signals import deferred
 from alignfirst.lm.training.optim import OptimSettings
 from alignfirst.lm.training.processes import ALONE
 from alignfirst.lm.training.sft import fit
@@ -358,7 +358,7 @@ def test_impossible_intervals_are_refused(bad: dict[str, Any], tmp_path: Path) -
 
 def test_an_interrupt_waits_for_the_end_of_a_step() -> None:
     done = []
-    with pytest.raises(KeyboardInterrupt), unbroken():
+    with pytest.raises(KeyboardInterrupt), deferred():
         os.kill(os.getpid(), signal.SIGINT)
         done.append("all of it")
     assert done

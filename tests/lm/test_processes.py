@@ -96,10 +96,10 @@ TOLD = """
 import os
 from pathlib import Path
 from alignfirst import sharding
-from alignfirst.lm import bridge
+from alignfirst.lm.io import numpy_api
 sharding.check()
-team = bridge.team()
-assert team.tell(team.rank) == 0 and team.sum(team.rank + 1.0) == 3 and team.collect(team.rank) == [0, 1]
+team = numpy_api.team()
+assert team.broadcast(team.rank) == 0 and team.sum(team.rank + 1.0) == 3 and team.gather_objects(team.rank) == [0, 1]
 Path(f"team-{team.rank}").write_text(f"{team.every_pass} {team.size}")
 import torch
 torch.distributed.destroy_process_group()

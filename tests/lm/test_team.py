@@ -22,9 +22,9 @@ def test_parts_are_dealt_out_once():
     for rank in range(3):
         member = Second()
         member.rank = rank
-        dealt += member.deal(parts)
+        dealt += member.round_robin(parts)
     assert sorted(dealt) == parts
-    assert ALONE.spread(parts, lambda x: x * x) == [x * x for x in parts]
+    assert ALONE.map_and_gather(parts, lambda x: x * x) == [x * x for x in parts]
 
 
 def test_groups_hold_everything_from_the_end_and_one_type_each(monkeypatch):

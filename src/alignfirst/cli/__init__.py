@@ -6,11 +6,13 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from alignfirst import signals
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code (see `errors.ExitCode`)."""
     if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _leave)
+        signal.signal(signal.SIGTERM, signals.raise_terminated)
     try:
         from alignfirst.cli.app import app
         from alignfirst.cli.out import tolerate_any_text
@@ -20,11 +22,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:  # before a command has begun; later ones are met in `app.guard`
         sys.exit(130)
     finally:  # all is done and the exit code decided: a signal now would only give another one
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-
-
-def _leave(*_: object) -> None:
-    from alignfirst.errors import Terminated
-
-    raise Terminated
+        signals.ignore(*signals.ENDING)

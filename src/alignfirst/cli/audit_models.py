@@ -69,7 +69,7 @@ def elsewhere(nodes: Cluster | None, store: Store) -> Iterator[Ahead]:
         yield lambda model, jobs: None
         return
     from alignfirst.cli.audit_cluster import OnCluster
-    from alignfirst.study.execution.options import terminable
+    from alignfirst.signals import terminable
 
     ahead = OnCluster(nodes, store, _progress())
     with terminable():

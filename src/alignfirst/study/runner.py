@@ -15,14 +15,15 @@ from typing import Any
 from alignfirst import files, records, version
 from alignfirst.errors import ExitCode, GateError, InputError
 from alignfirst.records import Row
+from alignfirst.signals import die_with_parent, terminable
 from alignfirst.store import Store
 from alignfirst.study.config.study_config import StudyConfig
 from alignfirst.study.dry_run import preflight, workers_of
 from alignfirst.study.execution import estimates, process_group
 from alignfirst.study.execution.engine import Progress, execute
-from alignfirst.study.execution.options import ExecutionOptions, available_cores, terminable
+from alignfirst.study.execution.options import ExecutionOptions, available_cores
 from alignfirst.study.execution.schedule import Schedule
-from alignfirst.study.execution.worker import Report, Task, die_with_parent, forget_partial, load_world
+from alignfirst.study.execution.worker import Report, Task, forget_partial, load_world
 from alignfirst.study.gate import Gate, Say, Watch, require_audited
 from alignfirst.study.output import output_files
 from alignfirst.study.output.run_dir import (

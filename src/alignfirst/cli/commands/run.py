@@ -64,10 +64,10 @@ def run(
 
     What was computed before is not computed again.
     """
+    from alignfirst.signals import terminable
     from alignfirst.study import runner
     from alignfirst.study.config import preset_files
     from alignfirst.study.execution import launcher, process_group
-    from alignfirst.study.execution.options import terminable
 
     nodes = cluster.on_cluster(engine, ray_address, task_cpus, task_gpus)
     config = preset_files.load(study, set_ or ())

@@ -193,7 +193,7 @@ class OfflinePairs:
         size = (s.settings.chunk or s.settings.samples) // 2
         picks = next(self.picks)
         parts = [picks[a : a + size] for a in range(0, n, size)]
-        own = [parts[i] for i in s.team.share(len(parts))]
+        own = [parts[i] for i in s.team.local_chunks(len(parts))]
         self.update = Update([PairWork.of(s.settings.used, s.settings.b, n, pairs, p) for p in own])
         return self.update
 

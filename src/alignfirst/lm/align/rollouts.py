@@ -75,7 +75,7 @@ def draw_rewarded(
 ) -> Drawn:
     """One response of `model` to each of `which` prompts: rewarded, and scored by the reference if there is one."""
     rows = [slice(a, min(a + size, len(which))) for a in range(0, len(which), size)]
-    own = [(i, rows[i]) for i in s.team.share(len(rows))]
+    own = [(i, rows[i]) for i in s.team.local_chunks(len(rows))]
     where = f"update {place}" if purpose == "rollouts" else f"drawing {purpose}"
 
     def part(i: int, r: slice) -> tuple[Batch, Rollouts, Bools | None, SavedForward | None]:
@@ -150,7 +150,7 @@ def in_pairs(prompts: Ints, size: int) -> tuple[Ints, Ints, Ints]:
 def with_reference(s: Session, pairs: Pairs) -> Pairs:
     """Pairs with log-probabilities of their responses under the reference, computed once."""
     parts = list(pairs.pool.chunks(s.settings.chunk or DRAWN_TOGETHER))
-    logp = s.team.spread(parts, lambda batch: _reference_logps(s, batch.trimmed()))
+    logp = s.team.map_and_gather(parts, lambda batch: _reference_logps(s, batch.trimmed()))
     return replace(pairs, logp_ref=np.concatenate([p.sum(1) for p in logp if p is not None]))
 
 
@@ -205,7 +205,7 @@ def together(team: Team, work: Callable[[], T]) -> T:
         result = work()
     except StageFailure as e:
         failure = e
-    team.agree(failure)
+    team.raise_if_any_failed(failure)
     assert result is not None
     return result
 

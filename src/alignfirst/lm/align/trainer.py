@@ -64,7 +64,7 @@ def backward(s: Session, update: Update, drawn_now: bool = False) -> dict[str, f
     notes = []
     for work in update.work:
         notes.append(ascend(s.policy, work, drawn_now))
-        s.team.passed()
+        s.team.end_backward()
     for work in update.work:
         s.tally.train(s.policy, work.batch)
     return {name: float(s.team.gather(np.concatenate([n[name] for n in notes])).mean()) for name in notes[0]}

@@ -140,7 +140,7 @@ class Distillation:
             batch = self.draw(self.teacher, "teacher", *piece, tau)
             return batch if self.team.size == 1 else batch.to("cpu")
 
-        return join(self.team.spread(pieces, draw)).to(self.teacher.device)
+        return join(self.team.map_and_gather(pieces, draw)).to(self.teacher.device)
 
     @property
     def first(self) -> bool:
@@ -215,7 +215,7 @@ class ForwardKl(Sequence):
 
     def learn(self, batch: Batch, rows: Ints, tokens: int) -> float:
         total, size = 0.0, self.d.settings.chunk or len(rows)
-        for a in self.d.team.passes(range(0, len(rows), size)):
+        for a in self.d.team.backward_parts(range(0, len(rows), size)):
             total += match(
                 self.d, forward_kl, batch.rows(slice(a, a + size)), self.outputs.rows(rows[a : a + size]), tokens
             )
@@ -233,7 +233,7 @@ class ReverseKl:
 
     def learn(self, batch: Batch, rows: Ints, tokens: int) -> float:
         total, settings = 0.0, self.d.settings
-        for part in self.d.team.passes(list(batch.chunks(settings.chunk))):
+        for part in self.d.team.backward_parts(list(batch.chunks(settings.chunk))):
             outputs = outputs_of(self.d.teacher, part, settings.temperature, settings.top_k)
             self.d.tally.score(self.d.teacher, part, whole=True)
             total += match(self.d, reverse_kl, part, outputs, tokens)

@@ -128,7 +128,7 @@ class Checkpoints:
         """
         begin = time.monotonic()
         found = self.find(name) if team.rank == 0 else None
-        if team.tell(found is not None):
+        if team.broadcast(found is not None):
             found = found if found is not None else self.find(name)
             assert found is not None
             return found

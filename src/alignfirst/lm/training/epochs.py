@@ -114,12 +114,12 @@ def _step(model: Any, texts: Corpus, picks: Ints, settings: EpochSettings, tally
     """Add up this process's share of the gradients of one batch; the loss of all of it."""
     size = settings.chunk or settings.batch
     parts = [picks[a : a + size] for a in range(0, len(picks), size)]
-    own = [texts.rows(parts[i]) for i in team.share(len(parts))]
+    own = [texts.rows(parts[i]) for i in team.local_chunks(len(parts))]
     tokens = int(team.sum(sum(int(b.mask.sum()) for b in own)))
     total = 0.0
     for batch in own:
         total += likelihood_step(model, batch, tokens, tally)
-        team.passed()
+        team.end_backward()
     return team.sum(total)
 
 

@@ -7,24 +7,21 @@ it, so that of all random state only the number of updates has to be kept.
 from __future__ import annotations
 
 import hashlib
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, replace
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Protocol
 
 import torch
 
 from alignfirst import version
-from alignfirst.errors import Terminated
 from alignfirst.lm.training.checkpoint import Checkpoints, State
 from alignfirst.lm.training.counters import Book, Log, Tally
 from alignfirst.lm.training.optim import Optimiser, OptimSettings
 from alignfirst.lm.training.processes import ALONE, Team
+from alignfirst.signals import INTERRUPTS, deferred, terminable
 
-INTERRUPTS = (KeyboardInterrupt, SystemExit)
 Look = Callable[[], Mapping[str, float | None]]
 
 
@@ -65,6 +62,7 @@ class Loop:
         self.identity = identity if checkpoints is None else self._fingerprint(identity)
         self._rest: Resumable | None = None
         self._known: tuple[State | None, Tally] | None = None  # what is true after `done` updates
+        self._signals = ExitStack()
         self._written = 0
         self._whole = True  # weights, moments, curves and count are those of one update
 
@@ -78,7 +76,7 @@ class Loop:
         while self.done < self.updates:
             if self.checkpoints is not None:
                 self._know()
-                if self._unwritten and self.team.tell(self.checkpoints.due(self.done)):
+                if self._unwritten and self.team.broadcast(self.checkpoints.due(self.done)):
                     self._write(self.checkpoints)
             yield self.done
 
@@ -90,7 +88,7 @@ class Loop:
         if self.checkpoints is None:
             self._step(seen, then)
             return
-        with unbroken():
+        with deferred():
             self._whole, self._known = False, None
             self._step(seen, then)
             self._whole = True
@@ -103,7 +101,8 @@ class Loop:
     # -- interrupts -------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Loop:
-        self._handler = None if self.checkpoints is None else listen()
+        if self.checkpoints is not None:
+            self._signals.enter_context(terminable())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -113,8 +112,7 @@ class Loop:
                 self._leave(self.checkpoints)
         finally:
             self.optimiser.close()
-            if self._handler is not None:
-                signal.signal(signal.SIGTERM, self._handler)
+            self._signals.close()
 
     def _leave(self, checkpoints: Checkpoints) -> None:
         """Write what was true before the update that was cut short: until its end it changes no weight."""
@@ -160,7 +158,7 @@ class Loop:
         if found is not None and found[1].numbers["identity"] != self.identity:
             checkpoints.set_aside("is of another training (other settings or another version)")
             found = None
-        update = self.team.tell(None if found is None else found[0])
+        update = self.team.broadcast(None if found is None else found[0])
         if update is None:
             return
         state = found[1] if found is not None else checkpoints.read(update)
@@ -193,38 +191,3 @@ class Loop:
         shapes = [(name, tuple(p.shape), str(p.dtype)) for name, p in self.named]
         text = repr((identity, self.optimiser.settings, self.updates, shapes, version.__version__))
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-@contextmanager
-def unbroken() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait until the block is done. Only the main thread is ever interrupted by them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[tuple[int, FrameType | None]] = []
-    mine = [
-        n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not None
-    ]  # None: a handler that is no Python function
-    before = {n: signal.signal(n, lambda number, frame: came.append((number, frame))) for n in mine}
-    try:
-        yield
-    finally:
-        for n in mine:
-            signal.signal(n, before[n])
-        for number, frame in came:
-            handler = before[signal.Signals(number)]
-            if callable(handler):
-                handler(number, frame)
-            elif handler == signal.SIG_DFL:
-                signal.raise_signal(number)
-
-
-def listen() -> Any:
-    """Where SIGTERM would just end the process, let it raise `Terminated`. The handler to put back, None for none."""
-
-    def leave(*_: Any) -> None:
-        raise Terminated
-
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        return None
-    return signal.signal(signal.SIGTERM, leave)

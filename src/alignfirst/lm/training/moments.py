@@ -1,9 +1,22 @@
 """AdamW's moments, its step and its gradients, shared out over processes; every one holds whole weights.
 
 With gradients summed at the end of an update this is the first stage of ZeRO (Rajbhandari et al. 2020,
-arXiv:1910.02054); summed on every way back, it is the second, which FSDP calls SHARD_GRAD_OP. Weights stay whole
+arXiv:1910.02054); summed in every backward pass, it is the second, which FSDP calls SHARD_GRAD_OP. Weights stay whole
 because processes sample and score at their own pace: if they were fetched layer by layer, every process would wait for
 the others' draws. What is seen of a model is what one process sees; no module is wrapped.
+
+The phases of one update, of P processes:
+
+1. Every process goes backward through its own chunks; gradients add up in `parameter.grad`. At the end of each pass it
+   calls `end_backward`.
+2. Reduce-scatter: each bucket's gradients are summed over processes, and a process keeps the sum of its P-th part. With
+   `every_pass` this happens within phase 1, as soon as a bucket's gradients are there; else in `reduce_gradients`.
+3. All-reduce of one number: `norm`, the norm of the whole gradient, by which all clip alike.
+4. AdamW steps the P-th part (`own`) of every bucket, for which alone it holds moments.
+5. All-gather: `all_gather_params` gives every process the weights that the others have stepped.
+
+Now and then, for a checkpoint, `gather_moments` puts the moments together on the first process; `restore` is its
+inverse, at any number of processes.
 """
 
 from __future__ import annotations
@@ -38,12 +51,12 @@ class Bucket:
         self.own = torch.nn.Parameter(self.flat[self.here])  # the weights themselves, no copy
 
     def views(self, flat: Tensor) -> list[Tensor]:
-        """The place of every parameter in a tensor like `flat`, in its shape."""
+        """Views into a tensor that is laid out as `flat` is, one a parameter, in the parameters' shapes."""
         sizes = [p.numel() for p in self.parameters]
         parts = flat[: sum(sizes)].split(sizes)
         return [part.view(p.shape) for part, p in zip(parts, self.parameters, strict=True)]
 
-    def reduce(self) -> None:
+    def reduce_scatter(self) -> None:
         """Add the sum of all processes' gradients to this one's part, and forget them."""
         whole, part = torch.zeros_like(self.flat), torch.empty_like(self.flat[self.here])
         for p, place in zip(self.parameters, self.views(whole), strict=True):
@@ -53,20 +66,20 @@ class Bucket:
         _scatter(part, whole)
         self.own.grad = part if self.own.grad is None else self.own.grad.add_(part)
 
-    def spread(self) -> None:
-        """Tell all processes the weights that this one has stepped."""
+    def all_gather(self) -> None:
+        """Give all processes the weights that this one has stepped."""
         _gather(self.flat, self.own.detach().clone())
 
-    def whole(self, part: Tensor) -> list[Tensor]:
-        """What every process has for its part, put together: a tensor a parameter, on the CPU of the first process."""
+    def gather_moment(self, part: Tensor) -> list[Tensor]:
+        """One moment of every process's part, put together: a tensor a parameter, on the CPU of the first process."""
         if part.ndim == 0:  # AdamW's count of steps
             return [part.cpu()] * len(self.parameters)
         flat = torch.empty_like(self.flat, dtype=part.dtype)
         _gather(flat, part)
         return [] if self.here.start else self.views(flat.cpu())
 
-    def take(self, part: Tensor, p: Any, tensor: Tensor) -> None:
-        """Inverse of `whole`: what belongs to this process's part of one parameter's tensor goes there."""
+    def restore_moment(self, part: Tensor, p: Any, tensor: Tensor) -> None:
+        """Inverse of `gather_moment`: what belongs to this process's part of one parameter's tensor goes there."""
         begin = sum(q.numel() for q in self.parameters[: [q is p for q in self.parameters].index(True)])
         first, last = max(begin, self.here.start), min(begin + p.numel(), self.here.stop)
         if first < last:
@@ -76,9 +89,9 @@ class Bucket:
 class Shards:
     """The parameters of one training in buckets.
 
-    With `every_pass`, buckets are summed as soon as the way back has been through them, always in one order, so that a
-    process holds the gradients of about a layer and a bucket, never the whole model's. All processes must end equally
-    many passes with `passed`: that sums what is left, whatever a pass did not reach.
+    With `every_pass`, buckets are summed as soon as the backward pass has been through them, always in one order, so
+    that a process holds the gradients of about a layer and a bucket, never the whole model's. All processes must end
+    equally many passes with `end_backward`: that sums what is left, whatever a pass did not reach.
     """
 
     def __init__(self, parameters: Sequence[Any], rank: int, size: int, every_pass: bool) -> None:
@@ -91,32 +104,31 @@ class Shards:
                 for number, bucket in enumerate(self.buckets)
                 for p in bucket.parameters
             ]
-        self._begin()
+        self._begin_pass()
 
-    def _begin(self) -> None:
+    def _begin_pass(self) -> None:
         self._missing = [len(bucket.parameters) for bucket in self.buckets]  # gradients of this pass
         self._summed = 0  # buckets
 
     def _arrived(self, number: int, _: Any) -> None:
         self._missing[number] -= 1
         while self._summed < len(self.buckets) and not self._missing[self._summed]:
-            self.buckets[self._summed].reduce()
+            self.buckets[self._summed].reduce_scatter()
             self._summed += 1
 
-    def _rest(self) -> None:
+    def _reduce_what_is_left(self) -> None:
         for bucket in self.buckets[self._summed :]:
-            bucket.reduce()
-        self._begin()
+            bucket.reduce_scatter()
+        self._begin_pass()
 
-    def passed(self) -> None:
-        """A backward pass is over."""
+    def end_backward(self) -> None:
         if self.every_pass:
-            self._rest()
+            self._reduce_what_is_left()
 
-    def sum(self) -> None:
-        """The backward passes of an update are over: `own` have the sums of all processes' gradients."""
+    def reduce_gradients(self) -> None:
+        """After the backward passes of an update: `own` have the sums of all processes' gradients."""
         if not self.every_pass:
-            self._rest()
+            self._reduce_what_is_left()
 
     def norm(self, own: Tensor) -> Tensor:
         """The norm of the whole gradient from those of the parts."""
@@ -125,22 +137,23 @@ class Shards:
         return square.sqrt().to(own.dtype)
 
     @torch.no_grad()
-    def spread(self) -> None:
+    def all_gather_params(self) -> None:
         """After the step of every process: whole weights in all."""
         for bucket in self.buckets:
-            bucket.spread()
+            bucket.all_gather()
 
     @torch.no_grad()
-    def whole(self, moments: Moments) -> Iterator[tuple[Any, dict[str, Tensor]]]:
-        """AdamW's state of the parameters from that of the parts. All processes ask, the first is told."""
+    def gather_moments(self, moments: Moments) -> Iterator[tuple[Any, dict[str, Tensor]]]:
+        """AdamW's state of the parameters from that of the parts. All processes must ask, the first gets it."""
         for bucket in self.buckets:
-            found: dict[str, list[Tensor]] = {kind: bucket.whole(part) for kind, part in moments[bucket.own].items()}
+            state = moments[bucket.own]
+            found: dict[str, list[Tensor]] = {kind: bucket.gather_moment(part) for kind, part in state.items()}
             for n, p in enumerate(bucket.parameters):
                 yield p, {kind: tensors[n] for kind, tensors in found.items() if tensors}
 
     @torch.no_grad()
     def restore(self, moments: Any, p: Any, kept: Mapping[str, Tensor]) -> None:
-        """Inverse of `whole`, a parameter at a time: set the state of the part that has it."""
+        """Inverse of `gather_moments`, a parameter at a time: set the state of the part that has it."""
         (bucket,) = (b for b in self.buckets if any(q is p for q in b.parameters))
         state = moments[bucket.own]
         for kind, tensor in kept.items():
@@ -149,10 +162,10 @@ class Shards:
                 continue
             if kind not in state:
                 state[kind] = torch.zeros_like(bucket.own, dtype=tensor.dtype)
-            bucket.take(state[kind], p, tensor)
+            bucket.restore_moment(state[kind], p, tensor)
 
     def close(self) -> None:
-        """The training is over; its parameters are ordinary ones."""
+        """Make the parameters ordinary ones again."""
         for hook in self._hooks:
             hook.remove()
         self._hooks = []

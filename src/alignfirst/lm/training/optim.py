@@ -46,7 +46,7 @@ def rate(settings: OptimSettings, update: int, updates: int) -> float:
 class Optimiser:
     """One `step` after the gradients of an update have been added up in `parameter.grad`.
 
-    Processes of a team step a part of the numbers each, and tell the others what they became (`lm.shard`). AdamW goes
+    Processes of a team step a part of the numbers each, and tell the others what they became (`lm.training.moments`). AdamW goes
     number by number, so that nothing else comes out.
     """
 
@@ -70,7 +70,7 @@ class Optimiser:
         Raises StageFailure when the norm is not finite: the parameters are left as they were.
         """
         if self.shards is not None:
-            self.shards.sum()
+            self.shards.reduce_gradients()
         norm = self._clip()
         if not math.isfinite(norm):
             cure = "A lower learning rate or a larger beta may help."
@@ -80,7 +80,7 @@ class Optimiser:
         self.adam.step()
         self.adam.zero_grad(set_to_none=True)
         if self.shards is not None:
-            self.shards.spread()
+            self.shards.all_gather_params()
         self.done += 1
         return norm
 
@@ -88,7 +88,7 @@ class Optimiser:
         """What AdamW keeps of every parameter that it has stepped, from whichever processes keep it; for the first
         process, one parameter at a time. All processes must ask."""
         if self.shards is not None:
-            return self.shards.whole(self.adam.state)
+            return self.shards.gather_moments(self.adam.state)
         return ((p, self.adam.state.get(p, {})) for p in self.parameters)
 
     def restore(self, p: Any, kept: dict[str, Any]) -> None:

@@ -83,7 +83,7 @@ def likelihood_step(
 ) -> float:
     """Add up gradients of -sum log p(response) / tokens over this process's chunks; returns their loss."""
     total = 0.0
-    for part in team.passes(list(batch.chunks(chunk))):
+    for part in team.backward_parts(list(batch.chunks(chunk))):
         part = part.trimmed()
         loss = -response_logp(model, part).sum() / tokens
         loss.backward()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from alignfirst import files
 from alignfirst.errors import StoreError
+from alignfirst.signals import INTERRUPTS
 from alignfirst.store import Store
 from alignfirst.study.execution import process_group
 from alignfirst.study.execution.local_pool import InlinePool, ProcessPool
@@ -20,7 +21,6 @@ from alignfirst.world import World
 
 Progress = Callable[[int, int, str, int], None]  # nodes settled, nodes in all, kind of the last task, busy workers
 OnReport = Callable[[Task, Report, int, int], None]  # task, what became of it, its worker, busy workers
-INTERRUPTS = (KeyboardInterrupt, SystemExit)
 
 
 def execute(

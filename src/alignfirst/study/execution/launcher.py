@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 
 from alignfirst.errors import ExitCode, Terminated
-from alignfirst.study.execution.worker import die_with_parent
+from alignfirst.signals import die_with_parent
 
 CODE = "ALIGNFIRST_CODE"  # a file for the exit code of the first process: launchers know only 0 and 1
 BOOT = "from alignfirst.study.execution.launcher import main; main()"

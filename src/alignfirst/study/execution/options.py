@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from types import FrameType
 
-from alignfirst.errors import InputError, Terminated
+from alignfirst.errors import InputError
 
 CHECKPOINT_SECONDS = 30.0  # between checkpoints of a long stage
 
@@ -55,20 +50,3 @@ def available_cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS, Windows
         return os.cpu_count() or 1
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Let SIGTERM end the block as `Terminated`, so that what it holds is given back. Main thread only."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-
-    def leave(_: int, __: FrameType | None) -> None:
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)

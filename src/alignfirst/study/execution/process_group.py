@@ -82,14 +82,14 @@ class ProcessGroupRunner:
             report = serve(cast(World, _Together(self.world)), self.store, order[0], self.seconds, keep=rank == 0)
         elif rank < len(order):
             report = serve(self.world, self.store, order[rank], self.seconds)
-        told = self.team.collect(None if report is None or (shared and rank) else asdict(report))
+        told = self.team.gather_objects(None if report is None or (shared and rank) else asdict(report))
         return [None if plain is None else Report(**plain) for plain in told]
 
 
 def follow(world: World, store: Store, seconds: float) -> None:
     """Carry out what the first process orders, until it says that nothing is left."""
     crew = ProcessGroupRunner(world, store, seconds)
-    while (order := crew.team.tell(None)) is not None:
+    while (order := crew.team.broadcast(None)) is not None:
         crew.carry_out(order)
 
 
@@ -101,7 +101,7 @@ def leading() -> Iterator[None]:
         yield
     finally:
         if launched() > 1 and not ProcessGroupRunner.at_work:
-            import_module("alignfirst.lm.io.numpy_api").team().tell(None)
+            import_module("alignfirst.lm.io.numpy_api").team().broadcast(None)
 
 
 class TeamPool:
@@ -126,7 +126,7 @@ class TeamPool:
     def wait(self) -> Outcome:
         if not self._done:
             tasks = self._next()
-            reports = self.crew.carry_out(self.crew.team.tell([message(task) for task in tasks]))
+            reports = self.crew.carry_out(self.crew.team.broadcast([message(task) for task in tasks]))
             self._done.extend(Outcome(task, n, report) for n, (task, report) in enumerate(zip(tasks, reports)))  # noqa: B905
         return self._done.popleft()
 

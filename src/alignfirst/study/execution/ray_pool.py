@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import shutil
-import signal
 import socket
 import sys
 import sysconfig
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from alignfirst.errors import AlignfirstError, InputError, Terminated, shorten
+from alignfirst.signals import handlers_kept
 from alignfirst.store import Store
 from alignfirst.study.execution.cancel_file import CancelFile, heeding
 from alignfirst.study.execution.options import Cluster, available_cores
@@ -190,20 +190,17 @@ def connect(cluster: Cluster, limit: int, temporary: Path) -> Any:
         "object_store_memory": OBJECT_STORE,
         "_temp_dir": str(temporary),
     }
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        knock(address)
-        ray.init(
-            address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else own)
-        )
+        with handlers_kept():  # Ray's own handler of SIGTERM would end the driver
+            knock(address)
+            ray.init(
+                address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else own)
+            )
     except (OSError, RuntimeError, ValueError) as e:
         if address is None:
             raise AlignfirstError(f"Ray could not start on this machine: {last_line(e)}") from e
         cure = "Start one with `ray start --head`, or leave --ray-address (RAY_ADDRESS) out to start one here."
         raise InputError("a Ray cluster must answer at the address", f"{address} ({last_line(e)})", cure) from e
-    for number, handler in handlers.items():  # Ray's own handler of SIGTERM would end the driver
-        if handler is not None:
-            signal.signal(number, handler)
     return ray
 
 

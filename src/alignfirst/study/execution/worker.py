@@ -6,7 +6,6 @@ scripts without a guard, and pass pickles. Here the end of stdin means that the 
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import queue
@@ -22,7 +21,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, cast
 
-from alignfirst import worlds
+from alignfirst import signals, worlds
 from alignfirst.errors import AlignfirstError, StageFailure, StoreError, Terminated, shorten
 from alignfirst.nodes import Artefact, Failure, Load, Node, Outcome
 from alignfirst.scratch import SCRATCH, Scratch
@@ -32,7 +31,6 @@ from alignfirst.study.plan import audit_nodes
 from alignfirst.world import AuditedWorld, World
 
 REASON_LIMIT = 300
-PR_SET_PDEATHSIG = 1
 TRACES = 2  # tracebacks a task reports: siblings fail for the same reason
 PARTIAL = "partial"  # where in the store nodes that are under way keep what they have done
 
@@ -202,8 +200,8 @@ def peak_rss_mb() -> float:
 
 def main() -> None:
     """Serve tasks until stdin ends. The first line names world and store; the first answer says that both are there."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, and says so by SIGTERM
-    die_with_parent()
+    signals.ignore(signal.SIGINT)  # the parent decides, and says so by SIGTERM
+    signals.die_with_parent()  # elsewhere than on Linux `_listen` does it
     answers = _claim_stdout()
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin.buffer, inbox), daemon=True).start()
@@ -220,12 +218,6 @@ def main() -> None:
         except Terminated:  # it has written down how far it is
             os._exit(128 + signal.SIGTERM)
         _send(answers, asdict(report))
-
-
-def die_with_parent() -> None:
-    """On Linux the kernel does it, even while compiled code holds the interpreter lock; elsewhere `_listen` does."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _listen(stdin: IO[bytes], inbox: queue.SimpleQueue[bytes]) -> None:
