@@ -153,7 +153,7 @@ connected = []
 sys.addaudithook(lambda name, args: connected.append(str(args)) if name == "socket.connect" else None)
 from pathlib import Path
 from alignfirst.errors import InputError
-from alignfirst.lm.load import load
+from alignfirst.lm.models.load import load
 
 def peak():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024

@@ -122,8 +122,8 @@ def test_rows_that_are_no_pairs(tmp_path: Path, count: Counter) -> None:
 CHILD = """
 import json, sys, time
 from pathlib import Path
-from alignfirst.auditing.logprobs import read
-from alignfirst.auditing.pairs import read_pairs
+from alignfirst.data.row_files import read
+from alignfirst.data.pairs import read_pairs
 from alignfirst.errors import InputError
 begin = time.process_time()
 reader = {"pairs": read_pairs, "log-probabilities": read}[sys.argv[1]]

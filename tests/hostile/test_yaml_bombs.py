@@ -62,8 +62,8 @@ CHILD = """
 import json, sys, time
 from pathlib import Path
 from alignfirst.errors import InputError
-from alignfirst.study import presets
-presets.load("mog")  # imports
+from alignfirst.study.config import preset_files
+preset_files.load("mog")  # imports
 
 def peak():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
@@ -73,7 +73,7 @@ for path in sys.argv[1:]:
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     before, begin = peak(), time.process_time()
     try:
-        said = str(presets.load(Path(path)).beta)
+        said = str(preset_files.load(Path(path)).beta)
     except InputError as e:
         said = "refused: " + str(e)
     found[path] = [said, time.process_time() - begin, peak() - before]

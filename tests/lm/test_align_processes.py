@@ -20,11 +20,11 @@ import copy, json, sys
 import numpy as np, torch
 torch.set_num_threads(1)
 from alignfirst.errors import InputError, StageFailure
-from alignfirst.lm.align import AlignSettings, Labels, Task, align
-from alignfirst.lm.batch import Prompts
-from alignfirst.lm.optim import OptimSettings
-from alignfirst.lm.team import ALONE, Accelerated
-from alignfirst.lm.tiny import TinyLlama, build
+from alignfirst.lm.align.trainer import AlignSettings, Labels, Task, align
+from alignfirst.lm.text.batch import Prompts
+from alignfirst.lm.training.optim import OptimSettings
+from alignfirst.lm.training.processes import ALONE, Accelerated
+from alignfirst.lm.models.build import TinyLlama, build
 
 out = sys.argv[1]
 if sys.argv[2] == "alone":

@@ -29,10 +29,10 @@ from alignfirst.lm.text.batch import Batch, Prompts
 from alignfirst.lm.training import checkpoint as checkpoint_module
 from alignfirst.lm.training.checkpoint import Checkpoints, State, pieces
 from alignfirst.lm.training.counters import Tally
-from alignfirst.signals import deferred
 from alignfirst.lm.training.optim import OptimSettings
 from alignfirst.lm.training.processes import ALONE
 from alignfirst.lm.training.sft import fit
+from alignfirst.signals import deferred
 from alignfirst.theory.objectives import ALGORITHMS
 
 V, NEW, UPDATES = 10, 4, 5

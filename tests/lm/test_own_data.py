@@ -335,7 +335,7 @@ import resource, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import own_models as made
-from alignfirst.worlds.hf.own.facts import facts
+from alignfirst.worlds.user_models.resolved_inputs import facts
 known = facts(made.study(Path(sys.argv[1]) / "teacher", Path(sys.argv[1]) / "small.jsonl"))
 known.index
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

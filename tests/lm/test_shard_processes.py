@@ -23,20 +23,20 @@ from pathlib import Path
 import json
 import numpy as np, torch
 torch.set_num_threads(1)
-from alignfirst.lm import shard
-from alignfirst.lm.align import AlignSettings, Labels, Task, align
-from alignfirst.lm.batch import Batch, Prompts
-from alignfirst.lm.checkpoint import Checkpoints
-from alignfirst.lm.distil import DistilSettings, distil
-from alignfirst.lm.epochs import Corpus, EpochSettings, fit_epochs
-from alignfirst.lm.fit import fit
-from alignfirst.lm.lora import adapters, add_adapters
-from alignfirst.lm.optim import Optimiser, OptimSettings
-from alignfirst.lm.team import ALONE, Accelerated
-from alignfirst.lm.tiny import TinyLlama, build
+from alignfirst.lm.training import moments
+from alignfirst.lm.align.trainer import AlignSettings, Labels, Task, align
+from alignfirst.lm.text.batch import Batch, Prompts
+from alignfirst.lm.training.checkpoint import Checkpoints
+from alignfirst.lm.distil.distillation import DistilSettings, distil
+from alignfirst.lm.training.epochs import Corpus, EpochSettings, fit_epochs
+from alignfirst.lm.training.sft import fit
+from alignfirst.lm.models.lora import adapters, add_adapters
+from alignfirst.lm.training.optim import Optimiser, OptimSettings
+from alignfirst.lm.training.processes import ALONE, Accelerated
+from alignfirst.lm.models.build import TinyLlama, build
 
 out, role = Path(sys.argv[1]), sys.argv[2]
-shard.BUCKET = 700  # several buckets in a tiny model
+moments.BUCKET = 700  # several buckets in a tiny model
 if role == "alone":
     team = ALONE
 else:
@@ -64,7 +64,7 @@ def gradients(o):
     return size(p.grad for p in every.values() if p.grad is not None)
 
 live = []
-start, step, reduce = Optimiser.__init__, Optimiser.step, shard.Bucket.reduce
+start, step, reduce = Optimiser.__init__, Optimiser.step, moments.Bucket.reduce_scatter
 def started(self, *a, **k):
     start(self, *a, **k)
     live[:] = [self]
@@ -77,7 +77,7 @@ def stepped(self):
 def reduced(self):
     most[now] = max(most.get(now, 0), gradients(live[0]))
     reduce(self)
-Optimiser.__init__, Optimiser.step, shard.Bucket.reduce = started, stepped, reduced
+Optimiser.__init__, Optimiser.step, moments.Bucket.reduce_scatter = started, stepped, reduced
 
 # -- trainings
 

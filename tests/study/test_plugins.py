@@ -77,7 +77,9 @@ def test_without_the_package_its_names_are_unknown(tmp_path: Path) -> None:
 
 def test_an_algorithm_of_another_version_is_another_stage(installed: Path, tmp_path: Path) -> None:
     code = (
-        "from alignfirst.study import plan, presets; from alignfirst.study.execution.worker import load_world\n"
+        "from alignfirst.study.plan import planner as plan\n"
+        "from alignfirst.study.config import preset_files as presets\n"
+        "from alignfirst.study.execution.worker import load_world\n"
         "from alignfirst.theory.objectives import ALGORITHMS\n"
         "def keys():\n"
         "    c = presets.load('mog-quick', ['algorithms=dr-grpo,grpo', 'beta=0.1', 'seeds=1'])\n"

@@ -37,11 +37,11 @@ class Pair:
     def __init__(self, store: Path) -> None:
         self.store, self.orders = Store(store), list[Any]()
 
-    def tell(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         self.orders.append(value)
         return value
 
-    def collect(self, mine: Any) -> list[Any]:
+    def gather_objects(self, mine: Any) -> list[Any]:
         order = self.orders[-1]
         if len(order) < 2:
             return [mine, None]

@@ -46,8 +46,8 @@ def rate(settings: OptimSettings, update: int, updates: int) -> float:
 class Optimiser:
     """One `step` after the gradients of an update have been added up in `parameter.grad`.
 
-    Processes of a team step a part of the numbers each, and tell the others what they became (`lm.training.moments`). AdamW goes
-    number by number, so that nothing else comes out.
+    Processes of a team step a part of the numbers each and give the others what they became (`lm.training.moments`).
+    AdamW goes number by number, so that nothing else comes out.
     """
 
     def __init__(self, parameters: Iterable[Any], settings: OptimSettings, updates: int, team: Team = ALONE) -> None:
