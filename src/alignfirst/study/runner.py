@@ -249,7 +249,10 @@ class _Run:
         self._event("plan", settled=stored, of=total)
         if self.gate is not None:
             self.gate.advance(schedule)  # audits of an earlier call
-        execute(schedule, self.world, self.config.world, self.store, workers, on_report, self.means, on_death)
+        try:
+            execute(schedule, self.world, self.config.world, self.store, workers, on_report, self.means, on_death)
+        finally:
+            files.sweep(self.store.root)  # what workers that were stopped had begun to write
         self.store.refresh()
 
     def _counts(self, schedule: Schedule, rows: list[Row], reused: int) -> dict[str, int]:

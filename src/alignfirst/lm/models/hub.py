@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from alignfirst.errors import InputError
 from alignfirst.extras import need, offline
+from alignfirst.files import default_cache
 from alignfirst.lm.models.file_checks import SMALL, check_directory, check_settings, digest
 from alignfirst.lm.models.gguf import convert_gguf
 
@@ -58,12 +58,6 @@ def resolve(source: Source, cache: Path | None = None) -> Resolved:
     folder = _download(Source(source.path_or_id, folder.name), (*SMALL, "*.safetensors"))
     check_directory(folder, source.path_or_id)
     return Resolved(folder, folder.name)
-
-
-def default_cache() -> Path:
-    """Where converted models are kept: $ALIGNFIRST_CACHE, else the user's cache directory."""
-    own = os.environ.get("ALIGNFIRST_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alignfirst"
 
 
 # -- the hub ----------------------------------------------------------------------------------------------------------

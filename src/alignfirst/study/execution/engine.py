@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from alignfirst import files
 from alignfirst.errors import StoreError
 from alignfirst.signals import INTERRUPTS
 from alignfirst.store import Store
@@ -57,7 +56,6 @@ def execute(
         raise
     finally:
         pool.close()
-        files.sweep(store.root)
 
 
 def pool_for(world: World, reference: str, store: Store, workers: int, means: ExecutionOptions) -> Pool:

@@ -13,6 +13,7 @@ from typing import Any
 from alignfirst.data import sources
 from alignfirst.data.index import Encoder, Rows, Rules, index, index_key
 from alignfirst.errors import InputError
+from alignfirst.files import default_cache
 from alignfirst.nodes import Artefact, Json
 from alignfirst.plugins import reward_settings
 from alignfirst.store import Store
@@ -116,8 +117,6 @@ class ResolvedInputs:
     @cached_property
     def index(self) -> Artefact:
         """Of the data; read once, and kept in the cache of this package."""
-        from alignfirst.lm.models.hub import default_cache
-
         store = Store(default_cache() / CACHED)
         if not store.has(self.index_key):
             store.put_many([(self.index_key, index(self.source, Encoder(self.loaded_tokenizer, self.rules)))])
