@@ -36,7 +36,7 @@ WORLDS: dict[str, str] = {
     "mog": "alignfirst.study.config.mog_sections:MogConfig",
     "grammar": "alignfirst.study.config.grammar_sections:GrammarConfig",
     "chain": "alignfirst.study.config.chain_sections:ChainConfig",
-    "hf": "alignfirst.study.config.user_models_sections:HfConfig",
+    "hf": "alignfirst.study.config.user_models_sections:UserModelsConfig",
 }
 
 MAX_CELLS = 1_000_000
