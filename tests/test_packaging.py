@@ -91,7 +91,7 @@ def test_the_wheel_holds_everything_and_nothing_else(wheel: Path) -> None:
     }
     shipped = {name for name in names if name.startswith("alignfirst/")}
     assert shipped == expected
-    assert {"alignfirst/study/presets/mog.yaml", "alignfirst/py.typed"} <= shipped
+    assert {"alignfirst/study/config/presets/mog.yaml", "alignfirst/py.typed"} <= shipped
     assert any(name.startswith("alignfirst/report/templates/") for name in shipped)
     assert any(name.endswith("LICENSE") for name in names)
 
