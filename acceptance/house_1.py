@@ -1,9 +1,10 @@
-"""The house in numbers: modules per folder, names that stand once, arrows that run one way, sizes of functions and files, and lines of code
-before and after the move. A minute.
+"""The house in numbers: modules per folder, names that stand once, arrows that run one way, sizes of functions and
+files, and lines of code before and after the move. A minute.
 
     python acceptance/house_1.py [--end]
 
-Lines of code (Python under src, without blanks, comments and docstrings) are judged with `--end` alone: later work adds to them.
+Lines of code (Python under src, without blanks, comments and docstrings) are judged with `--end` alone: later work
+adds to them.
 """
 
 from __future__ import annotations

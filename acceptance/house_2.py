@@ -1,10 +1,11 @@
-"""The move changed no number: four runs at the commit before it and now, record by record.
+"""The move changed no number: four runs at the commit before it and now, record by record. Half an hour.
 
     python acceptance/house_2.py [PAIRS.jsonl]
 
-`mog-quick`, `grammar-quick`, `smollm2-tiny`, and examples/own-models.yaml on a slice of PAIRS (or ALIGNFIRST_PAIRS), without which that run is left out and said to
-be. Prints the digest of each records.jsonl before and after. Where they differ, every column that differs is named, and only those in CHANGED, each with
-its entry in the CHANGELOG, may. The old code is taken from the history of this checkout. Half an hour.
+`mog-quick`, `grammar-quick`, `smollm2-tiny`, and examples/own-models.yaml on a slice of PAIRS (or ALIGNFIRST_PAIRS),
+without which that run is left out and said to be. Prints the digest of each records.jsonl before and after. Where they
+differ, every column that differs is named, and only those in CHANGED, each with its entry in the CHANGELOG, may. The
+old code is taken from the history of this checkout.
 """
 
 from __future__ import annotations
