@@ -15,13 +15,14 @@ from scipy.special import expit
 
 from alignfirst.errors import InputError, StageFailure
 from alignfirst.lm.align.batches import FromPolicy
-from alignfirst.lm.align.coefficients import Rollouts, RolloutWork, draw
+from alignfirst.lm.align.coefficients import Rollouts, RolloutWork
 from alignfirst.lm.align.pair_batches import PairWork
 from alignfirst.lm.align.rollouts import Session, draw_pairs, in_pairs
 from alignfirst.lm.align.trainer import AlignSettings, Labels, Pairs, Task, align, ascend
 from alignfirst.lm.models.build import TinyLlama, build
+from alignfirst.lm.sampling.draw import draw_answers
 from alignfirst.lm.text.batch import Batch, Prompts, join
-from alignfirst.lm.text.forward import response_logp, token_logps
+from alignfirst.lm.text.logprobs import response_logp, score_batch
 from alignfirst.lm.training.optim import OptimSettings
 from alignfirst.lm.training.processes import ALONE
 from alignfirst.theory.objectives import ALGORITHMS, CLIP
@@ -95,9 +96,10 @@ def test_the_reference_and_the_callers_generators_stay_as_they_were():
 
 def drawn_work(name: str, level: str, beta_in_loss: float = 0.0, rows: slice = slice(0, 16)) -> RolloutWork:
     """Rollouts of a policy that has moved since: ratios are not 1, and some are clipped."""
-    batch, logp = draw(POLICY, ONE, np.zeros(16, int), torch.Generator().manual_seed(0))
+    drawn = draw_answers(POLICY, ONE, np.zeros(16, int), torch.Generator().manual_seed(0))
+    batch, logp = drawn.batch, drawn.logp
     old = logp + np.random.default_rng(0).normal(0, 0.3, logp.shape)
-    r = Rollouts(reward(batch) + batch.responses[:, 0].numpy(), old, token_logps(REFERENCE, batch), batch.mask.numpy())
+    r = Rollouts(reward(batch) + batch.responses[:, 0].numpy(), old, score_batch(REFERENCE, batch), batch.mask.numpy())
     shaped = r.returns(0.2, level)
     return RolloutWork(ALGORITHMS[name], 4, level, beta_in_loss, r, shaped, batch.rows(rows), rows)
 
@@ -162,10 +164,10 @@ def test_chunks_add_up_to_the_whole(name, level):
 def test_pairs_have_the_gradient_of_their_loss_whole_or_in_chunks(name):
     """With responses that stand in several pairs, weights, and either member as the winner."""
     rng = np.random.default_rng(0)
-    pool, _ = draw(POLICY, ONE, np.zeros(6, int), torch.Generator().manual_seed(0))
+    pool = draw_answers(POLICY, ONE, np.zeros(6, int), torch.Generator().manual_seed(0)).batch
     first, second = rng.integers(6, size=12), rng.integers(6, size=12)
     weight = rng.random(12) + 0.5
-    wins, ref = rng.random(12) < 0.5, token_logps(REFERENCE, pool).sum(1)
+    wins, ref = rng.random(12) < 0.5, score_batch(REFERENCE, pool).sum(1)
     pairs = Pairs(pool, first, second, wins, weight=weight / weight.mean(), logp_ref=ref)
     b = 0.3
     logp = response_logp(LIVE, pool).sum(1)
@@ -209,16 +211,18 @@ def test_groups_share_a_prompt_and_prompts_take_turns():
 
 
 def test_answers_to_prompts_of_different_lengths_are_scored_as_alone():
-    batch, logp = draw(POLICY, SEVERAL, np.array([1, 0, 2, 0, 1]), torch.Generator().manual_seed(0))
+    drawn = draw_answers(POLICY, SEVERAL, np.array([1, 0, 2, 0, 1]), torch.Generator().manual_seed(0))
+    batch, logp = drawn.batch, drawn.logp
     assert batch.start.tolist() == [3, 1, 3, 1, 3]
-    np.testing.assert_allclose(token_logps(POLICY, batch), logp, atol=1e-5)
+    np.testing.assert_allclose(score_batch(POLICY, batch), logp, atol=1e-5)
     for row in range(5):
         prompt, answer = batch.text_ids(row)
-        np.testing.assert_allclose(token_logps(POLICY, Batch.of_rows([(prompt, answer)]))[0], logp[row], atol=1e-5)
+        np.testing.assert_allclose(score_batch(POLICY, Batch.of_rows([(prompt, answer)]))[0], logp[row], atol=1e-5)
 
 
 def test_what_follows_the_end_counts_nothing():
-    batch, logp = draw(POLICY, Prompts(ONE.rows, NEW, eos=2), np.zeros(64, int), torch.Generator().manual_seed(0))
+    drawn = draw_answers(POLICY, Prompts(ONE.rows, NEW, eos=2), np.zeros(64, int), torch.Generator().manual_seed(0))
+    batch, logp = drawn.batch, drawn.logp
     assert 0 < (batch.lengths < NEW).sum() < 64
     assert (logp[~batch.mask.numpy()] == 0).all()
     r = Rollouts(np.zeros(64), logp, logp - 1.0 * batch.mask.numpy(), batch.mask.numpy())
@@ -253,7 +257,7 @@ def test_stored_pairs_are_labelled_by_bradley_terry(flip):
     leaning = ((pairs.first_wins - p) * (p - 0.5)).sum() / np.sqrt((p * (1 - p) * (p - 0.5) ** 2).sum())
     assert abs(surprise) < 5 and abs(leaning) < 5  # standard errors
     assert p.std() > 0.05  # there is something to tell
-    np.testing.assert_allclose(pairs.logp_ref, token_logps(REFERENCE, pairs.pool).sum(1), atol=1e-4)
+    np.testing.assert_allclose(pairs.logp_ref, score_batch(REFERENCE, pairs.pool).sum(1), atol=1e-4)
 
 
 def test_hard_labels_take_the_larger_reward():
@@ -277,8 +281,8 @@ def test_pairs_can_come_from_another_model_than_the_reference():
     s = session("dpo-offline", prompts=ONE, stored_pairs=300)
     s.task = Task(ONE, reward, pair_source=POLICY)
     pairs = draw_pairs(s)
-    np.testing.assert_allclose(pairs.logp_ref, token_logps(REFERENCE, pairs.pool).sum(1), atol=1e-4)
-    assert token_logps(POLICY, pairs.pool).sum(1).mean() > token_logps(REFERENCE, pairs.pool).sum(1).mean()
+    np.testing.assert_allclose(pairs.logp_ref, score_batch(REFERENCE, pairs.pool).sum(1), atol=1e-4)
+    assert score_batch(POLICY, pairs.pool).sum(1).mean() > score_batch(REFERENCE, pairs.pool).sum(1).mean()
 
 
 def test_probes_show_curves_and_change_nothing():
@@ -309,8 +313,9 @@ def test_target_draws_are_counted(name, samples):
 def test_curves_are_of_the_policy_before_each_update():
     logged = []
     _, result = run("reinforce", log=lambda update, values: logged.append((update, values["reward"])))
-    batch, logp = draw(POLICY, ONE, np.zeros(4000, int), torch.Generator().manual_seed(9))
-    kl = (logp - token_logps(REFERENCE, batch)).sum(1)
+    drawn = draw_answers(POLICY, ONE, np.zeros(4000, int), torch.Generator().manual_seed(9))
+    batch, logp = drawn.batch, drawn.logp
+    kl = (logp - score_batch(REFERENCE, batch)).sum(1)
     assert [u for u, _ in logged] == [0, 1, 2]
     assert [r for _, r in logged] == result.curves["reward"]
     assert result.curves["kl"][0] == pytest.approx(kl.mean(), abs=5 * kl.std() / 4)

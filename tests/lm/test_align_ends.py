@@ -15,11 +15,12 @@ pytest.importorskip("transformers")
 
 import torch
 
-from alignfirst.lm.align.coefficients import Rollouts, RolloutWork, draw
+from alignfirst.lm.align.coefficients import Rollouts, RolloutWork
 from alignfirst.lm.align.trainer import ascend
 from alignfirst.lm.models.build import TinyLlama, build
+from alignfirst.lm.sampling.draw import draw_answers
 from alignfirst.lm.text.batch import Batch, Prompts
-from alignfirst.lm.text.forward import response_logp, token_logps
+from alignfirst.lm.text.logprobs import response_logp, score_batch
 from alignfirst.theory.objectives import ALGORITHMS, CLIP
 
 V, NEW, EOS, ROWS = 10, 5, 2, 32
@@ -46,11 +47,12 @@ def reward(batch: Batch) -> np.ndarray:
 
 def drawn_work(name: str, level: str, beta_in_loss: float = 0.0, rows: slice = slice(0, ROWS)) -> RolloutWork:
     """Rollouts of a policy that has moved since, of which some end early and some do not."""
-    batch, logp = draw(POLICY, PROMPT, np.zeros(ROWS, int), torch.Generator().manual_seed(0))
+    drawn = draw_answers(POLICY, PROMPT, np.zeros(ROWS, int), torch.Generator().manual_seed(0))
+    batch, logp = drawn.batch, drawn.logp
     mask = batch.mask.numpy()
     assert 0.1 < (~mask).mean() < 0.9 and mask.all(1).any()
     old = logp + np.random.default_rng(0).normal(0, 0.3, logp.shape) * mask
-    r = Rollouts(reward(batch), old, token_logps(REFERENCE, batch), mask)
+    r = Rollouts(reward(batch), old, score_batch(REFERENCE, batch), mask)
     shaped = r.returns(0.2, level)
     return RolloutWork(ALGORITHMS[name], 4, level, beta_in_loss, r, shaped, batch.rows(rows), rows)
 

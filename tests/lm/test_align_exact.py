@@ -24,7 +24,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 from alignfirst.lm.align.trainer import AlignSettings, Labels, Pairs, Task, align
 from alignfirst.lm.models.build import TinyLlama, build
 from alignfirst.lm.text.batch import Batch, Prompts
-from alignfirst.lm.text.forward import token_logps
+from alignfirst.lm.text.logprobs import score_batch
 from alignfirst.lm.training.optim import OptimSettings
 from alignfirst.theory.objectives import ALGORITHMS, preference_probability
 
@@ -108,7 +108,7 @@ def reward(batch: Batch) -> np.ndarray:
 
 
 REFERENCE = table(0)
-LOGP_REF = token_logps(REFERENCE, ALL).sum(1)
+LOGP_REF = score_batch(REFERENCE, ALL).sum(1)
 P_REF = np.exp(LOGP_REF)
 
 
@@ -130,7 +130,7 @@ def train(name: str, pairs: Pairs | None = None, rate: float = 0.03, updates: in
     )
     result = align(policy, REFERENCE, Task(Prompts(PROMPT[None], L), reward, pairs=pairs), s, seed=3)
     assert result.updates == updates
-    return token_logps(policy, ALL).sum(1)
+    return score_batch(policy, ALL).sum(1)
 
 
 def distance(logq: np.ndarray, logp: np.ndarray) -> tuple[float, float]:
@@ -210,7 +210,7 @@ def test_a_transformer_goes_nearly_all_the_way():
     model = build(TinyLlama(V, 32, 2, 4, 4, 64, 8), seed=1)
     words = ALL.responses.numpy()
     rewards = (words[:, 1:] == words[:, :1]).sum(1) * 0.5 + (words == 3).mean(1)
-    logp_ref = token_logps(model, ALL).sum(1)
+    logp_ref = score_batch(model, ALL).sum(1)
     tilt = normalised(logp_ref + rewards / 0.3)
     settings = AlignSettings(
         "rloo", 0.3, OptimSettings(3e-3, decay=0.5, clip_norm=None), updates=200, samples=SAMPLES, group_size=32
@@ -218,7 +218,7 @@ def test_a_transformer_goes_nearly_all_the_way():
     policy = copy.deepcopy(model)
     task = Task(Prompts(PROMPT[None], L), lambda b: rewards[(b.responses @ torch.tensor([64, 16, 4, 1])).numpy()])
     align(policy, model, task, settings, seed=0)
-    before, after = distance(logp_ref, tilt)[0], distance(token_logps(policy, ALL).sum(1), tilt)[0]
+    before, after = distance(logp_ref, tilt)[0], distance(score_batch(policy, ALL).sum(1), tilt)[0]
     assert before > 1.5  # nats
     assert after < 0.05 * before  # what is left is what so few steps teach so small a network
 

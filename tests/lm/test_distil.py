@@ -14,12 +14,12 @@ import torch
 
 import alignfirst.lm.distil.teacher as teacher_module
 from alignfirst.errors import InputError
-from alignfirst.lm.align.coefficients import draw
 from alignfirst.lm.distil.distillation import METHODS, Distillation, DistilSettings, distil
 from alignfirst.lm.distil.teacher import bucketed, forward_kl, outputs_of, remember, reverse_kl
 from alignfirst.lm.models.build import TinyLlama, build
+from alignfirst.lm.sampling.draw import draw_answers
 from alignfirst.lm.text.batch import Batch, Prompts
-from alignfirst.lm.text.forward import next_token_logp, token_logps
+from alignfirst.lm.text.logprobs import next_token_logp, score_batch
 from alignfirst.lm.training.optim import Optimiser, OptimSettings, rate
 from alignfirst.lm.training.sft import fit
 from alignfirst.theory import divergences as theory
@@ -61,7 +61,7 @@ def test_next_token_distributions_are_those_of_the_tokens_that_came():
         np.testing.assert_allclose(logp.exp().sum(-1), 1, rtol=1e-5)
         of_tokens = logp.gather(-1, batch.responses[..., None])[..., 0]
         own = batch.mask.numpy()
-        np.testing.assert_allclose(of_tokens.numpy()[own], token_logps(TEACHER, batch)[own], atol=1e-5)
+        np.testing.assert_allclose(of_tokens.numpy()[own], score_batch(TEACHER, batch)[own], atol=1e-5)
 
 
 def test_temperature_is_sharpening():
@@ -120,8 +120,9 @@ def test_the_gradient_is_that_of_the_mean_divergence(method, chunk):
 def kl_to_teacher(student, temperature: float) -> float:
     """KL(sharpened teacher || student) a response, from 2,000 of the teacher's."""
     which = np.arange(2000) % 2
-    batch, logp = draw(TEACHER, PROMPTS, which, torch.Generator().manual_seed(5), temperature)
-    return float((logp - token_logps(student, batch)).sum(1).mean())
+    drawn = draw_answers(TEACHER, PROMPTS, which, torch.Generator().manual_seed(5), temperature)
+    batch, logp = drawn.batch, drawn.logp
+    return float((logp - score_batch(student, batch)).sum(1).mean())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -175,9 +176,9 @@ def test_rehearsal_takes_its_share_of_every_epoch(method):
     terms = [[v or 0 for v in result.curves[name]] for name in (method, "rehearsal")]
     np.testing.assert_allclose(np.sum(terms, axis=0), result.curves["loss"])
     student = copy.deepcopy(STUDENT)
-    before = token_logps(student, again).sum(1)[0]
+    before = score_batch(student, again).sum(1)[0]
     distil(TEACHER, student, PROMPTS, settings(method, updates=40), 0, again)
-    assert token_logps(student, again).sum(1)[0] > before + 1
+    assert score_batch(student, again).sum(1)[0] > before + 1
 
 
 def test_remembered_outputs_must_fit(monkeypatch):

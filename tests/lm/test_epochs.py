@@ -14,12 +14,11 @@ pytest.importorskip("transformers", reason="needs alignfirst[lm]")
 import torch
 
 from alignfirst.errors import InputError
-from alignfirst.lm.io import numpy_api
-from alignfirst.lm.io.numpy_api import masked_batch
 from alignfirst.lm.models.build import SmolLlama, build
 from alignfirst.lm.models.vocabulary import most_used, pruned
+from alignfirst.lm.text import device
 from alignfirst.lm.text.batch import Batch
-from alignfirst.lm.text.forward import token_logps
+from alignfirst.lm.text.logprobs import score_batch
 from alignfirst.lm.text.torch_streams import permutations, stream
 from alignfirst.lm.training.checkpoint import Checkpoints
 from alignfirst.lm.training.epochs import Corpus, EpochSettings, fit_epochs
@@ -35,7 +34,7 @@ def corpus(n: int, seed: int) -> Corpus:
     rng = np.random.default_rng(seed)
     tokens = np.repeat(rng.integers(0, 12, (n, 1)), 5, 1).astype(np.uint16)
     lengths = rng.integers(1, 6, n)
-    return Corpus(n, lambda rows: masked_batch(PROMPT, tokens[rows], lengths[rows]))
+    return Corpus(n, lambda rows: Batch.of_arrays(PROMPT, tokens[rows], lengths[rows]))
 
 
 def settings(**more: Any) -> EpochSettings:
@@ -48,7 +47,7 @@ def weights(model: Any) -> torch.Tensor:
 
 def held_out_loss(model: Any, texts: Corpus) -> float:
     batch = texts.rows(np.arange(texts.size))
-    return float(-token_logps(model, batch).sum() / batch.mask.sum())
+    return float(-score_batch(model, batch).sum() / batch.mask.sum())
 
 
 def test_without_a_choice_to_make_it_is_plain_fitting() -> None:
@@ -162,18 +161,26 @@ def test_a_pruned_model_is_the_old_one_renormalised() -> None:
 def test_processes_of_a_machine_take_its_gpus_in_turn(
     monkeypatch: pytest.MonkeyPatch, numbers: dict[str, str], expected: str
 ) -> None:
-    assert numpy_api.device() == "cpu" or torch.cuda.is_available()
+    assert device.local_device() == "cpu" or torch.cuda.is_available()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda _: None)
-    for name in numpy_api.NUMBERS:
+    for name in device.NUMBERS:
         monkeypatch.delenv(name, raising=False)
     for name, value in numbers.items():
         monkeypatch.setenv(name, value)
-    assert numpy_api.device() == expected
+    assert device.local_device() == expected
+
+
+def test_tf32_is_asked_for_on_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", asked.append)
+    for there, expected in ((False, []), (True, ["high"])):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        device.enable_tf32()
+        assert asked == expected
 
 
 def test_a_batch_of_texts_ends_where_they_end() -> None:
-    batch: Batch = masked_batch(np.array([1, 2]), np.array([[3, 4, 5], [6, 0, 0]], np.uint16), np.array([3, 1]))
+    batch: Batch = Batch.of_arrays(np.array([1, 2]), np.array([[3, 4, 5], [6, 0, 0]], np.uint16), np.array([3, 1]))
     assert batch.tokens.tolist() == [[1, 2, 3, 4, 5], [1, 2, 6, 0, 0]]
     assert batch.mask.tolist() == [[True] * 3, [True, False, False]]

@@ -20,8 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import own_models as made
 
 from alignfirst.lm.models import named_models
-from alignfirst.lm.text.forward import response_logp
-from alignfirst.lm.text.logprobs import score_rows
+from alignfirst.lm.text.logprobs import response_logp, score_rows
 from alignfirst.store import Store
 from alignfirst.study import runner
 from alignfirst.study.config.recipe import RECIPES

@@ -19,7 +19,7 @@ from alignfirst.lm.align.trainer import AlignSettings, Task, align
 from alignfirst.lm.align.value import Critic, ValueSettings, explained, states_of, sums
 from alignfirst.lm.models.build import TinyLlama, build
 from alignfirst.lm.text.batch import Batch, Prompts
-from alignfirst.lm.text.forward import response_logp, token_logps
+from alignfirst.lm.text.logprobs import response_logp, score_batch
 from alignfirst.lm.training.optim import OptimSettings
 from alignfirst.lm.training.processes import ALONE
 
@@ -91,7 +91,7 @@ def exact_values(prompt: int) -> dict[tuple[int, ...], float]:
     """E[R | what has been said] under the model, by counting all 256 responses."""
     every = torch.tensor(list(itertools.product(range(V), repeat=L)))
     batch = Batch.of(torch.tensor([[prompt]]).expand(len(every), 1), every)
-    p, r = np.exp(token_logps(MODEL, batch).sum(1)), reward(batch)
+    p, r = np.exp(score_batch(MODEL, batch).sum(1)), reward(batch)
     words = every.numpy()
     values = {}
     for t in range(L):

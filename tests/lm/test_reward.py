@@ -20,7 +20,7 @@ from alignfirst.lm.align.rewards import Classifier, Likelihood, classifier, name
 from alignfirst.lm.align.trl_trainer import id_tokenizer
 from alignfirst.lm.models.build import TinyLlama, build
 from alignfirst.lm.text.batch import Batch
-from alignfirst.lm.text.forward import token_logps
+from alignfirst.lm.text.logprobs import score_batch
 
 BATCH = Batch.of_rows([([0], [i, i + 1, 3][: 1 + i % 3]) for i in range(6)])
 GOOD = np.arange(6) / 10
@@ -147,7 +147,7 @@ def test_shapes():
 
 
 def test_likelihood_is_a_mean_over_a_responses_own_tokens():
-    mean = token_logps(MODEL, BATCH).sum(1) / BATCH.lengths.numpy()
+    mean = score_batch(MODEL, BATCH).sum(1) / BATCH.lengths.numpy()
     for chunk in (None, 2):
         reward = Likelihood(MODEL, level=-2.5, scale=2.0, chunk=chunk)
         np.testing.assert_allclose(reward(BATCH), -np.abs(mean + 2.5) / 2, atol=1e-6)

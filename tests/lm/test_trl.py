@@ -13,7 +13,7 @@ for _name in ("torch", "transformers", "trl", "datasets", "accelerate"):
 import torch
 
 from alignfirst.errors import InputError, StageFailure
-from alignfirst.lm.align.coefficients import Rollouts, RolloutWork, draw
+from alignfirst.lm.align.coefficients import Rollouts, RolloutWork
 from alignfirst.lm.align.pair_batches import Labels, Pairs, PairWork
 from alignfirst.lm.align.rollouts import Session
 from alignfirst.lm.align.trainer import AlignSettings, Task, align, ascend
@@ -26,8 +26,9 @@ from alignfirst.lm.align.trl_trainer import (
     trainer_for,
 )
 from alignfirst.lm.models.build import TinyLlama, build
+from alignfirst.lm.sampling.draw import draw_answers
 from alignfirst.lm.text.batch import Batch, Prompts
-from alignfirst.lm.text.forward import token_logps
+from alignfirst.lm.text.logprobs import score_batch
 from alignfirst.lm.training.optim import OptimSettings
 from alignfirst.lm.training.processes import ALONE
 
@@ -106,7 +107,7 @@ def test_dpo_has_trls_loss_and_gradient(tmp_path, beta):
     prompt = int(own[0].int().argmax())
     pool = Batch.of(ids[:, :prompt], ids[:, prompt:])
     pairs = Pairs(pool, np.arange(N // 2), np.arange(N // 2, N), np.ones(N // 2, bool))
-    logp_ref = token_logps(REFERENCE, pool).sum(1)
+    logp_ref = score_batch(REFERENCE, pool).sum(1)
     pairs = Pairs(pool, pairs.first, pairs.second, pairs.first_wins, logp_ref=logp_ref)
     work = PairWork.of(s.settings.used, s.settings.b, N // 2, pairs, np.arange(N // 2))
     assert_same(native_loss(work), theirs)
@@ -115,7 +116,7 @@ def test_dpo_has_trls_loss_and_gradient(tmp_path, beta):
 def rollout_work(s: Session, inputs) -> RolloutWork:
     """TRL's own rollouts as work of the native trainer."""
     batch = Batch.of(inputs["prompt_ids"], inputs["completion_ids"], inputs["completion_mask"])
-    rollouts = Rollouts(reward(batch), token_logps(POLICY, batch), token_logps(REFERENCE, batch), batch.mask.numpy())
+    rollouts = Rollouts(reward(batch), score_batch(POLICY, batch), score_batch(REFERENCE, batch), batch.mask.numpy())
     in_reward = s.settings.strength if s.settings.kl_in == "reward" else 0.0
     in_loss = s.settings.strength if s.settings.kl_in == "loss" else 0.0
     level, shaped = s.settings.level, rollouts.returns(in_reward, s.settings.level)
@@ -249,8 +250,10 @@ def test_training_goes_where_the_native_trainer_goes(name, settings):
         assert result.updates == 25 and result.target_draws > 0
         assert {len(c) for c in result.curves.values()} == {25}
         assert result.samples == (1024 if name == "dpo-offline" else 1600)
-        reached.append(reward(draw(policy, PROMPTS, np.arange(1000) % 2, torch.Generator().manual_seed(3))[0]))
-    start = reward(draw(POLICY, PROMPTS, np.arange(1000) % 2, torch.Generator().manual_seed(3))[0])
+        reached.append(
+            reward(draw_answers(policy, PROMPTS, np.arange(1000) % 2, torch.Generator().manual_seed(3)).batch)
+        )
+    start = reward(draw_answers(POLICY, PROMPTS, np.arange(1000) % 2, torch.Generator().manual_seed(3)).batch)
     native, trl = reached
     error = np.sqrt((native.var() + trl.var()) / 1000)
     assert native.mean() > start.mean() + 5 * error and trl.mean() > start.mean() + 5 * error

@@ -1,4 +1,4 @@
-"""Rollouts: drawn from the policy, rewarded, and turned into coefficients of grad log pi of their tokens.
+"""Rollouts: rewarded responses of the policy, turned into coefficients of grad log pi of their tokens.
 
 Arrays of an update are [N, L]: N responses, L token positions. The coefficient functions take [..., N] with anything
 in front, which in the mixture are runs. Here it is token positions: one, for the whole sequence, or all of them.
@@ -7,79 +7,16 @@ in front, which in the mixture are runs. Here it is token positions: one, for th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import torch
 
-from alignfirst.lm.sampling.sample import sample, steps_itself
 from alignfirst.lm.sampling.saved_forward import SavedForward
-from alignfirst.lm.text.batch import Batch, Bools, Floats, Ints, Prompts, join
+from alignfirst.lm.text.batch import Batch, Bools, Floats
 from alignfirst.theory.objectives import Algorithm, shaped_reward
 
 Level = Literal["sequence", "token"]
 KlIn = Literal["reward", "loss"]
-TOGETHER = 32  # rows of several lengths in one call: a cache of 300 tokens of SmolLM2-135M then takes 440 MB
-
-
-def draw(
-    model: Any, prompts: Prompts, which: Ints, rng: torch.Generator, temperature: float = 1.0
-) -> tuple[Batch, Floats]:
-    """One response to each of `which` prompts, and log-probabilities of its tokens, [B, new_tokens].
-
-    Rows are drawn from the shortest prompt to the longest; those drawn together are padded in front, where the loop
-    knows padding, and their positions are those that they have alone.
-    """
-    batch, logp, _ = draw_kept(model, prompts, which, rng, temperature, keep=False)
-    return batch, logp
-
-
-def draw_kept(
-    model: Any, prompts: Prompts, which: Ints, rng: torch.Generator, temperature: float = 1.0, keep: bool = True
-) -> tuple[Batch, Floats, SavedForward | None]:
-    """The same, with the way back through the responses where one is kept: prompts of one length, a small model."""
-    lengths = np.array([len(prompts.rows[i]) for i in which])
-    batches, logps, order, trace = [], [], [], None
-    keep = keep and len(np.unique(lengths)) == 1
-    for rows in together(lengths, steps_itself(model, int(lengths.max()) + prompts.new_tokens)):
-        asked = [torch.as_tensor(prompts.rows[i]).to(model.device) for i in which[rows]]
-        padded, mask = in_front(asked)
-        drawn = sample(
-            model, padded, prompts.new_tokens, rng, temperature=temperature, eos=prompts.eos, keep=keep, mask=mask
-        )
-        trace = drawn.trace
-        batches.append(answered(asked, drawn.tokens, drawn.mask))
-        logps.append(drawn.logp.double().cpu().numpy())
-        order.append(rows)
-    back = np.argsort(np.concatenate(order))
-    return join(batches).rows(back), np.concatenate(logps)[back], trace
-
-
-def together(lengths: Ints, alike: bool) -> list[Ints]:
-    """Rows that are drawn in one call, by ascending length: all of one length, or several but TOGETHER at most."""
-    order = np.argsort(lengths, kind="stable")
-    if alike or lengths.min() == lengths.max():
-        return np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1)
-    return [order[a : a + TOGETHER] for a in range(0, len(order), TOGETHER)]
-
-
-def in_front(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Rows of any lengths as [B, P], padded in front, and the mask of what is not padding (None: all)."""
-    longest = max(len(x) for x in rows)
-    if all(len(x) == longest for x in rows):
-        return torch.stack(rows), None
-    padded = [torch.nn.functional.pad(x, (longest - len(x), 0)) for x in rows]
-    mask = [torch.arange(longest, device=x.device) >= longest - len(x) for x in rows]
-    return torch.stack(padded), torch.stack(mask)
-
-
-def answered(prompts: list[torch.Tensor], tokens: torch.Tensor, mask: torch.Tensor) -> Batch:
-    """Prompts of any lengths and their answers [B, L], without the padding in front."""
-    if len({len(x) for x in prompts}) == 1:
-        return Batch.of(torch.stack(prompts).to(tokens.device), tokens, mask)
-    rows = [torch.cat([p.to(tokens.device), t]) for p, t in zip(prompts, tokens, strict=True)]
-    start = torch.tensor([len(p) for p in prompts], device=tokens.device)
-    return Batch(torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), start, mask)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 
 from alignfirst.errors import InputError
 from alignfirst.lm.text.batch import Batch, Floats
-from alignfirst.lm.text.forward import response_logp
+from alignfirst.lm.text.logprobs import response_logp
 
 Shape = Literal["reflect", "clip", "none"]
 

@@ -14,14 +14,15 @@ import numpy as np
 import torch
 
 from alignfirst.errors import InputError, StageFailure
-from alignfirst.lm.align.coefficients import Rollouts, draw_kept
+from alignfirst.lm.align.coefficients import Rollouts
 from alignfirst.lm.align.pair_batches import Pairs
 from alignfirst.lm.align.reward_calls import rewards_of
 from alignfirst.lm.align.settings import AlignSettings, Task
 from alignfirst.lm.align.value import Critic, explained, states_of, sums
+from alignfirst.lm.sampling.draw import draw_answers
 from alignfirst.lm.sampling.saved_forward import SavedForward
 from alignfirst.lm.text.batch import Batch, Bools, Floats, Ints, join
-from alignfirst.lm.text.forward import token_logps
+from alignfirst.lm.text.logprobs import score_batch
 from alignfirst.lm.text.torch_streams import permutations, stream, torch_stream
 from alignfirst.lm.training.checkpoint import Checkpoints, State
 from alignfirst.lm.training.counters import Tally
@@ -80,12 +81,13 @@ def draw_rewarded(
 
     def part(i: int, r: slice) -> tuple[Batch, Rollouts, Bools | None, SavedForward | None]:
         rng = torch_stream(s.seed, purpose, s.settings.occurrence, place, i)
-        batch, logp, trace = draw_kept(model, s.task.prompts, which[r], rng, keep=purpose == "rollouts")
+        drawn = draw_answers(model, s.task.prompts, which[r], rng, keep=purpose == "rollouts")
+        batch, logp = drawn.batch, drawn.logp
         s.tally.sample(model, batch)
         reward = _rewards(s, batch, where)
         ref = logp if model is s.reference else _reference_logps(s, batch)
         hits = None if s.task.is_target is None else np.asarray(s.task.is_target(batch), bool)
-        return batch, Rollouts(reward, logp, ref, batch.mask.cpu().numpy()), hits, trace
+        return batch, Rollouts(reward, logp, ref, batch.mask.cpu().numpy()), hits, drawn.forward
 
     parts = together(s.team, lambda: [part(i, r) for i, r in own])
     hits = _gathered(s.team, [h for _, _, h, _ in parts])
@@ -220,7 +222,7 @@ def _reference_logps(s: Session, batch: Batch) -> Floats | None:
     if s.reference is None:
         return None
     s.tally.score(s.reference, batch)
-    return token_logps(s.reference, batch)
+    return score_batch(s.reference, batch)
 
 
 def of(values: Floats, *rows: Ints) -> tuple[Floats, ...]:

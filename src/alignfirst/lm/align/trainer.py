@@ -16,7 +16,7 @@ from alignfirst.lm.align.batches import Progress, Update, Work, source_of
 from alignfirst.lm.align.pair_batches import Labels, Pairs
 from alignfirst.lm.align.rollouts import Session, probe
 from alignfirst.lm.align.settings import AlignResult, AlignSettings, Task
-from alignfirst.lm.text.forward import response_logp
+from alignfirst.lm.text.logprobs import response_logp
 from alignfirst.lm.training.checkpoint import Checkpoints
 from alignfirst.lm.training.counters import Log
 from alignfirst.lm.training.loop import Loop

@@ -16,7 +16,7 @@ import torch
 
 from alignfirst.errors import InputError
 from alignfirst.lm.text.batch import Batch, Floats
-from alignfirst.lm.text.forward import response_states
+from alignfirst.lm.text.logprobs import response_states
 
 
 @dataclass(frozen=True)

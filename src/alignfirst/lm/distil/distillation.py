@@ -16,10 +16,10 @@ import numpy as np
 from torch import Tensor
 
 from alignfirst.errors import InputError
-from alignfirst.lm.align.coefficients import draw
 from alignfirst.lm.distil.teacher import Outputs, forward_kl, outputs_of, remember, reverse_kl
+from alignfirst.lm.sampling.draw import draw_answers
 from alignfirst.lm.text.batch import Batch, Ints, Prompts, join
-from alignfirst.lm.text.forward import next_token_logp
+from alignfirst.lm.text.logprobs import next_token_logp
 from alignfirst.lm.text.torch_streams import permutations, skip, stream, torch_stream
 from alignfirst.lm.training.checkpoint import Checkpoints, State
 from alignfirst.lm.training.counters import Log, Tally
@@ -109,7 +109,7 @@ class Distillation:
         """n responses; prompts take turns."""
         which = (place + np.arange(n)) % len(self.prompts)
         rng = torch_stream(self.seed, purpose, self.settings.occurrence, place)
-        batch, _ = draw(model, self.prompts, which, rng, temperature)
+        batch = draw_answers(model, self.prompts, which, rng, temperature).batch
         if counted:
             self.tally.sample(model, batch)
         return batch

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from alignfirst.errors import InputError
 from alignfirst.lm.text.batch import Batch
-from alignfirst.lm.text.forward import next_token_logp
+from alignfirst.lm.text.logprobs import next_token_logp
 
 MEMORY_LIMIT = 2 << 30  # bytes of remembered outputs
 

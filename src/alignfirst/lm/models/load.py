@@ -65,15 +65,19 @@ class Loaded:
 
 def load(
     source: Source | str | Path,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | str = torch.float32,
     *,
     head: Head = "causal-lm",
     cache: Path | None = None,
 ) -> Loaded:
-    """Model and tokenizer of a directory, hub id or GGUF file. Files are checked first, see `sources.resolve`.
+    """Model and tokenizer of a directory, a hub id or a GGUF file.
 
-    Raises InputError also when weights are missing, of another shape, or left over: transformers would go on with
-    random or dropped ones and only log it.
+    `dtype` of the weights in memory, as torch's or by its name ("bfloat16"); `head` says what the model ends in;
+    `cache` is where a GGUF file is converted into (None: the user's cache). The model comes in eval mode, on the CPU.
+    Files are checked before they are opened: safetensors only, no code of their own, sizes that a model can have.
+
+    Raises InputError for what `hub.resolve` refuses, and when weights are missing, of another shape, or left over:
+    transformers would go on with random or dropped ones and only log it.
     """
     resolved = resolve(source if isinstance(source, Source) else Source(str(source)), cache)
     try:

@@ -18,7 +18,6 @@ from transformers import AutoConfig, GenerationConfig
 
 from alignfirst.errors import InputError
 from alignfirst.lm.align.rewards import Classifier, classifier
-from alignfirst.lm.io.numpy_api import where
 from alignfirst.lm.models.file_checks import CONFIG, read_json
 from alignfirst.lm.models.gguf import smollm2_gguf
 from alignfirst.lm.models.hub import Resolved
@@ -36,6 +35,7 @@ from alignfirst.lm.models.load import (
     save,
     to_arrays,
 )
+from alignfirst.lm.text.device import local_device
 
 __all__ = ["from_arrays", "load_tokenizer", "to_arrays"]
 
@@ -133,7 +133,7 @@ def cut(model: Any, layers: int) -> Any:
 
 def ready(model: Any, precision: str) -> Any:
     """In the precision of the study, on the device of this process."""
-    return model.to(device=where(), dtype=TYPES[precision]).eval()
+    return model.to(device=local_device(), dtype=TYPES[precision]).eval()
 
 
 def frozen(model: Any) -> Any:

@@ -28,8 +28,8 @@ def fits(model: nn.Module) -> bool:
     )
 
 
-class Kept(NamedTuple):
-    """What one layer made of one position: all that the way back needs."""
+class Activations(NamedTuple):
+    """What one layer made of one position: all that a backward pass needs."""
 
     normed: Tensor  # [D, B]
     scale: Tensor  # [B]
@@ -48,13 +48,13 @@ class Stepper:
     """`advance(tokens[B])` takes the next token of every row; `logits()` are those after it, [B, V].
 
     Weights are those at the time it was made: norms and scales are folded into the matrices that follow them. With
-    `keep`, what was computed is kept for `trace.Trace`.
+    `keep`, what was computed is kept for `saved_forward.SavedForward`.
     """
 
     def __init__(self, model: Any, batch: int, positions: int, keep: bool = False) -> None:
         c = model.config
         self.at, self.keep = 0, keep
-        self.kept: list[list[Kept]] = []  # [positions][layers]
+        self.kept: list[list[Activations]] = []  # [positions][layers]
         self.finals: list[tuple[Tensor, Tensor]] = []  # normed last state of every position, and its scale
         self.tokens: list[Tensor] = []
         self.kv, self.group, self.width = (
@@ -102,7 +102,7 @@ class Stepper:
             x = torch.addmm(x, down, inner)
             if self.keep:
                 kept = normed, scale, query, weights, attended, normed_mid, scale_mid, gate, value, active, inner
-                layers.append(Kept(*kept))
+                layers.append(Activations(*kept))
         self.x, self.final = x, self._normed(x)
         self.at += 1
         if self.keep:

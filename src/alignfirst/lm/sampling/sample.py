@@ -29,12 +29,12 @@ Loop = Literal["auto", "own", "generate"]
 class Samples:
     """`tokens`, `logp`, `mask`: [B, new]. `mask` is True up to and with the end token; beyond it tokens repeat the end
     token and logp is 0. `logp` (float32) is of the distribution drawn from: tempered where the temperature is not 1.
-    `trace`: the way back through them, where it was asked for and the own loop drew from a small vocabulary."""
+    `forward`: their forward pass, where it was asked for and the own loop drew from a small vocabulary."""
 
     tokens: Tensor
     logp: Tensor
     mask: Tensor
-    trace: SavedForward | None = None
+    forward: SavedForward | None = None
 
 
 @torch.no_grad()
@@ -75,7 +75,7 @@ def sample(
     samples = draw.samples(ends)
     if not (own and keep):
         return samples
-    return replace(samples, trace=SavedForward(model, step, draw.probabilities, samples.tokens, samples.logp))
+    return replace(samples, forward=SavedForward(model, step, draw.probabilities, samples.tokens, samples.logp))
 
 
 class _Draw(LogitsProcessor):

@@ -1,4 +1,4 @@
-"""The way back through text that was just drawn: its forward pass was taken while drawing, so none is taken again.
+"""Backward pass through text that was just drawn: its forward pass was saved while drawing, so none is taken again.
 
 The stepper's arithmetic in reverse: last position first, last layer first, because keys and values of a position are
 used by all that come after it. Laid out as there, features by rows: `[features, B]`.
@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alignfirst.lm.sampling.fast_llama import Kept, Stepper
+from alignfirst.lm.sampling.fast_llama import Activations, Stepper
 
 
 class SavedForward:
-    """Forward pass of drawn responses. It serves once, and only until the model's weights move.
+    """The forward pass of drawn responses. It serves once, and only until the model's weights move.
 
     `probabilities`: those drawn from, [B, V], one tensor a response position; `tokens` [B, L] were drawn, with
     log-probabilities `logp` [B, L].
@@ -29,15 +29,15 @@ class SavedForward:
     @torch.no_grad()
     def add_gradient(self, c: Tensor) -> None:
         """Add the gradient of sum(c * log pi) to that of every weight; c is [B, L], one column for each position."""
-        assert self.probabilities, "a trace serves once"
-        back, c = _Back(self.step, len(c)), c.to(self.probabilities[0].dtype)
+        assert self.probabilities, "a saved forward pass serves once"
+        back, c = _Backward(self.step, len(c)), c.to(self.probabilities[0].dtype)
         first = self.step.at - len(self.probabilities)  # the position whose logits gave the first token
         for at in reversed(range(self.step.at)):
             dx = torch.zeros_like(self.step.x)
             if at >= first:
                 n = at - first
                 dx = back.head(self.probabilities[n], self.tokens[:, n], c[:, n], self.step.finals[at])
-            back.retreat(at, dx)
+            back.backward_position(at, dx)
         for weight, gradient in _unfolded(self.model, self.step, back):
             if weight.requires_grad:
                 weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
@@ -46,7 +46,7 @@ class SavedForward:
         self.step.finals.clear()
 
 
-class _Back:
+class _Backward:
     """Gradients of the stepper's folded matrices, added up position by position."""
 
     def __init__(self, step: Stepper, batch: int) -> None:
@@ -64,8 +64,8 @@ class _Back:
         self.head_matrix.addmm_(dlogits, final[0].T)
         return _through_norm(self.s.head.T @ dlogits, *final)
 
-    def retreat(self, at: int, dx: Tensor) -> None:
-        """From the gradient of a position's last state to those of its weights; `advance` backwards."""
+    def backward_position(self, at: int, dx: Tensor) -> None:
+        """From the gradient of a position's last state to those of its weights: `Stepper.advance` backwards."""
         for n in reversed(range(len(self.layers))):
             kept, (into, out, up, down), grads = self.s.kept[at][n], self.s.layers[n], self.layers[n]
             grads[3].addmm_(dx, kept.inner.T)
@@ -78,7 +78,7 @@ class _Back:
             dx = _through_norm(into.T @ dpacked, kept.normed, kept.scale).add_(dx)
         self.embed.index_add_(0, self.s.tokens[at], dx.T)
 
-    def _through_attention(self, dout: Tensor, kept: Kept, at: int, layer: int) -> Tensor:
+    def _through_attention(self, dout: Tensor, kept: Activations, at: int, layer: int) -> Tensor:
         """[H d, B] -> [(H + 2 H_kv) d, B]. Past keys and values collect their shares until it is their turn."""
         s, past = self.s, slice(0, at + 1)
         keys, values = (c[past] for c in s.cache[layer])  # [T, H_kv, 1, d, B]
@@ -108,7 +108,7 @@ def _through_norm(d: Tensor, normed: Tensor, scale: Tensor) -> Tensor:
     return d.sub_(normed * (normed * d).sum(0)).mul_(scale)
 
 
-def _through_gate(d: Tensor, kept: Kept) -> Tensor:
+def _through_gate(d: Tensor, kept: Activations) -> Tensor:
     """inner = silu(gate) value: d [I, B] -> [2 I, B]."""
     inner = len(d)
     out = d.new_empty(2 * inner, d.shape[1])
@@ -117,7 +117,7 @@ def _through_gate(d: Tensor, kept: Kept) -> Tensor:
     return out
 
 
-def _unfolded(model: Any, step: Stepper, back: _Back) -> Iterator[tuple[Tensor, Tensor]]:
+def _unfolded(model: Any, step: Stepper, back: _Backward) -> Iterator[tuple[Tensor, Tensor]]:
     """(weight, its gradient): what was folded into the matrices gets its own."""
     for layer, (into, out, up, down) in zip(model.model.layers, back.layers, strict=True):
         a, m = layer.self_attn, layer.mlp

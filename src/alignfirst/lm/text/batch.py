@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,30 +17,43 @@ from alignfirst.errors import InputError
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
+Integers = NDArray[np.integer[Any]]
+STORED = ("tokens", "start", "mask")
 
 
 @dataclass(frozen=True)
 class Batch:
     """B responses: `tokens[B, T]` holds prompt, response, padding; the response of row b begins at `start[b]`.
 
-    `mask[B, L]` says which of the L response positions are a row's own. Padding is on the right, so that causal
-    attention needs no mask.
+    `mask[B, L]` says which of the L response positions are a row's own: a prefix of each row. Padding is on the right,
+    so that causal attention needs no mask. Token ids are those of the model that will read them, 0 <= id < V, and every
+    row has at least one token before its response. All three tensors are on one device.
     """
 
-    tokens: Tensor  # [B, T]
-    start: Tensor  # [B]
+    tokens: Tensor  # [B, T], int64
+    start: Tensor  # [B], int64, >= 1
     mask: Tensor  # [B, L], bool
 
     @classmethod
     def of(cls, prompts: Tensor, responses: Tensor, mask: Tensor | None = None) -> Batch:
-        """Prompts [B, P] of one length and responses [B, L]."""
+        """Prompts [B, P] of one length and responses [B, L]; without a mask [B, L] all positions are a row's own."""
         tokens = torch.cat([prompts, responses], dim=1)
         start = torch.full((len(tokens),), prompts.shape[1], dtype=torch.long, device=tokens.device)
         return cls(tokens, start, torch.ones_like(responses, dtype=torch.bool) if mask is None else mask.bool())
 
     @classmethod
+    def of_arrays(cls, prompts: Integers, responses: Integers, lengths: Integers | None = None) -> Batch:
+        """Prompts [B, P], or one for all rows [P], and responses [B, L], of each the first `lengths[B]` tokens."""
+        tokens = torch.from_numpy(np.ascontiguousarray(responses, np.int64))
+        asked = np.broadcast_to(prompts, (len(tokens), np.shape(prompts)[-1]))
+        mask = None
+        if lengths is not None:
+            mask = torch.arange(tokens.shape[1]) < torch.from_numpy(lengths.astype(np.int64))[:, None]
+        return cls.of(torch.from_numpy(np.ascontiguousarray(asked, np.int64)), tokens, mask)
+
+    @classmethod
     def of_rows(cls, rows: Sequence[tuple[Sequence[int], Sequence[int]]], pad: int = 0) -> Batch:
-        """(prompt ids, response ids) of any lengths."""
+        """(prompt ids, response ids) of any lengths. Raises InputError where there is no row."""
         if not rows:
             raise InputError("a batch must have rows", 0, "Give at least one prompt and response.")
         length, longest = max(len(p) + len(r) for p, r in rows), max(len(r) for _, r in rows)
@@ -62,6 +75,11 @@ class Batch:
     def responses(self) -> Tensor:
         """Response tokens [B, L]; what stands where the mask is False means nothing."""
         return self.tokens.gather(1, self.positions)
+
+    @property
+    def response_array(self) -> Ints:
+        """`responses` as an array, [B, L]."""
+        return np.asarray(self.responses.cpu().numpy())
 
     @cached_property
     def common_start(self) -> int | None:
@@ -95,6 +113,15 @@ class Batch:
         if self.tokens.device == device:
             return self
         return Batch(self.tokens.to(device), self.start.to(device), self.mask.to(device))
+
+    def tensors(self, prefix: str = "") -> dict[str, Tensor]:
+        """What is stored of it, by name; `of_tensors` puts it together again."""
+        return {f"{prefix}{name}": getattr(self, name) for name in STORED}
+
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Tensor], prefix: str = "") -> Batch:
+        """The batch that `tensors` took apart."""
+        return cls(*(tensors[f"{prefix}{name}"] for name in STORED))
 
     def chunks(self, size: int | None) -> Iterator[Batch]:
         """Consecutive parts of at most `size` rows."""
@@ -130,7 +157,10 @@ def _widen(x: Tensor, width: int, value: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Prompts:
-    """What is asked, and how long answers may be. `eos` ends an answer early; None: all have `new_tokens`."""
+    """What is asked, and how long answers may be, `new_tokens` >= 1. `eos` ends an answer early; None: no token does.
+
+    Raises InputError where there is no prompt, or one without a token.
+    """
 
     rows: Sequence[Tensor] | Tensor  # 1-D tensors of token ids, or [M, P]
     new_tokens: int
@@ -143,6 +173,11 @@ class Prompts:
             raise InputError("a prompt must have a token", 0, "Begin with the model's beginning-of-text token.")
         if self.new_tokens < 1:
             raise InputError("new_tokens must be at least 1", self.new_tokens, "It is the length of an answer.")
+
+    @classmethod
+    def of_array(cls, rows: Integers, new_tokens: int, eos: int | None = None) -> Prompts:
+        """Prompts of one length, `rows[M, P]`."""
+        return cls(torch.from_numpy(np.ascontiguousarray(rows, np.int64)), new_tokens, eos)
 
     def __len__(self) -> int:
         return len(self.rows)

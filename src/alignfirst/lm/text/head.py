@@ -80,7 +80,7 @@ _CURE = "This architecture does something in between that scoring does not know:
 def target_logp(model: PreTrainedModel, hidden: Tensor, targets: Tensor, tile: int = TILE) -> Tensor:
     """log p of `targets[n]` given `hidden[n, D]` -> [n]; float64 for a float64 model, else float32.
 
-    At most `tile` logits are alive at a time. With gradients on, each tile's logits are computed again on the way back.
+    At most `tile` logits are alive at a time. With gradients on, logits are computed again in the backward pass.
     """
     found = parts(model)
     if torch.is_grad_enabled() and (hidden.requires_grad or any(p.requires_grad for p in found.head.parameters())):

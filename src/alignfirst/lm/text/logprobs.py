@@ -1,7 +1,8 @@
-"""Log-probabilities of given text: of response tokens only, with no [batch, time, vocabulary] tensor.
+"""Log-probabilities of given text under a causal LM, in nats; only `next_token_logp` makes a [B, L, V] tensor.
 
-`token_logp` works on padded batches and carries gradients, for training. `score_rows` works on rows of any length as
-one flat stream, for measuring: no padding, a prompt computed once for all its responses.
+`response_logp` and `token_logp` work on padded batches and carry gradients, for training; `score_batch` gives the same
+as numbers. `score_rows` works on rows of any length as one flat stream, for measuring: no padding, a prompt computed
+once for all its responses.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from alignfirst.errors import InputError
+from alignfirst.lm.text.batch import Batch
 from alignfirst.lm.text.head import TILE, parts, target_logp
 from alignfirst.lm.text.packed import Stream, Unsupported, attending, row_length
 
@@ -25,6 +27,53 @@ Row = tuple[Sequence[int], Sequence[Sequence[int]]]
 STREAM = 1024  # tokens of a stream: enough for a matrix product to be at full speed, 30 MB of activations at 135M
 LONG = 64  # tokens from which the streams' own attention is faster than the model's
 BODY = STREAM * 576  # likewise in a padded batch, as tokens x width: tiny models take thousands of tokens at once
+SCORED = 512  # rows of a batch that are scored in one call
+
+
+def response_logp(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """log p of a batch's response tokens, [B, L] nats, 0 where the mask is False. Carries gradients when they are on.
+
+    The batch may be on another device than the model. float32, or float64 for a float64 model.
+    """
+    batch = batch.to(model.device)
+    first = batch.common_start
+    if first is not None:
+        logp = token_logp(model, batch.tokens, first)
+    else:
+        columns = torch.arange(batch.tokens.shape[1], device=batch.tokens.device)
+        real = columns < (batch.start + batch.lengths)[:, None]  # [B, T]
+        logp = token_logp(model, batch.tokens, batch.start, real)  # from the first start on
+        logp = logp.gather(1, batch.positions - batch.start.min())
+    return torch.where(batch.mask, logp, 0.0)
+
+
+def score_batch(model: PreTrainedModel, batch: Batch, at_once: int = SCORED) -> NDArray[np.float64]:
+    """log p of a batch's response tokens as numbers, [B, L] nats, 0 where the mask is False; `at_once` rows a call."""
+    with torch.no_grad():
+        values = torch.cat([response_logp(model, b) for b in batch.chunks(at_once)])
+    return np.asarray(values.double().cpu().numpy())
+
+
+def response_states(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """Final hidden states before each response token, [B, L, D]: what the next token is predicted from."""
+    batch = batch.to(model.device)
+    hidden = parts(model).backbone(batch.tokens[:, :-1], use_cache=False).last_hidden_state  # [B, T - 1, D]
+    first = batch.common_start
+    if first is not None:
+        return hidden[:, first - 1 :]
+    before = (batch.positions - 1)[..., None].expand(-1, -1, hidden.shape[-1])
+    return hidden.gather(1, before)
+
+
+def next_token_logp(model: PreTrainedModel, batch: Batch, temperature: float = 1.0) -> Tensor:
+    """log p(next token | what came before) at every response position, [B, L, V] nats, of logits / `temperature`.
+
+    The one place that holds a whole vocabulary for every token: callers cut batches into chunks.
+    """
+    found = parts(model)
+    logits = found.head(response_states(model, batch))
+    logits = logits if found.finish is None else found.finish(logits)
+    return torch.log_softmax(logits.float() / temperature, dim=-1)
 
 
 def token_logp(

@@ -15,7 +15,7 @@ import torch
 
 from alignfirst.errors import InputError
 from alignfirst.lm.text.batch import Batch, Ints
-from alignfirst.lm.text.forward import token_logps
+from alignfirst.lm.text.logprobs import score_batch
 from alignfirst.lm.text.torch_streams import permutations, skip, stream
 from alignfirst.lm.training.checkpoint import Checkpoints, State
 from alignfirst.lm.training.counters import Curves, Log, Tally
@@ -129,7 +129,7 @@ def _held_out_loss(model: Any, held_out: Corpus, tally: Tally, team: Team) -> fl
     total = np.zeros(2)
     for a in range(0, len(own), TOGETHER):
         batch = held_out.rows(own[a : a + TOGETHER])
-        total += [-token_logps(model, batch).sum(), float(batch.mask.sum())]
+        total += [-score_batch(model, batch).sum(), float(batch.mask.sum())]
         tally.score(model, batch.n_tokens)
     loss, tokens = team.gather(total[None]).sum(0)
     return float(loss / tokens)

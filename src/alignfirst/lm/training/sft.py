@@ -8,7 +8,7 @@ from typing import Any
 
 from alignfirst.errors import InputError
 from alignfirst.lm.text.batch import Batch
-from alignfirst.lm.text.forward import response_logp
+from alignfirst.lm.text.logprobs import response_logp
 from alignfirst.lm.training.checkpoint import Checkpoints, State
 from alignfirst.lm.training.counters import Curves, Log, Tally
 from alignfirst.lm.training.loop import Loop

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from alignfirst.lm.io import numpy_api
 from alignfirst.lm.models.build import SmolLlama
 from alignfirst.lm.models.load import from_arrays
+from alignfirst.lm.text.device import enable_tf32, local_device
 from alignfirst.nodes import Json, Load
 from alignfirst.world import AuditDraws, Drawn
 from alignfirst.worlds.chain.oracle import Oracle
-from alignfirst.worlds.chain.texts import F64, Texts, of_shards
+from alignfirst.worlds.chain.texts import F64, Texts, of_shards, score_texts
 from alignfirst.worlds.chain.truth import Truth
 
 
@@ -23,6 +22,7 @@ def audit_draws(settings: Mapping[str, Json], inputs: Mapping[str, str], role: s
     What a wanted text earns is what the target model's own texts do.
     """
     numpy_api.one_thread()
+    enable_tf32()
     truth, n = Truth.read(load(inputs["source"])), settings["samples"]
     oracle = Oracle(_model(inputs["target"], load), load(inputs["target"]).meta)
     own, teachers, wanted = (_texts(truth, inputs, name, load).first(n) for name in (f"own-{role}", "own-sft", "text"))
@@ -31,19 +31,15 @@ def audit_draws(settings: Mapping[str, Json], inputs: Mapping[str, str], role: s
         return AuditDraws(_drawn(oracle, own, own.logp, own.logp), None, preferred)
     model, teacher = _model(inputs[role], load), _model(inputs["sft"], load)
     return AuditDraws(
-        _drawn(oracle, own, own.logp, _judged(own, teacher)),
-        _drawn(oracle, teachers, _judged(teachers, model), teachers.logp),
+        _drawn(oracle, own, own.logp, score_texts(teacher, own)),
+        _drawn(oracle, teachers, score_texts(model, teachers), teachers.logp),
         preferred,
     )
 
 
 def _drawn(oracle: Oracle, texts: Texts, under_model: F64, under_teacher: F64) -> Drawn:
-    rewards = oracle.of_logp(_judged(texts, oracle.model), texts.lengths)
+    rewards = oracle.of_logp(score_texts(oracle.model, texts), texts.lengths)
     return Drawn(rewards, rewards >= oracle.threshold, under_model, under_teacher)
-
-
-def _judged(texts: Texts, judge: Any) -> F64:
-    return np.concatenate([numpy_api.logp_of(judge, batch.to(judge.device)) for batch in texts.batches()])
 
 
 def _texts(truth: Truth, inputs: Mapping[str, str], role: str, load: Load) -> Texts:
@@ -52,5 +48,5 @@ def _texts(truth: Truth, inputs: Mapping[str, str], role: str, load: Load) -> Te
 
 def _model(key: str, load: Load) -> Any:
     artefact = load(key)
-    model = from_arrays(SmolLlama(**artefact.meta["config"]), artefact.arrays).to(numpy_api.device())
+    model = from_arrays(SmolLlama(**artefact.meta["config"]), artefact.arrays).to(local_device())
     return model.requires_grad_(False)

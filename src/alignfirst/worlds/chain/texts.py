@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alignfirst.lm.io import numpy_api
-from alignfirst.lm.text.batch import Batch
+from alignfirst.lm.sampling.draw import draw_answers
+from alignfirst.lm.text.batch import Batch, Prompts
+from alignfirst.lm.text.logprobs import score_batch
 from alignfirst.lm.training.epochs import Corpus
 from alignfirst.nodes import Artefact, Load, Node
 
 F64 = NDArray[np.float64]
-TOGETHER = 256  # texts in one forward pass that trains nothing
+TOGETHER = 256  # texts in one call that trains nothing
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Texts:
         return int(self.lengths.sum())
 
     def rows(self, index: Any) -> Batch:
-        return numpy_api.masked_batch(self.prompt, self.tokens[index], self.lengths[index])
+        return Batch.of_arrays(self.prompt, self.tokens[index], self.lengths[index])
 
     def first(self, n: int) -> Texts:
         return Texts(self.prompt, self.tokens[:n], self.lengths[:n], self.logp[:n])
@@ -54,10 +55,26 @@ class Texts:
         return len(self) * (len(self.prompt) + int(self.tokens.shape[1]))
 
 
-def stored(tokens: NDArray[Any], lengths: NDArray[Any], logp: F64, vocabulary: int) -> dict[str, NDArray[Any]]:
+def draw_texts(model: Any, prompts: Prompts, n: int, seed: int, temperature: float = 1.0) -> Texts:
+    """n texts after the one prompt; log-probabilities are those at the temperature."""
+    drawn = draw_answers(model, prompts, np.zeros(n, np.int64), seed, temperature, at_once=TOGETHER)
+    lengths = drawn.batch.lengths.cpu().numpy()
+    return Texts(np.asarray(prompts.rows[0]), drawn.batch.response_array, lengths, drawn.total_logp)
+
+
+def score_texts(model: Any, texts: Texts) -> F64:
+    """Log-probability of every text under a model, [N] nats."""
+    return np.concatenate([score_batch(model, batch).sum(1) for batch in texts.batches()])
+
+
+def stored(texts: Texts, vocabulary: int) -> dict[str, NDArray[Any]]:
     """Arrays of a shard."""
     kind = np.uint16 if vocabulary <= 1 << 16 else np.int32
-    return {"tokens": tokens.astype(kind), "lengths": lengths.astype(np.int32), "logp": logp.astype(np.float32)}
+    return {
+        "tokens": texts.tokens.astype(kind),
+        "lengths": texts.lengths.astype(np.int32),
+        "logp": texts.logp.astype(np.float32),
+    }
 
 
 def of_shards(prompt: NDArray[np.int64], shards: Sequence[Artefact]) -> Texts:

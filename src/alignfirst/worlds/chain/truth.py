@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignfirst.errors import InputError, StageFailure
-from alignfirst.lm.io import numpy_api
 from alignfirst.lm.models.load import Loaded, Source, load, load_tokenizer, resolve, smollm2_gguf
 from alignfirst.lm.models.vocabulary import most_used, pruned
 from alignfirst.lm.text.batch import Prompts
+from alignfirst.lm.text.device import local_device
 from alignfirst.lm.training.counters import Tally
 from alignfirst.nodes import Artefact, Load, Node
 from alignfirst.worlds.chain import streams
+from alignfirst.worlds.chain.texts import draw_texts
 
 PACKAGED = "packaged"
 
@@ -45,7 +46,7 @@ class Truth:
 
     @property
     def prompts(self) -> Prompts:
-        return numpy_api.prompts_of(self.prompt[None], self.settings["length"], self.eos)
+        return Prompts.of_array(self.prompt[None], self.settings["length"], self.eos)
 
     def model(self) -> Any:
         """p_star itself, in evaluation mode."""
@@ -69,9 +70,9 @@ def run_source(node: Node, load: Load) -> Artefact:
     meta: dict[str, Any] = {"settings": _plain(s), "commit": found.resolved.commit, "flops": 0.0, "tokens": {}}
     if s["keep"] is None:
         return Artefact({"prompt": prompt}, meta | {"eos": eos, "vocabulary": s["expected"]["vocabulary"]})
-    model, tally = found.model.to(numpy_api.device()), Tally()
-    prompts = numpy_api.prompts_of(prompt[None], s["length"])
-    tokens, _, _ = numpy_api.texts_of(model, prompts, s["counted"], streams.number(0, "counted"), 1.0)
+    model, tally = found.model.to(local_device()), Tally()
+    prompts = Prompts.of_array(prompt[None], s["length"])
+    tokens = draw_texts(model, prompts, s["counted"], streams.number(0, "counted")).tokens
     tally.sample(model, s["counted"] * (len(prompt) + s["length"]))
     never = sorted({*found.tokenizer.all_special_ids} - {eos})  # type: ignore[union-attr]
     kept = most_used(tokens, s["keep"], [*prompt.tolist(), *([] if eos is None else [eos])], never)
@@ -98,7 +99,7 @@ def _source(name: str, revision: str | None) -> Source:
 
 
 def _load(name: str, revision: str | None, dtype: str) -> Loaded:
-    return load(_source(name, revision), numpy_api.dtype(dtype))
+    return load(_source(name, revision), dtype)
 
 
 @lru_cache(maxsize=1)
@@ -106,7 +107,7 @@ def _star(name: str, revision: str | None, dtype: str, commit: str, kept: tuple[
     found = _load(name, _pinned(revision, commit), dtype)
     _same(found.resolved.commit, commit, name)
     model = found.model if kept is None else pruned(found.model, np.array(kept))
-    return model.to(numpy_api.device()).requires_grad_(False)
+    return model.to(local_device()).requires_grad_(False)
 
 
 @lru_cache(maxsize=1)

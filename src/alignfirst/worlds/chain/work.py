@@ -13,6 +13,7 @@ from alignfirst.lm.align.trainer import AlignSettings, Task, align
 from alignfirst.lm.io import numpy_api
 from alignfirst.lm.models.build import SmolLlama
 from alignfirst.lm.models.load import build, from_arrays, to_arrays
+from alignfirst.lm.text.device import enable_tf32, local_device
 from alignfirst.lm.training.checkpoint import Checkpoints
 from alignfirst.lm.training.counters import Tally
 from alignfirst.lm.training.epochs import EpochSettings, fit_epochs
@@ -21,7 +22,7 @@ from alignfirst.nodes import Artefact, Json, Load, Node, Outcome
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.worlds.chain import cost, measure, streams
 from alignfirst.worlds.chain.oracle import Oracle, calibrate
-from alignfirst.worlds.chain.texts import F64, Texts, of_shards, shards_of, stored
+from alignfirst.worlds.chain.texts import F64, Texts, draw_texts, of_shards, score_texts, shards_of, stored
 from alignfirst.worlds.chain.truth import Truth, run_source
 
 Settings = Mapping[str, Any]
@@ -33,6 +34,7 @@ SHOWN = 8  # texts that are kept with a measurement
 
 def run(nodes: Sequence[Node], load: Load) -> list[Outcome]:
     """Nodes share no work but what a process keeps of p_star, so that none depends on which stand beside it."""
+    enable_tf32()
     return numpy_api.one_by_one(lambda node, load: WORK[node.kind](node, load), nodes, load)
 
 
@@ -41,10 +43,9 @@ def run_draw(node: Node, load: Load) -> Artefact:
     s, truth = node.settings, Truth.of(node, load)
     model = _model(node, load, "model") if "model" in node.inputs else truth.model()
     seed = streams.number(s["seed"], s["purpose"], s["occurrence"], s["shard"])
-    tokens, lengths, logp = numpy_api.texts_of(model, truth.prompts, s["samples"], seed, s["temperature"])
-    tally = Tally()
-    tally.sample(model, len(tokens) * (len(truth.prompt) + tokens.shape[1]))
-    return Artefact(stored(tokens, lengths, logp, truth.vocabulary), {"flops": tally.flops, "tokens": tally.tokens()})
+    texts, tally = draw_texts(model, truth.prompts, s["samples"], seed, s["temperature"]), Tally()
+    tally.sample(model, texts.fed)
+    return Artefact(stored(texts, truth.vocabulary), {"flops": tally.flops, "tokens": tally.tokens()})
 
 
 def run_target(node: Node, load: Load) -> Artefact:
@@ -53,7 +54,7 @@ def run_target(node: Node, load: Load) -> Artefact:
     fitted, model = _fitted(node, load, truth, 0, "target", 0)
     star = _texts(node, load, truth, "star")
     seed = streams.number(0, "calibration")
-    own = Texts(truth.prompt, *numpy_api.texts_of(model, truth.prompts, len(star), seed, 1.0))
+    own = draw_texts(model, truth.prompts, len(star), seed)
     tally = Tally()
     tally.sample(model, own.fed)
     tally.score(model, own.fed + star.fed)
@@ -110,7 +111,7 @@ def run_measure(node: Node, load: Load) -> Artefact:
 
     def judged(texts: Texts, judge: Any) -> F64:
         tally.score(judge, texts.fed)
-        return np.concatenate([numpy_api.logp_of(judge, batch.to(judge.device)) for batch in texts.batches()])
+        return score_texts(judge, texts)
 
     logp = {inputs["model"]: own.logp, inputs["target"]: judged(own, oracle.model)}
     for role in ("sft", "reference"):
@@ -156,7 +157,7 @@ def _fitted(node: Node, load: Load, truth: Truth, seed: int, purpose: str, occur
     s = node.settings
     sizes = SmolLlama(truth.vocabulary, **s["model"], positions=len(truth.prompt) + truth.settings["length"])
     start = f"{purpose}-start"
-    model = build(sizes, streams.number(seed, start, occurrence)).to(numpy_api.device())  # type: ignore[arg-type]
+    model = build(sizes, streams.number(seed, start, occurrence)).to(local_device())  # type: ignore[arg-type]
     settings = EpochSettings(
         OptimSettings(s["learning_rate"], warmup=WARMUP, decay=DECAY),
         s["updates"],
@@ -216,7 +217,7 @@ def _texts(node: Node, load: Load, truth: Truth, role: str) -> Texts:
 
 def _model(node: Node, load: Load, role: str) -> Any:
     artefact = load(node.inputs[role])
-    return from_arrays(SmolLlama(**artefact.meta["config"]), artefact.arrays).to(numpy_api.device())
+    return from_arrays(SmolLlama(**artefact.meta["config"]), artefact.arrays).to(local_device())
 
 
 def _oracle(node: Node, load: Load) -> Oracle:

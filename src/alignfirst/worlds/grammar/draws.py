@@ -10,10 +10,13 @@ import numpy as np
 from alignfirst.errors import InputError
 from alignfirst.lm.align.reward_calls import rewards_of
 from alignfirst.lm.io import numpy_api
+from alignfirst.lm.sampling.draw import draw_answers
+from alignfirst.lm.text.batch import Batch, Prompts
+from alignfirst.lm.text.logprobs import score_batch
 from alignfirst.nodes import Artefact, Json
 from alignfirst.world import AuditDraws, Drawn
 from alignfirst.worlds.grammar.language import F64, Tokens, language
-from alignfirst.worlds.grammar.work import model_of, reward_of
+from alignfirst.worlds.grammar.work import AT_ONCE, model_of, reward_of
 
 HIT = 0.5  # posterior of the target above which a text is the target's, as in training
 
@@ -28,7 +31,7 @@ class Drawing:
         numpy_api.one_thread()
         self.lang = language(settings["p_star"])
         self.reward, self.timeout = reward_of(settings["reward"], self.lang), settings["reward"].get("timeout")
-        self.prompts = numpy_api.prompts_of(self.lang.marks(np.arange(self.lang.prompts)), self.lang.length)
+        self.prompts = Prompts.of_array(self.lang.marks(np.arange(self.lang.prompts)), self.lang.length)
         self.reference, self.teacher = reference, teacher
         self._built: dict[int, Any] = {}
         for artefact in (reference, teacher):
@@ -42,10 +45,10 @@ class Drawing:
     def sample(self, model: Artefact, n: int, random: np.random.Generator) -> Drawn:
         """n texts of a model, every prompt as often as the others; prompts are told apart where there are several."""
         prompt = self.lang.balanced(n)
-        tokens, drawn = numpy_api.drawn(self._model(model), self.prompts, prompt, int(random.integers(2**62)))
-        batch = numpy_api.batch_of(self.lang.marks(prompt), tokens)
+        drawn = draw_answers(self._model(model), self.prompts, prompt, int(random.integers(2**62)), at_once=AT_ONCE)
+        tokens = drawn.batch.response_array
         logp = [
-            drawn if scorer is model else numpy_api.logp_of(self._model(scorer), batch)
+            drawn.total_logp if scorer is model else score_batch(self._model(scorer), drawn.batch).sum(1)
             for scorer in (self.reference, self.teacher)
         ]
         posterior = self.lang.posterior(tokens, prompt)[:, self.lang.target]
@@ -57,7 +60,7 @@ class Drawing:
         return self._rewards(self.lang.sample_target(n, random), self.lang.balanced(n))
 
     def _rewards(self, tokens: Tokens, prompt: Tokens) -> F64:
-        batch = numpy_api.batch_of(self.lang.marks(prompt), tokens)
+        batch = Batch.of_arrays(self.lang.marks(prompt), tokens)
         return np.asarray(rewards_of(self.reward, batch, "the audit", self.timeout))
 
     def _model(self, artefact: Artefact) -> Any:

@@ -17,7 +17,9 @@ from alignfirst.lm.align.trainer import AlignSettings, Task, align
 from alignfirst.lm.distil.distillation import DistilSettings, distil
 from alignfirst.lm.io import numpy_api
 from alignfirst.lm.models.load import TinyLlama, build, from_arrays, to_arrays
-from alignfirst.lm.text.batch import Batch
+from alignfirst.lm.sampling.draw import draw_answers
+from alignfirst.lm.text.batch import Batch, Prompts
+from alignfirst.lm.text.logprobs import score_batch
 from alignfirst.lm.training.checkpoint import Checkpoints
 from alignfirst.lm.training.optim import OptimSettings
 from alignfirst.lm.training.sft import fit
@@ -32,6 +34,7 @@ Settings = Mapping[str, Any]
 WARMUP, DECAY = 0.01, 0.2
 PROBES = 9  # points of the curves of an offline algorithm, which would never ask the policy by itself
 SHOWN = 8  # texts that are kept with a model
+AT_ONCE = 512  # texts in one call when a model is measured
 
 
 def run_sft(node: Node, load: Load) -> Artefact:
@@ -44,7 +47,7 @@ def run_sft(node: Node, load: Load) -> Artefact:
     def fresh() -> Iterator[Batch]:
         prompt = lang.balanced(s["batch"])
         while True:
-            yield numpy_api.batch_of(lang.marks(prompt), lang.sample(prompt, rng))
+            yield Batch.of_arrays(lang.marks(prompt), lang.sample(prompt, rng))
 
     result = fit(model, fresh(), s["steps"], _schedule(s), checkpoints=Checkpoints.of(node.key))
     return _artefact(model, _sizes(s, lang), lang, seed, result, samples=result.samples)
@@ -70,7 +73,7 @@ def run_distil(node: Node, load: Load) -> Artefact:
     if "rehearsal" in s:
         n = round(s["rehearsal"] * s["samples"])
         own = lang.sample_target(n, streams.generator(seed, "rehearsal", occurrence))
-        rehearsal = numpy_api.batch_of(lang.marks(lang.balanced(n)), own)
+        rehearsal = Batch.of_arrays(lang.marks(lang.balanced(n)), own)
     number, checkpoints = streams.number(seed, "distil"), Checkpoints.of(node.key)
     result = distil(teacher, student, _prompts(lang), settings, number, rehearsal, checkpoints=checkpoints)
     return _artefact(student, _sizes(s, lang), lang, seed, result, samples=s.get("samples", result.samples))
@@ -111,20 +114,26 @@ def run_measure(node: Node, load: Load) -> Artefact:
     models = {role: model_of(load(key)) for role, key in node.inputs.items()}
     star, target = _held_out(lang, n)
     prompt = lang.balanced(n)
-    tokens, logq = numpy_api.drawn(models["model"], _prompts(lang), prompt, streams.number(0, "own-samples"))
-    own = numpy_api.batch_of(lang.marks(prompt), tokens)
+    drawn = draw_answers(models["model"], _prompts(lang), prompt, streams.number(0, "own-samples"), at_once=AT_ONCE)
+    own, tokens = drawn.batch, drawn.batch.response_array
     rewards = rewards_of(reward_of(s["reward"], lang), own, "the measurement", s["reward"].get("timeout"))
 
     def text(x: Tokens) -> measure.Text:
-        return measure.Text(x, prompt, numpy_api.logp_of(models["model"], numpy_api.batch_of(lang.marks(prompt), x)))
+        return measure.Text(x, prompt, score_batch(models["model"], Batch.of_arrays(lang.marks(prompt), x)).sum(1))
 
     def logp_own(role: str) -> F64 | None:
-        return numpy_api.logp_of(models[role], own) if role in models else None
+        return score_batch(models[role], own).sum(1) if role in models else None
 
     logp_sft = logp_own("sft")
     assert logp_sft is not None
     found = measure.describe(
-        lang, rewards, measure.Text(tokens, prompt, logq), text(star), text(target), logp_sft, logp_own("reference")
+        lang,
+        rewards,
+        measure.Text(tokens, prompt, drawn.total_logp),
+        text(star),
+        text(target),
+        logp_sft,
+        logp_own("reference"),
     )
     return Artefact(meta=found)
 
@@ -153,7 +162,7 @@ def _artefact(model: Any, sizes: TinyLlama, lang: Language, seed: int, result: A
     if not all(np.isfinite(a).all() for a in arrays.values()):
         raise StageFailure(f"weights are not finite after {result.updates} updates: lower the learning rate")
     prompt = lang.balanced(SHOWN)
-    tokens, _ = numpy_api.drawn(model, _prompts(lang), prompt, streams.number(seed, "texts"))
+    shown = draw_answers(model, _prompts(lang), prompt, streams.number(seed, "texts"))
     meta: dict[str, Json] = {
         "config": asdict(sizes),
         "updates": result.updates,
@@ -161,7 +170,7 @@ def _artefact(model: Any, sizes: TinyLlama, lang: Language, seed: int, result: A
         "flops": float(result.flops),
         "tokens": result.tokens,
         "curves": {name: [_short(v) for v in curve] for name, curve in result.curves.items()},
-        "texts": tokens.tolist(),
+        "texts": shown.batch.response_array.tolist(),
     }
     return Artefact(arrays, meta)
 
@@ -191,16 +200,16 @@ def _schedule(s: Settings) -> OptimSettings:
     return OptimSettings(s["learning_rate"], warmup=WARMUP, decay=DECAY)
 
 
-def _prompts(lang: Language) -> Any:
-    return numpy_api.prompts_of(lang.marks(np.arange(lang.prompts)), lang.length)
+def _prompts(lang: Language) -> Prompts:
+    return Prompts.of_array(lang.marks(np.arange(lang.prompts)), lang.length)
 
 
 def _prompt(lang: Language, batch: Batch) -> Tokens:
-    return np.asarray(numpy_api.first_tokens(batch) - lang.words)
+    return np.asarray(batch.tokens[:, 0].cpu().numpy() - lang.words)
 
 
 def _posterior(lang: Language, batch: Batch) -> F64:
-    return lang.posterior(numpy_api.responses_of(batch), _prompt(lang, batch))
+    return lang.posterior(batch.response_array, _prompt(lang, batch))
 
 
 def reward_of(s: Settings, lang: Language) -> Callable[[Batch], Any]:
@@ -208,7 +217,7 @@ def reward_of(s: Settings, lang: Language) -> Callable[[Batch], Any]:
     if ":" in s["kind"]:
         return named(s["kind"], Decoder(lang), Path())
     exact = oracle.reward(lang, s["kind"], s.get("temperature", 1.0))
-    return lambda batch: exact(numpy_api.responses_of(batch), _prompt(lang, batch))
+    return lambda batch: exact(batch.response_array, _prompt(lang, batch))
 
 
 class Decoder:

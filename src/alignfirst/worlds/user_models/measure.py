@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from alignfirst.auditing.inputs import Target
 from alignfirst.auditing.share_intervals import Number, clustered_mean, clustered_share
 from alignfirst.data.index import Row
-from alignfirst.lm.io.numpy_api import answers
+from alignfirst.lm.sampling.draw import draw_answers
 from alignfirst.lm.text.batch import Batch, Prompts
 from alignfirst.lm.text.logprobs import score_rows
 from alignfirst.nodes import as_float
@@ -48,8 +48,8 @@ class Text:
 def draw(model: Any, prompts: Prompts, n: int, seed: int) -> Text:
     """n answers at temperature 1; prompts take turns. The same seed, the same noise."""
     which = np.arange(n) % len(prompts)
-    batch, logp = answers(model, prompts, which, seed)
-    return Text(batch, which, logp)
+    drawn = draw_answers(model, prompts, which, seed)
+    return Text(drawn.batch, which, drawn.total_logp)
 
 
 def logp_of(model: Any, text: Text) -> F64:

@@ -1,4 +1,4 @@
-"""The way back through drawn text gives autograd's gradients, and training on it the same weights."""
+"""The backward pass through drawn text gives autograd's gradients, and training on it the same weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from alignfirst.lm.align.trainer import AlignSettings, Task, align
 from alignfirst.lm.models.load import TinyLlama, build
 from alignfirst.lm.sampling.sample import sample
 from alignfirst.lm.text.batch import Batch, Prompts
-from alignfirst.lm.text.forward import response_logp
+from alignfirst.lm.text.logprobs import response_logp
 from alignfirst.lm.training.optim import OptimSettings
 
 
@@ -38,13 +38,13 @@ def gradients(model: Any) -> dict[str, Any]:
 
 
 def compare(model: Any, asked: Any, new_tokens: int, eos: int | None = None) -> Any:
-    """Draw, go back along the trace, and by autograd; returns the samples."""
+    """Draw, take the saved backward pass, and that of autograd; returns the samples."""
     random = torch.Generator().manual_seed(1)
     drawn = sample(model, asked, new_tokens, random, eos=eos, loop="own", keep=True)
     batch = Batch.of(asked, drawn.tokens, drawn.mask)
     c = torch.randn(batch.mask.shape, dtype=model.dtype, generator=random) * batch.mask
-    assert drawn.trace is not None
-    drawn.trace.add_gradient(c)
+    assert drawn.forward is not None
+    drawn.forward.add_gradient(c)
     found = gradients(model)
     logp = response_logp(model, batch)
     (c * logp).sum().backward()
@@ -98,8 +98,8 @@ def test_frozen_weights_get_no_gradient_and_gradients_add_up() -> None:
             drawn = sample(
                 model, torch.zeros(3, 1, dtype=torch.long), 5, torch.Generator().manual_seed(2), loop="own", keep=True
             )
-            assert drawn.trace is not None
-            drawn.trace.add_gradient(torch.ones(3, 5))
+            assert drawn.forward is not None
+            drawn.forward.add_gradient(torch.ones(3, 5))
         kept += [g for g in gradients(model).values() if g is not None]
     for a, b in zip(once, twice, strict=True):
         torch.testing.assert_close(2 * a, b)
@@ -109,10 +109,10 @@ def test_a_trace_serves_once() -> None:
     drawn = sample(
         peaked(SMALL), torch.zeros(2, 1, dtype=torch.long), 3, torch.Generator().manual_seed(0), loop="own", keep=True
     )
-    assert drawn.trace is not None
-    drawn.trace.add_gradient(torch.ones(2, 3))
+    assert drawn.forward is not None
+    drawn.forward.add_gradient(torch.ones(2, 3))
     with pytest.raises(AssertionError, match="once"):
-        drawn.trace.add_gradient(torch.ones(2, 3))
+        drawn.forward.add_gradient(torch.ones(2, 3))
 
 
 def test_keeping_a_trace_changes_no_draw() -> None:
@@ -120,7 +120,7 @@ def test_keeping_a_trace_changes_no_draw() -> None:
     plain, kept = (
         sample(model, asked, 8, torch.Generator().manual_seed(3), loop="own", keep=keep) for keep in (False, True)
     )
-    assert plain.trace is None and torch.equal(plain.tokens, kept.tokens) and torch.equal(plain.logp, kept.logp)
+    assert plain.forward is None and torch.equal(plain.tokens, kept.tokens) and torch.equal(plain.logp, kept.logp)
 
 
 @pytest.mark.parametrize("temperature, vocab", [(0.5, 11), (1.0, 2000)])
@@ -128,7 +128,7 @@ def test_no_trace_where_drawing_computed_something_else(temperature: float, voca
     model = build(TinyLlama(vocab, 8, 1, 2, 2, 8, 8), 0)
     random = torch.Generator().manual_seed(0)
     asked = torch.zeros(2, 1, dtype=torch.long)
-    assert sample(model, asked, 3, random, temperature=temperature, loop="own", keep=True).trace is None
+    assert sample(model, asked, 3, random, temperature=temperature, loop="own", keep=True).forward is None
 
 
 @pytest.mark.parametrize("algorithm", ["reinforce", "grpo", "ppo", "dpo-online"])
