@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import multiprocessing
 import os
 import shutil
 import time
+import tracemalloc
 from pathlib import Path
 
 import hypothesis.extra.numpy as hnp
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save
 
 from alignfirst import files
 from alignfirst.errors import StoreError
@@ -55,15 +58,44 @@ def same(a: Artefact, b: Artefact) -> bool:
 @given(ARTEFACTS)
 def test_encoding_round_trips_and_is_deterministic(item: Artefact) -> None:
     payload = encode(item)
-    assert same(decode(payload), item)
+    assert same(decode(b"".join(payload)), item)
     shuffled = Artefact(dict(reversed(item.arrays.items())), dict(reversed(item.meta.items())))
     assert encode(shuffled) == payload
 
 
 def test_views_in_another_memory_order_keep_their_values() -> None:
     x = np.arange(6.0).reshape(2, 3)
-    assert np.array_equal(decode(encode(Artefact({"x": x.T}))).arrays["x"], x.T)
-    assert np.array_equal(decode(encode(Artefact({"x": x[:, ::2]}))).arrays["x"], x[:, ::2])
+    assert np.array_equal(decode(b"".join(encode(Artefact({"x": x.T})))).arrays["x"], x.T)
+    assert np.array_equal(decode(b"".join(encode(Artefact({"x": x[:, ::2]})))).arrays["x"], x[:, ::2])
+
+
+def test_the_bytes_are_those_of_the_library() -> None:
+    """Of every type, of no and of one dimension, empty, and high byte first; with a name that JSON must escape."""
+    kinds = [f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)]
+    kinds += ["bool", "float16", "float32", "float64", "complex64", ">f4"]
+    arrays = {f'{i} "\n\u00e9 {kind}': np.arange(6).astype(kind).reshape(2, 3) for i, kind in enumerate(kinds)}
+    arrays |= {"none": np.array(2.5, np.float32), "empty": np.zeros((0, 3)), "b": np.ones(2), "a": np.ones(1)}
+    meta = {"n": 1, "text": "\u00e9\n"}
+    text = json.dumps(meta, sort_keys=True, separators=(",", ":"))
+    assert b"".join(encode(Artefact(arrays, meta))) == save(arrays, {"meta": text})
+
+
+def test_an_array_without_a_file_format_is_refused() -> None:
+    with pytest.raises(ValueError, match="array x is of type complex128, which has no file format"):
+        encode(Artefact({"x": np.zeros(2, complex)}))
+
+
+def test_storing_holds_no_second_copy_of_the_arrays(tmp_path: Path) -> None:
+    large = Artefact({name: np.full(1 << 20, float(i)) for i, name in enumerate("abcd")})  # 32 MiB
+    gc.collect()
+    tracemalloc.start()
+    try:
+        Store(tmp_path).put_many([("k", large)])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 << 20
+    assert same(Store(tmp_path).get("k"), large)
 
 
 def test_metadata_with_nan_is_refused() -> None:

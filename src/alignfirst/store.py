@@ -13,25 +13,53 @@ import errno
 import hashlib
 import json
 import os
-import secrets
+import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alignfirst.errors import StoreError, shorten
-from alignfirst.files import reading, sweep, write_atomic, writing
+from alignfirst.files import QUARANTINE, Block, Buffer, quarantine, reading, safetensors, sweep, write_atomic, writing
 from alignfirst.nodes import Artefact
 
 FORMAT = 1
 SUFFIX = ".shard"
-QUARANTINE = "quarantine"
+PARTIAL = "partial"  # where nodes that are under way keep what they have done
 OLD = 3600.0  # seconds after which a temporary file must belong to a killed writer
 HEADER_LIMIT = 1 << 28
 BLOCK = 1 << 20
+DTYPE_NAMES = {  # of NumPy, in the words of safetensors
+    **{f"float{bits}": f"F{bits}" for bits in (16, 32, 64)},
+    **{f"int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)},
+    **{f"uint{bits}": f"U{bits}" for bits in (8, 16, 32, 64)},
+    "bool": "BOOL",
+    "complex64": "C64",
+}
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Where a node may keep what it has done so far, every so many seconds: a folder of its own, gone when it is done.
+
+    Whoever runs a node sets `SCRATCH`; what computes it may look, and need not. Nothing there may change its output.
+    What is found damaged goes to `quarantine`.
+    """
+
+    root: Path
+    seconds: float
+    quarantine: Path
+
+    def folder(self, key: str) -> Path:
+        return self.root / key
+
+
+SCRATCH: ContextVar[Scratch | None] = ContextVar("scratch", default=None)
 
 
 class CorruptError(StoreError):
@@ -59,19 +87,29 @@ class _Shard:
     intact: bool
 
 
-def encode(artefact: Artefact) -> bytes:
-    """The bytes of an artefact, the same for equal content. Raises ValueError for a NaN in its metadata."""
-    from safetensors.numpy import save
+def encode(artefact: Artefact) -> list[Buffer]:
+    """An artefact as a safetensors file in chunks, the same for equal content; arrays are looked into, not copied.
 
+    Raises ValueError for a NaN in its metadata and for an array whose type the format does not have.
+    """
     meta = json.dumps(artefact.meta, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    # safetensors writes the memory of an array as it lies: a transposed view would come back with other values
-    arrays = {name: np.asarray(a, order="C") for name, a in sorted(artefact.arrays.items())}
-    return save(arrays, {"meta": meta})
+    return list(safetensors({name: _block(name, a) for name, a in artefact.arrays.items()}, {"meta": meta}))
+
+
+def _block(name: str, array: NDArray[Any]) -> Block:
+    """An array as it lies in memory; a copy where that is not in the order of indices, lowest byte first."""
+    if array.dtype.name not in DTYPE_NAMES:
+        raise ValueError(f"array {name} is of type {array.dtype}, which has no file format")
+    plain = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+    view = memoryview(plain.reshape(-1).view(np.uint8))
+    return Block(DTYPE_NAMES[array.dtype.name], array.shape, view.nbytes, lambda: view)
 
 
 def decode(payload: bytes, arrays: bool = True) -> Artefact:
-    """Inverse of `encode`; without arrays, the head of a payload is enough. Raises ValueError for bytes that it did
-    not make."""
+    """The artefact of the joined chunks of `encode`; without arrays, the head of a payload is enough.
+
+    Raises ValueError for bytes that `encode` did not make.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -189,17 +227,25 @@ class Store:
 
         Raises StoreError when the shard cannot be written; nothing that was stored before is touched.
         """
-        payloads = {key: encode(artefact) for key, artefact in items if not self.has(key)}
-        self._put(payloads)
+        self._put({key: encode(artefact) for key, artefact in items if not self.has(key)})
         return {key: self._entries()[key].sha256 for key, _ in items}
 
-    def _put(self, payloads: Mapping[str, bytes]) -> None:
+    def put_encoded(self, payloads: Mapping[str, Sequence[Buffer]]) -> dict[str, str]:
+        """Store what `encode` made, by key, as `put_many` stores artefacts."""
+        self._put({key: payload for key, payload in payloads.items() if not self.has(key)})
+        return {key: self._entries()[key].sha256 for key in payloads}
+
+    def _put(self, payloads: Mapping[str, Sequence[Buffer]]) -> None:
         if not payloads:
             return
         offset, entries = 0, []
         for key, payload in sorted(payloads.items()):
-            entries.append([key, offset, len(payload), hashlib.sha256(payload).hexdigest()])
-            offset += len(payload)
+            digest, length = hashlib.sha256(), 0
+            for chunk in payload:
+                digest.update(chunk)
+                length += len(chunk)
+            entries.append([key, offset, length, digest.hexdigest()])
+            offset += length
         header = json.dumps({"format": FORMAT, "entries": entries}, separators=(",", ":")).encode() + b"\n"
         name = _name(header)
         with writing(self.root):
@@ -207,10 +253,24 @@ class Store:
         if not self._swept:
             sweep(self.root, OLD)
             self._swept = True
-        write_atomic(self.root / name, [header, *(p for _, p in sorted(payloads.items()))])
+        chunks = (chunk for _, payload in sorted(payloads.items()) for chunk in payload)
+        write_atomic(self.root / name, chain([header], chunks))
         shard = _parse(header, name, len(header) + offset)
         self._shards[name] = shard
         self._entries().update((k, e) for k, e in shard.entries.items() if k not in self._entries())
+
+    # -- work under way ---------------------------------------------------------------------------------------------
+
+    def scratch(self, seconds: float) -> Scratch:
+        """Room for nodes that take longer than so many seconds."""
+        return Scratch(self.root / PARTIAL, seconds, self.root / QUARANTINE)
+
+    def forget_partial(self, keys: Iterable[str] | None = None) -> None:
+        """Remove what nodes kept on their way, now that they are stored; all of it without `keys`."""
+        folder = self.root / PARTIAL
+        if folder.exists():
+            for path in [folder] if keys is None else [folder / key for key in keys]:
+                shutil.rmtree(path, ignore_errors=True)
 
     # -- files ------------------------------------------------------------------------------------------------------
 
@@ -279,20 +339,14 @@ class Store:
         try:
             # Saved before the move, so that other processes never miss a good entry. If every entry was good (bytes
             # were appended), the new shard has the old name and has just replaced the damaged one.
-            self._put({key: payload for key, payload in good.items() if key not in elsewhere})
+            self._put({key: [payload] for key, payload in good.items() if key not in elsewhere})
             if not self._shards[name].intact or bad:
-                self._move_away(path)
+                quarantine(path, self.root / QUARANTINE)
         except StoreError:  # a read-only copy of a run: the damage is still worth telling
             where = "It could not be moved away"
         self.refresh()
         lost = f"{len(bad)} of its {len(shard.entries)} artefacts are damaged" if bad else "it is not as it was written"
         return f"{path}: {lost}. {where}. Run the same command again to recompute what is missing."
-
-    def _move_away(self, path: Path) -> None:
-        with writing(self.root / QUARANTINE):
-            (self.root / QUARANTINE).mkdir(exist_ok=True)
-            with suppress(FileNotFoundError):  # another process was faster
-                os.replace(path, self.root / QUARANTINE / f"{path.name}.{secrets.token_hex(4)}")
 
 
 def _name(header: bytes) -> str:

@@ -21,8 +21,7 @@ from alignfirst.lm.models.build import SmolLlama
 from alignfirst.lm.models.load import build, parameter_count, save
 from alignfirst.nodes import Artefact, Failure, Node, Outcome
 from alignfirst.records import COLUMNS, read
-from alignfirst.scratch import SCRATCH, Scratch
-from alignfirst.store import encode
+from alignfirst.store import SCRATCH, Scratch, encode
 from alignfirst.study.config.recipe import RECIPES
 from alignfirst.study.config.study_config import StudyConfig, from_mapping
 from alignfirst.study.dry_run import dry_run

@@ -23,7 +23,7 @@ from alignfirst.study.execution import estimates, process_group
 from alignfirst.study.execution.engine import Progress, execute
 from alignfirst.study.execution.options import ExecutionOptions, available_cores
 from alignfirst.study.execution.schedule import Schedule
-from alignfirst.study.execution.worker import Report, Task, forget_partial, load_world
+from alignfirst.study.execution.worker import Report, Task, load_world
 from alignfirst.study.gate import Gate, Say, Watch, require_audited
 from alignfirst.study.output import output_files
 from alignfirst.study.output.run_dir import (
@@ -180,7 +180,7 @@ class _Run:
         if self.preflight is not None:
             self.world.prepare(self.config, self.store)  # type: ignore[attr-defined]
         stored = self.store.keys() & self.plan.nodes.keys()
-        forget_partial(self.store, stored)
+        self.store.forget_partial(stored)
         schedule = self._schedule(stored)
         try:
             self._execute(schedule, workers, len(stored), progress)
@@ -192,7 +192,7 @@ class _Run:
             self._event("end", status="interrupted", counts=counts)
             raise
         if not schedule.failures:
-            forget_partial(self.store)
+            self.store.forget_partial()
         rows = output_files.write(self.config, self.world, self.plan, schedule, self.store, self.run_dir)
         counts = self._counts(schedule, rows, len(stored))
         status = "partial" if schedule.failures else "complete"

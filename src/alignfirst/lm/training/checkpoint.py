@@ -26,7 +26,7 @@ from torch import Tensor
 from alignfirst.errors import InputError, StoreError
 from alignfirst.files import sweep, write_atomic, writing
 from alignfirst.lm.training.processes import Team
-from alignfirst.scratch import SCRATCH
+from alignfirst.store import SCRATCH
 
 FORMAT = 1
 KEPT = 2  # checkpoints; the older one is for the day on which the newer one is damaged

@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import os
 import queue
-import shutil
 import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -23,16 +22,15 @@ from typing import IO, Any, cast
 
 from alignfirst import signals, worlds
 from alignfirst.errors import AlignfirstError, StageFailure, StoreError, Terminated, shorten
+from alignfirst.files import Buffer
 from alignfirst.nodes import Artefact, Failure, Load, Node, Outcome
-from alignfirst.scratch import SCRATCH, Scratch
-from alignfirst.store import QUARANTINE, CorruptError, MissingError, Store, encode
+from alignfirst.store import SCRATCH, CorruptError, MissingError, Store, encode
 from alignfirst.study.execution.options import CHECKPOINT_SECONDS
 from alignfirst.study.plan import audit_nodes
 from alignfirst.world import AuditedWorld, World
 
 REASON_LIMIT = 300
 TRACES = 2  # tracebacks a task reports: siblings fail for the same reason
-PARTIAL = "partial"  # where in the store nodes that are under way keep what they have done
 
 
 @dataclass(frozen=True)
@@ -98,30 +96,21 @@ def run_task(
     """
     begin, cpu = time.perf_counter(), time.process_time()
     traces: list[str] = []
-    scratch = SCRATCH.set(Scratch(store.root / PARTIAL, seconds, store.root / QUARANTINE))
+    scratch = SCRATCH.set(store.scratch(seconds))
     try:
-        outcomes = _compute(world, nodes, _loader(store, nodes), traces)
-        done, failures = _sort_out(nodes, outcomes)
-        digests = store.put_many(done) if keep else {}
+        payloads, failures = _encode(nodes, _compute(world, nodes, _loader(store, nodes), traces))
+        digests = store.put_encoded(payloads) if keep else {}
     except StoreError as e:
         return Report(task, fatal=str(e))
     finally:
         SCRATCH.reset(scratch)
-    forget_partial(store, digests)
+    store.forget_partial(digests)
     seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
     return Report(task, digests, failures, traces, round(seconds, 6), round(cpu, 6), round(peak_rss_mb(), 1))
 
 
 def serve(world: World, store: Store, message: dict[str, Any], seconds: float, keep: bool = True) -> Report:
     return run_task(world, store, message["task"], [Node(*node) for node in message["nodes"]], seconds, keep)
-
-
-def forget_partial(store: Store, keys: Iterable[str] | None = None) -> None:
-    """Remove what nodes kept on their way, now that they are stored; all of it without `keys`."""
-    folder = store.root / PARTIAL
-    if folder.exists():
-        for path in [folder] if keys is None else [folder / key for key in keys]:
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _loader(store: Store, nodes: Sequence[Node]) -> Load:
@@ -161,19 +150,19 @@ def _compute(world: World, nodes: Sequence[Node], load: Load, traces: list[str])
     return [Failure(reason)]
 
 
-def _sort_out(nodes: Sequence[Node], outcomes: Sequence[Outcome]) -> tuple[list[tuple[str, Artefact]], dict[str, str]]:
-    done: list[tuple[str, Artefact]] = []
+def _encode(nodes: Sequence[Node], outcomes: Sequence[Outcome]) -> tuple[dict[str, list[Buffer]], dict[str, str]]:
+    """What is to be stored, and why the rest is not, by key."""
+    payloads: dict[str, list[Buffer]] = {}
     failures: dict[str, str] = {}
     for node, outcome in zip(nodes, outcomes, strict=True):
         if isinstance(outcome, Failure):
             failures[node.key] = shorten(outcome.reason, REASON_LIMIT)
             continue
         try:
-            encode(outcome)
-            done.append((node.key, outcome))
+            payloads[node.key] = encode(outcome)
         except Exception as e:  # a NaN in metadata, a dtype without a file format
             failures[node.key] = f"its output cannot be stored: {reason_of(e)}"
-    return done, failures
+    return payloads, failures
 
 
 def reason_of(e: BaseException) -> str:
