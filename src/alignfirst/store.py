@@ -98,10 +98,11 @@ def encode(artefact: Artefact) -> list[Buffer]:
 
 def _block(name: str, array: NDArray[Any]) -> Block:
     """An array as it lies in memory; a copy where that is not in the order of indices, lowest byte first."""
+    array = np.asarray(array)
     if array.dtype.name not in DTYPE_NAMES:
         raise ValueError(f"array {name} is of type {array.dtype}, which has no file format")
     plain = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
-    view = memoryview(plain.reshape(-1).view(np.uint8))
+    view = plain.reshape(-1).view(np.uint8).data
     return Block(DTYPE_NAMES[array.dtype.name], array.shape, view.nbytes, lambda: view)
 
 

@@ -27,7 +27,7 @@ from alignfirst.lm.distil.distillation import METHODS, DistilSettings, distil
 from alignfirst.lm.models.build import TinyLlama, build
 from alignfirst.lm.text.batch import Batch, Prompts
 from alignfirst.lm.training import checkpoint as checkpoint_module
-from alignfirst.lm.training.checkpoint import Checkpoints, State, pieces
+from alignfirst.lm.training.checkpoint import Checkpoints, State
 from alignfirst.lm.training.counters import Tally
 from alignfirst.lm.training.optim import OptimSettings
 from alignfirst.lm.training.processes import ALONE
@@ -309,9 +309,8 @@ def test_tensors_are_a_safetensors_file(tmp_path: Path) -> None:
         "turned": torch.arange(6).reshape(2, 3).T,
         "yes": torch.tensor([True, False]),
     }
-    path = tmp_path / "x.safetensors"
-    path.write_bytes(b"".join(bytes(piece) for piece in pieces(tensors)))
-    read = load_file(path)
+    assert Checkpoints(tmp_path).write(7, State({}, tensors))
+    read = load_file(tmp_path / "update-000000007.safetensors")
     assert all(torch.equal(read[name], tensor) and read[name].dtype == tensor.dtype for name, tensor in tensors.items())
 
 
@@ -321,7 +320,7 @@ def test_a_disk_that_refuses_fails_no_training(
     def full(*_: Any) -> None:
         raise StoreError("no space")
 
-    monkeypatch.setattr(checkpoint_module, "write_atomic", full)
+    monkeypatch.setattr(checkpoint_module, "write_digested", full)
     expected, _ = whole(TRAININGS["dpo-offline"])
     with caplog.at_level(logging.WARNING):
         assert same(TRAININGS["dpo-offline"](Checkpoints(tmp_path, updates=1)), expected)
@@ -392,6 +391,6 @@ def test_a_signal_leaves_a_checkpoint(number: signal.Signals, tmp_path: Path) ->
 
 def test_the_manifest_can_be_read_by_a_person(tmp_path: Path) -> None:
     cut_short(tmp_path)
-    body = json.loads(next(iter(tmp_path.glob("*.json"))).read_text())["body"]
+    body = json.loads(next(iter(tmp_path.glob("*.json"))).read_text())
     assert set(body["numbers"]) == {"identity", "curves", "tally", "rest"}
     assert body["numbers"]["rest"]["samples"] > 0

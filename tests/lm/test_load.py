@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -24,8 +25,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from alignfirst import files
 from alignfirst.errors import InputError
 from alignfirst.extras import need
+from alignfirst.lm.models import gguf
 from alignfirst.lm.models import load as lm
 
 TINY = lm.TinyLlama(vocab=12, hidden=16, layers=2, heads=4, kv_heads=2, intermediate=24, positions=32)
@@ -435,6 +438,34 @@ def test_a_file_that_is_not_gguf_is_refused(tmp_path: Path) -> None:
     with refused("GGUF"):
         lm.load(tmp_path / "n.gguf", cache=tmp_path / "cache")
     assert [p.suffix for p in (tmp_path / "cache").iterdir()] == [".lock", ".lock"]
+
+
+@pytest.mark.parametrize("altered", ["model.safetensors", "config.json", "alignfirst.json", "alignfirst.digests"])
+def test_a_converted_model_that_was_altered_is_converted_anew(
+    altered: str, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = []
+
+    def convert(path: Path, folder: Path) -> None:
+        made.append(path)
+        shutil.copytree(saved, folder, dirs_exist_ok=True)
+
+    monkeypatch.setattr(gguf, "_convert", convert)
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    folder = gguf.convert_gguf(tmp_path / "m.gguf", tmp_path / "cache")
+    assert gguf.convert_gguf(tmp_path / "m.gguf", tmp_path / "cache") == folder
+    assert len(made) == 1
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    content = bytearray(whole[altered])
+    content[len(content) // 2] ^= 1
+    stamp = (folder / altered).stat()
+    (folder / altered).write_bytes(content)
+    os.utime(folder / altered, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    files._digest_of.cache_clear()  # as in another process
+    with caplog.at_level(logging.WARNING):
+        assert gguf.convert_gguf(tmp_path / "m.gguf", tmp_path / "cache") == folder
+    assert len(made) == 2 and "is converted anew" in caplog.text
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
 
 
 @pytest.mark.slow

@@ -5,10 +5,8 @@ Every source is read once from its beginning, row by row, and later at some of i
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -16,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from alignfirst.data.pairs import Unusable, decoded
 from alignfirst.data.row_files import opened, placed_lines
 from alignfirst.errors import InputError
-from alignfirst.files import reading
+from alignfirst.files import known_digest, reading
 
 CHUNK = 256  # rows of a table in memory at a time
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
@@ -142,12 +140,4 @@ class DataSet:
 
 def file_identity(path: Path) -> str:
     """`sha256:` and the digest of a file; hashed once as long as it does not change."""
-    with reading(path):
-        about = path.stat()
-    return _digest(path.resolve(), about.st_size, about.st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _digest(path: Path, size: int, modified: int) -> str:
-    with reading(path), open(path, "rb") as f:
-        return f"sha256:{hashlib.file_digest(f, 'sha256').hexdigest()}"
+    return f"sha256:{known_digest(path)}"

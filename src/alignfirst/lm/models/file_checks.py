@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from alignfirst.errors import InputError, shorten
-from alignfirst.files import file_digest
+from alignfirst.files import known_digest
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -131,7 +131,7 @@ def digest(folder: Path) -> str:
     """`sha256:` and the digest of names and contents of the files that decide what is loaded."""
     total = hashlib.sha256()
     for file in sorted(p for p in folder.iterdir() if any(p.match(x) for x in (*SMALL, "*.safetensors"))):
-        total.update(f"{file.name} {file_digest(file)}\n".encode())
+        total.update(f"{file.name} {known_digest(file)}\n".encode())
     return f"sha256:{total.hexdigest()}"
 
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import secrets
+import logging
 import shutil
 from contextlib import redirect_stderr
 from importlib.util import find_spec
 from pathlib import Path
 
-from alignfirst.errors import InputError
+from alignfirst.errors import InputError, StoreError
 from alignfirst.extras import need
-from alignfirst.files import file_digest, writing
+from alignfirst.files import known_digest, sealed, whole_folder, writing
 from alignfirst.lm.models.file_checks import check_directory
 
-NOTE = "alignfirst.json"
+NOTE = "alignfirst.json"  # beside a converted model: what it was made from
+DIGESTS = "alignfirst.digests"  # of the other files; itself no part of what identifies the model
+
+log = logging.getLogger(__name__)
 
 
 def smollm2_gguf() -> Path:
@@ -36,25 +38,41 @@ def smollm2_gguf() -> Path:
 def convert_gguf(path: Path, out_dir: Path) -> Path:
     """Directory with the dequantised model and its tokenizer, made on the first call, found on all others.
 
-    The directory is named by the content of the file. Half a minute and three times the float32 weights in memory.
+    The directory is named by the content of the file. One whose files are not as they were written is made anew. Half a
+    minute and three times the float32 weights in memory.
     """
     from filelock import FileLock
 
-    name = f"{path.stem}-{file_digest(path)[:16]}"
+    name = f"{path.stem}-{known_digest(path)[:16]}"
     target = out_dir / name
     with writing(out_dir):
         out_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(out_dir / f"{name}.lock"):  # of two processes one converts, the other finds
-        if not target.is_dir():
-            partial = out_dir / f"{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
-            try:
-                _convert(path, partial)
-                with writing(target):
-                    os.replace(partial, target)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
+        if target.exists() and not _as_written(target):
+            log.warning("note: %s is not as it was written, and is converted anew.", target)
+            with writing(target):
+                shutil.rmtree(target)
+        if not target.exists():
+            with whole_folder(target) as folder:
+                _convert(path, folder)
+                note = {"converted_from": path.name, "sha256": known_digest(path)}
+                (folder / NOTE).write_text(json.dumps(note) + "\n")
+                (folder / DIGESTS).write_text(json.dumps(sealed({"files": _digests(folder)})) + "\n")
     check_directory(target)
     return target
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {p.name: known_digest(p) for p in sorted(folder.iterdir()) if p.name != DIGESTS}
+
+
+def _as_written(folder: Path) -> bool:
+    """Whether a converted model holds the files that were written, and no other."""
+    try:
+        found = json.loads((folder / DIGESTS).read_bytes())
+        return bool(found == sealed(found) and found["files"] == _digests(folder))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StoreError):
+        return False
 
 
 def _convert(path: Path, folder: Path) -> None:
@@ -75,8 +93,6 @@ def _convert(path: Path, folder: Path) -> None:
             "the GGUF file must be one that transformers can dequantise", f"{path.name}: {e}", _CURE
         ) from e
     save(model, folder, tokenizer)
-    note = {"converted_from": path.name, "sha256": file_digest(path)}
-    (folder / NOTE).write_text(json.dumps(note) + "\n")
 
 
 def _check_magic(path: Path) -> None:

@@ -7,15 +7,13 @@ quarantine, and the checkpoint before it is used.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import os
-import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +22,22 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from alignfirst.errors import InputError, StoreError
-from alignfirst.files import sweep, write_atomic, writing
+from alignfirst.files import (
+    Block,
+    Buffer,
+    file_digest,
+    quarantine,
+    safetensors,
+    sealed,
+    sweep,
+    write_atomic,
+    write_digested,
+    writing,
+)
 from alignfirst.lm.training.processes import Team
 from alignfirst.store import SCRATCH
 
-FORMAT = 1
+FORMAT = 2  # 1 had its digest beside what it said
 KEPT = 2  # checkpoints; the older one is for the day on which the newer one is damaged
 SHARE = 0.05  # of the time, at most, goes into writing them
 UPDATE = "update-"
@@ -157,10 +166,10 @@ class Checkpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
         sweep(self.folder)
         manifest, tensors = self._paths(name)
-        digest = hashlib.sha256()
-        write_atomic(tensors, digested(pieces(state.tensors), digest))
-        body = {"format": FORMAT, "tensors": digest.hexdigest(), "numbers": dict(state.numbers)}
-        write_atomic(manifest, [json.dumps({"digest": digest_of(body), "body": body}).encode()])
+        # in chunks: the library would need a second copy of everything in memory
+        digest = write_digested(tensors, safetensors({name: _block(t) for name, t in state.tensors.items()}))
+        said = sealed({"format": FORMAT, "tensors": digest, "numbers": dict(state.numbers)})
+        write_atomic(manifest, [json.dumps(said).encode()])
 
     def find(self, name: str) -> State | None:
         """What was written under a name, if it is as it was written; else it goes to quarantine."""
@@ -169,14 +178,11 @@ class Checkpoints:
             return None
         try:
             found = json.loads(manifest.read_bytes())
-            body = found["body"]
-            with open(tensors, "rb") as f:
-                sound = found["digest"] == digest_of(body) and body["tensors"] == file_digest(f)
-            if sound and body["format"] == FORMAT:
+            if found == sealed(found) and found["format"] == FORMAT and found["tensors"] == file_digest(tensors):
                 with safe_open(tensors, framework="pt") as opened:
-                    return State(body["numbers"], {key: opened.get_tensor(key) for key in opened.keys()})  # noqa: SIM118
-            why = "is not as it was written" if not sound else "is of another version"
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as e:
+                    return State(found["numbers"], {key: opened.get_tensor(key) for key in opened.keys()})  # noqa: SIM118
+            why = "is not as it was written" if found.get("format") == FORMAT else "is of another version"
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as e:
             why = f"cannot be read ({type(e).__name__})"
         self._set_aside(name, why)
         return None
@@ -184,45 +190,16 @@ class Checkpoints:
     def _set_aside(self, name: str, why: str) -> None:
         moved = False
         for path in self._paths(name):
-            with suppress(OSError):
-                self.quarantine.mkdir(parents=True, exist_ok=True)
-                os.replace(path, self.quarantine / f"{path.name}.{secrets.token_hex(4)}")
-                moved = True
+            with suppress(StoreError):
+                moved |= quarantine(path, self.quarantine)
         where = f"was moved to {self.quarantine}" if moved else "could not be moved away"
         log.warning("note: checkpoint %s %s and %s; training goes on from the one before, or anew.", name, why, where)
 
 
-def pieces(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
-    """A safetensors file in pieces: the library would need a second copy of everything in memory."""
-    header: dict[str, Any] = {}
-    offset = 0
-    for name, tensor in sorted(tensors.items()):
-        size = tensor.numel() * tensor.element_size()
-        header[name] = {
-            "dtype": DTYPES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, offset + size],
-        }
-        offset += size
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    yield len(text).to_bytes(8, "little") + text
-    for _, tensor in sorted(tensors.items()):
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        if flat.numel():
-            yield memoryview(flat.view(torch.uint8).numpy())
+def _block(tensor: Tensor) -> Block:
+    return Block(DTYPES[tensor.dtype], tensor.shape, tensor.numel() * tensor.element_size(), partial(_bytes, tensor))
 
 
-def digested(chunks: Iterator[bytes | memoryview], digest: Any) -> Iterator[bytes]:
-    """The same chunks, taken into a digest on their way."""
-    for chunk in chunks:
-        digest.update(chunk)
-        yield chunk  # type: ignore[misc]  # files write buffers of any kind
-
-
-def digest_of(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def file_digest(f: Any) -> str:
-    return hashlib.file_digest(f, "sha256").hexdigest()
+def _bytes(tensor: Tensor) -> Buffer:
+    """Of one tensor at a time, for a GPU's must be copied to be written."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from alignfirst.errors import InputError, StageFailure
-from alignfirst.files import TMP, write_atomic, writing
+from alignfirst.files import whole_folder, write_atomic
 from alignfirst.lm.models import lora, named_models
 from alignfirst.lm.text.logprobs import score_rows
 from alignfirst.nodes import Artefact, Load
@@ -40,7 +36,7 @@ def export(
     if adapter and "lora" not in artefact.meta:
         raise InputError("an adapter is there only where one was trained", "a whole model", "Leave --adapter out.")
     text = card(config, rows, store.digests(), lineage(rows, store), about, base(artefact, rows) if adapter else None)
-    with _whole(folder) as place:
+    with whole_folder(folder) as place:
         tokenizer = store.get(artefact.meta["tokenizer"]).arrays
         named_models.write_tokenizer(tokenizer, place)
         if adapter:
@@ -50,21 +46,6 @@ def export(
             named_models.write_model(models.whole(artefact, store.get), place, named_models.tokenizer_of(tokenizer))
             verify(place, artefact.meta.get("check", []))
         write_atomic(place / CARD, [text.encode()])
-
-
-@contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    """A folder beside the one that is asked for, which takes its place when the block is done."""
-    folder = folder.absolute()
-    partial = folder.with_name(f".{os.getpid()}-{secrets.token_hex(4)}{TMP}")
-    try:
-        with writing(folder):
-            partial.mkdir(parents=True)
-        yield partial
-        with writing(folder):
-            os.replace(partial, folder)  # over an empty one, too
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def base(artefact: Artefact, rows: Sequence[Mapping[str, Any]]) -> str:
