@@ -160,7 +160,7 @@ def test_an_export_that_does_not_give_the_recorded_numbers_is_not_left(
             next(model.parameters()).mul_(1.5)
         return model
 
-    monkeypatch.setattr(exporting.own, "load_folder", other)
+    monkeypatch.setattr(exporting.named_models, "load_folder", other)
     with pytest.raises(StageFailure, match="other log-probabilities"):
         run.export("align-distil", tmp_path / "out")
     assert not list(tmp_path.iterdir())
