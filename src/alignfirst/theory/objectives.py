@@ -1,7 +1,8 @@
 """Every alignment algorithm as its coefficients: the gradient is sum_n c_n grad log pi(x_n), ascent.
 
-Arrays in, arrays out. `[..., N]` are N samples of one update, any number of runs in front. Every coefficient carries
-its 1/N, so that the caller only multiplies and sums. Nothing here is differentiated: inputs are plain values.
+Arrays in, arrays out. `[..., N]` are the N samples (or N pairs) of one update, with anything in front: runs of the
+mixture world, token positions of a language model. Every coefficient carries its 1/N, so that the caller only
+multiplies and sums. Nothing here is differentiated: inputs are plain values.
 """
 
 # Arithmetic of arrays of unknown float type is Any to the checker; every function keeps the type it is given.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,25 +35,38 @@ def shaped_reward(reward: Array, logp: Array, logp_ref: Array, beta: Any) -> Arr
     return reward - beta * (logp - logp_ref)
 
 
+class Answers(NamedTuple):
+    """One side of N pairs as the policy alone sees it, both [..., N]."""
+
+    logp: Array  # log pi of the whole answer, nats
+    length: Array  # its tokens; 1 for a point of the mixture world
+
+
 def margin(logp_w: Array, logp_l: Array, logp_ref_w: Array, logp_ref_l: Array) -> Array:
-    """m = (log pi - log pi_ref)(w) - (log pi - log pi_ref)(l). Shapes [..., P]."""
+    """m = (log pi - log pi_ref)(w) - (log pi - log pi_ref)(l), nats. Shapes [..., N]."""
     return (logp_w - logp_ref_w) - (logp_l - logp_ref_l)
 
 
 def reinforce(shaped: Array, log_ratio: Array, group: int) -> Array:
     """Batch mean as baseline (Williams 1992): (r_n - mean r) / N."""
+    _same_shape(shaped, log_ratio)
     return (shaped - shaped.mean(-1, keepdims=True)) / shaped.shape[-1]
 
 
 def rloo(shaped: Array, log_ratio: Array, group: int) -> Array:
     """Leave-one-out baseline (Ahmadian et al. 2024, eq. 10): (r_n - mean of the others in its group) / N."""
+    _same_shape(shaped, log_ratio)
     r = _grouped(shaped, group)
     others = (_total(r) - r) / (group - 1)
     return ((r - others) / shaped.shape[-1]).reshape(shaped.shape)
 
 
 def grpo(shaped: Array, log_ratio: Array, group: int) -> Array:
-    """Group-standardised (Shao et al. 2024, eq. 3): (r_n - group mean) / (group sd + 1e-4) / N, clipped when reused."""
+    """Group-standardised (Shao et al. 2024, eq. 3): (r_n - group mean) / (group sd + 1e-4) / N.
+
+    Its batches are used once here, so that the ratio is 1 to rounding and the clip of the paper never acts.
+    """
+    _same_shape(shaped, log_ratio)
     r = _grouped(shaped, group)
     centred = r - _total(r) / group
     sd = np.sqrt(_total(centred * centred) / (group - 1))
@@ -62,6 +76,7 @@ def grpo(shaped: Array, log_ratio: Array, group: int) -> Array:
 
 def ppo(shaped: Array, log_ratio: Array, group: int) -> Array:
     """Clipped surrogate (Schulman et al. 2017, eq. 7) with A standardised over the batch."""
+    _same_shape(shaped, log_ratio)
     centred = shaped - shaped.mean(-1, keepdims=True)
     sd = np.sqrt((centred * centred).mean(-1, keepdims=True))
     return clipped(centred / (sd + 1e-8), log_ratio) / shaped.shape[-1]
@@ -76,6 +91,7 @@ def clipped(advantage: Array, log_ratio: Array) -> Array:
 
 def best_of_n(shaped: Array, log_ratio: Array, group: int) -> Array:
     """Imitate the best of each group, no reference (Stiennon et al. 2020): 1 on the best / N."""
+    _same_shape(shaped, log_ratio)
     r = _grouped(shaped, group)
     best = np.zeros_like(r)
     np.put_along_axis(best, r.argmax(-1)[..., None], 1, -1)
@@ -94,10 +110,15 @@ def ipo(margin: Array, b: Any) -> tuple[Array, Array]:
     return c, -c
 
 
-def sft_preferred(margin: Array, b: Any) -> tuple[Array, Array]:
+def sft_preferred(winner: Answers, loser: Answers, b: Any) -> tuple[Array, Array]:
     """Imitate the winner, no reference: 1 on the winner / N."""
-    c = np.full_like(margin, 1 / margin.shape[-1])
+    _same_shape(winner.logp, loser.logp)
+    c = np.full_like(winner.logp, 1 / winner.logp.shape[-1])
     return c, np.zeros_like(c)
+
+
+def _same_shape(first: Array, second: Array) -> None:
+    assert first.ndim >= 1 and first.shape == second.shape, f"[..., N] twice, got {first.shape} and {second.shape}"
 
 
 def _total(values: Array) -> Array:
@@ -106,11 +127,12 @@ def _total(values: Array) -> Array:
 
 
 def _grouped(values: Array, group: int) -> Array:
-    """[..., N] -> [..., N / group, group]."""
+    """[..., N] -> [..., N / G, G]."""
+    assert values.shape[-1] % group == 0, f"groups of {group} in {values.shape}"
     return values.reshape(*values.shape[:-1], -1, group)
 
 
-# What each algorithm maximises over pairs, for tests by finite differences and for logs. Shapes [..., P] -> [...].
+# What each algorithm maximises over pairs, for logs and for tests by finite differences. Shapes [..., N] -> [...].
 def dpo_objective(margin: Array, b: Any) -> Array:
     """mean log sigmoid(b m)."""
     return np.asarray(log_expit(b * margin).mean(-1))
@@ -119,6 +141,11 @@ def dpo_objective(margin: Array, b: Any) -> Array:
 def ipo_objective(margin: Array, b: Any) -> Array:
     """-mean (m - 1/(2b))^2."""
     return np.asarray(-((margin - 1 / (2 * b)) ** 2).mean(-1))
+
+
+def sft_objective(winner: Answers, loser: Answers, b: Any) -> Array:
+    """mean log pi of the winners."""
+    return np.asarray(winner.logp.mean(-1))
 
 
 def preference_probability(reward_w: Array, reward_l: Array, scale: float, flip: float = 0.0) -> Array:
@@ -139,18 +166,35 @@ def ipo_optimal_margin(gap: Array, b: float, scale: float, flip: float = 0.0) ->
 
 @dataclass(frozen=True)
 class Algorithm:
-    """One alignment algorithm: where its samples come from, and its coefficient function."""
+    """One alignment algorithm: where its samples come from, and its coefficient function.
+
+    Rollouts: coefficients(shaped, log_ratio, group), shaped rewards [..., N] and log pi now minus log pi when drawn.
+    Pairs: coefficients(margin, b) with a reference, coefficients(winner, loser, b) of `Answers` without; they return
+    the coefficients of winners and of losers. b is the label scale times beta.
+    """
 
     name: str
     data: Literal["rollouts", "pairs-offline", "pairs-online"]
     coefficients: Callable[..., Any]
     source: str
-    uses_beta: bool = True  # regularised against a reference; baselines are not and run once a seed
+    uses_beta: bool = True  # has a strength; baselines have none and run once a seed
     reuses_batches: bool = False  # several epochs on one batch of rollouts
+    objective: Callable[..., Array] | None = None  # on pairs, of the same arrays: what is maximised, [...]
+    reference: bool = True  # whether it can be held to a reference
 
     @property
     def on_pairs(self) -> bool:
         return self.data != "rollouts"
+
+    @property
+    def uses_reference(self) -> bool:
+        return self.uses_beta and self.reference
+
+    def seen(self, winner: Answers, loser: Answers, logp_ref_w: Array, logp_ref_l: Array) -> tuple[Any, ...]:
+        """What `coefficients` and `objective` of pairs take before b."""
+        if self.reference:
+            return (margin(winner.logp, loser.logp, logp_ref_w, logp_ref_l),)
+        return winner, loser
 
 
 _BUILTIN = {
@@ -160,11 +204,19 @@ _BUILTIN = {
         Algorithm("rloo", "rollouts", rloo, "Ahmadian et al. 2024, arXiv 2402.14740"),
         Algorithm("grpo", "rollouts", grpo, "Shao et al. 2024, arXiv 2402.03300"),
         Algorithm("ppo", "rollouts", ppo, "Schulman et al. 2017, arXiv 1707.06347", reuses_batches=True),
-        Algorithm("dpo-offline", "pairs-offline", dpo, "Rafailov et al. 2023, arXiv 2305.18290"),
-        Algorithm("dpo-online", "pairs-online", dpo, "Guo et al. 2024, arXiv 2402.04792"),
-        Algorithm("ipo", "pairs-offline", ipo, "Azar et al. 2023, arXiv 2310.12036"),
+        Algorithm("dpo-offline", "pairs-offline", dpo, "Rafailov et al. 2023, arXiv 2305.18290", objective=dpo_objective),
+        Algorithm("dpo-online", "pairs-online", dpo, "Guo et al. 2024, arXiv 2402.04792", objective=dpo_objective),
+        Algorithm("ipo", "pairs-offline", ipo, "Azar et al. 2023, arXiv 2310.12036", objective=ipo_objective),
         Algorithm("best-of-n", "rollouts", best_of_n, "Stiennon et al. 2020, arXiv 2009.01325", uses_beta=False),
-        Algorithm("sft-preferred", "pairs-offline", sft_preferred, "imitation of winners", uses_beta=False),
+        Algorithm(
+            "sft-preferred",
+            "pairs-offline",
+            sft_preferred,
+            "imitation of winners",
+            uses_beta=False,
+            objective=sft_objective,
+            reference=False,
+        ),
     )
 }
 ALGORITHMS: plugins.Registry[Algorithm] = plugins.Registry(

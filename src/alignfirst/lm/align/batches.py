@@ -201,7 +201,7 @@ class OfflinePairs:
         if self.pairs is None:
             s = self.s
             pairs = s.task.pairs if s.task.pairs is not None else drawn_once(s)
-            if s.settings.used.uses_beta and pairs.logp_ref is None:
+            if s.settings.used.uses_reference and pairs.logp_ref is None:
                 pairs = with_reference(s, pairs)
             self.pairs = pairs
             self.picks = permutations(s.rng("batches"), len(pairs), min(s.settings.samples // 2, len(pairs)))

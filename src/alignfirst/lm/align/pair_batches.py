@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from alignfirst.errors import InputError
 from alignfirst.lm.sampling.saved_forward import SavedForward
 from alignfirst.lm.text.batch import Batch, Bools, Floats, Ints
-from alignfirst.theory.objectives import (
-    Algorithm,
-    dpo,
-    dpo_objective,
-    ipo,
-    ipo_objective,
-    margin,
-    preference_probability,
-)
+from alignfirst.theory.objectives import Algorithm, Answers, margin, preference_probability
 
 
 @dataclass(frozen=True)
@@ -116,20 +108,20 @@ class PairWork:
         return cls(algorithm, b, total, batch, place[: len(picks)], place[len(picks) :], weight, ref)
 
     def coefficients(self, logp: Floats) -> tuple[Floats, dict[str, Floats]]:
-        """log pi of tokens [B, L] -> coefficients of grad log pi, [B, 1], and what to log, one value a pair."""
-        whole, ref, w, lo = logp.sum(1), self.logp_ref, self.winner, self.loser
-        m = margin(whole[w], whole[lo], ref[w], ref[lo])
-        c_w, c_l = self.algorithm.coefficients(m, self.b)
-        share = self.weight * len(m) / self.total  # the coefficients carry 1 / (pairs here)
+        """log pi of tokens [B, L] -> coefficients of grad log pi, [B, 1], and what to log, one value a pair [N].
+
+        Every pair goes through the algorithm as a batch of its own, so that nothing depends on chunks.
+        """
+        whole, length = logp.sum(1), self.batch.lengths.clamp(min=1).double().cpu().numpy()
+        w, lo = self.winner[:, None], self.loser[:, None]
+        answers = Answers(whole[w], length[w]), Answers(whole[lo], length[lo])
+        seen = self.algorithm.seen(*answers, self.logp_ref[w], self.logp_ref[lo])
+        c_w, c_l = self.algorithm.coefficients(*seen, self.b)
         c = np.zeros(len(whole))
-        np.add.at(c, w, share * c_w)
-        np.add.at(c, lo, share * c_l)
-        loss = self.weight * loss_of(self.algorithm, m, self.b, whole[w])
-        return c[:, None], {"loss": loss, "margin": m, "accuracy": (m > 0) + 0.5 * (m == 0)}
-
-
-def loss_of(algorithm: Algorithm, m: Floats, b: float, logp_w: Floats) -> Floats:
-    """What the algorithm minimises, pair by pair [p]: the negative of theory's objectives."""
-    objectives: dict[Any, Any] = {dpo: dpo_objective, ipo: ipo_objective}
-    objective = objectives.get(algorithm.coefficients)
-    return -logp_w if objective is None else -objective(m[:, None], b)
+        np.add.at(c, self.winner, c_w[:, 0] * self.weight / self.total)
+        np.add.at(c, self.loser, c_l[:, 0] * self.weight / self.total)
+        m = margin(whole[w], whole[lo], self.logp_ref[w], self.logp_ref[lo])[:, 0]
+        notes = {"margin": m, "accuracy": (m > 0) + 0.5 * (m == 0)}
+        if self.algorithm.objective is not None:
+            notes["loss"] = -self.weight * self.algorithm.objective(*seen, self.b)
+        return c[:, None], notes

@@ -118,7 +118,7 @@ def _of_target(node: Node, nodes: Nodes) -> Price:
 def _of_align(node: Node, nodes: Nodes) -> Price:
     s, method, length = node.settings, ALGORITHMS[node.settings["algorithm"]], text(node, nodes)
     policy, target = size(node, nodes), size(nodes[node.inputs["target"]], nodes)
-    reference = size(nodes[node.inputs["reference"]], nodes) if method.uses_beta else 0
+    reference = size(nodes[node.inputs["reference"]], nodes) if method.uses_reference else 0
     batch, updates = s["samples"] * length, s["updates"]
 
     def drawn(tokens: int, model: int, by_reference: bool = True) -> Price:

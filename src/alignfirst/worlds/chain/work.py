@@ -84,7 +84,7 @@ def run_align(node: Node, load: Load) -> Artefact:
     probe_every = cost.probe_every(s["updates"]) if method.data == "pairs-offline" else 0
     settings = AlignSettings.of(s, OptimSettings(s["learning_rate"]), probe_every=probe_every)
     policy, oracle = _model(node, load, "initial"), _oracle(node, load)
-    reference = _model(node, load, "reference") if method.uses_beta else None
+    reference = _model(node, load, "reference") if method.uses_reference else None
     apart = "pairs" in node.inputs and (reference is None or node.inputs["pairs"] != node.inputs["reference"])
     source = _model(node, load, "pairs") if apart else None  # None: the reference
     task = Task(truth.prompts, oracle.reward, oracle.is_target, pair_source=source)

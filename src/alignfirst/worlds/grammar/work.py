@@ -97,7 +97,7 @@ def run_align(node: Node, load: Load) -> Artefact:
         is_target=lambda batch: _posterior(lang, batch)[:, lang.target] > 0.5,
         pair_source=model_of(load(node.inputs["pairs"])) if "pairs" in node.inputs else None,
     )
-    reference = model_of(load(node.inputs["reference"])) if method.uses_beta else None
+    reference = model_of(load(node.inputs["reference"])) if method.uses_reference else None
     train = partial(align, checkpoints=Checkpoints.of(node.key)) if s["trainer"] == "native" else _trl()
     result = train(policy, reference, task, settings, streams.number(s["seed"], "align"))
     sizes = TinyLlama(**initial.meta["config"])

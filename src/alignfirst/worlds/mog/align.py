@@ -9,7 +9,7 @@ from typing import Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from alignfirst.theory.objectives import Algorithm, margin, shaped_reward
+from alignfirst.theory.objectives import Algorithm, Answers, shaped_reward
 from alignfirst.worlds.mog import kernel, streams
 from alignfirst.worlds.mog.layout import F32
 from alignfirst.worlds.mog.reward import Labels, Oracle
@@ -84,9 +84,16 @@ class PairBatch:
     algorithm: Algorithm
 
     def coefficients(self, logp: F32) -> F32:
-        first, ref, half = self.first_wins, self.logp_ref, logp.shape[1] // 2
-        difference = margin(logp[:, :half], logp[:, half:], ref[:, :half], ref[:, half:])
-        c_w, c_l = self.algorithm.coefficients(np.where(first, difference, -difference), self.b)
+        first, half = self.first_wins, logp.shape[1] // 2
+
+        def sides(values: F32) -> tuple[F32, F32]:
+            one, other = values[:, :half], values[:, half:]
+            return np.where(first, one, other), np.where(first, other, one)
+
+        w, lo = sides(logp)
+        point = np.ones_like(w)  # lengths
+        seen = self.algorithm.seen(Answers(w, point), Answers(lo, point), *sides(self.logp_ref))
+        c_w, c_l = self.algorithm.coefficients(*seen, self.b)
         return np.concatenate([np.where(first, c_w, c_l), np.where(first, c_l, c_w)], axis=1)
 
 

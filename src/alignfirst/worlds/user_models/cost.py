@@ -98,12 +98,12 @@ class Costs:
         n = float(updates * a.samples)
         if method.data == "pairs-offline" and self.config.data.pairs is not None:
             used = min(self.train, int(n) // 2)
-            reference = self._scored(sizes) * (2 * used) if method.uses_beta else Spent()
+            reference = self._scored(sizes) * (2 * used) if method.uses_reference else Spent()
             trained = self._pairs(sizes) * float(n / a.chunk)
             return trained + reference
         length, new = self.prompt + a.new_tokens, a.new_tokens
         drawn = Spent(length, sizes.sample(1, self.prompt, new))
-        scored = Spent(length, sizes.forward(1, length - 1, new)) if method.uses_beta else Spent()
+        scored = Spent(length, sizes.forward(1, length - 1, new)) if method.uses_reference else Spent()
         learned = Spent(a.chunk * length, sizes.train(a.chunk, length - 1, a.chunk * new)) * (1 / float(a.chunk))
         if method.data == "pairs-offline":
             n_drawn = float(2 * self.config.preferences.pairs)

@@ -96,7 +96,7 @@ def run_align(desk: NodeContext) -> Artefact:
     s = desk.s
     seed, method = s["seed"], ALGORITHMS[s["algorithm"]]
     policy = desk.model("initial")
-    reference = named_models.frozen(desk.model("reference")) if method.uses_beta else None
+    reference = named_models.frozen(desk.model("reference")) if method.uses_reference else None
     timeout = s["reward"]["timeout"] if "reward" in s else None
     settings = AlignSettings.of(s, _schedule(s), reward_timeout=timeout)
     with _trainer(desk) as train:
