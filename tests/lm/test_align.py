@@ -49,7 +49,7 @@ def reward(batch: Batch) -> np.ndarray:
 
 
 def settings(name: str, **changed) -> AlignSettings:
-    beta = 0.2 if ALGORITHMS[name].uses_beta else None
+    beta = changed.pop("beta", 0.2 if ALGORITHMS[name].uses_beta else 0.0)
     usual = {"updates": 3, "samples": 16, "group_size": 4, "stored_pairs": 24, "epochs": 2}
     return AlignSettings(name, beta, OptimSettings(1e-3), **usual | changed)
 
@@ -101,7 +101,8 @@ def drawn_work(name: str, level: str, beta_in_loss: float = 0.0, rows: slice = s
     old = logp + np.random.default_rng(0).normal(0, 0.3, logp.shape)
     r = Rollouts(reward(batch) + batch.responses[:, 0].numpy(), old, score_batch(REFERENCE, batch), batch.mask.numpy())
     shaped = r.returns(0.2, level)
-    return RolloutWork(ALGORITHMS[name], 4, level, beta_in_loss, r, shaped, batch.rows(rows), rows)
+    used = settings(name, beta=beta_in_loss, level=level, kl_in="loss")
+    return RolloutWork(used, r, shaped, batch.rows(rows), rows)
 
 
 def gradient_of(loss: torch.Tensor) -> torch.Tensor:
@@ -376,9 +377,10 @@ def test_impossible_settings_are_refused(name, changed, words):
     ("name", "beta", "words"),
     [
         ("magic", 0.1, "algorithm must be known"),
-        ("grpo", None, "beta of grpo must be a number"),
-        ("grpo", -1.0, "beta of grpo must be a number"),
-        ("dpo-offline", 0.0, "beta of dpo-offline must be > 0"),
+        ("grpo", -1.0, "beta must be > 0, got -1"),
+        ("grpo", 1e6, "beta must be between"),
+        ("dpo-offline", 0.0, "beta must be > 0, got 0: the optimum ignores the reference"),
+        ("best-of-n", 0.1, "beta of best-of-n must be 0"),
     ],
 )
 def test_impossible_betas_are_refused(name, beta, words):

@@ -16,12 +16,14 @@ pytest.importorskip("transformers")
 import torch
 
 from alignfirst.lm.align.coefficients import Rollouts, RolloutWork
+from alignfirst.lm.align.settings import AlignSettings
 from alignfirst.lm.align.trainer import ascend
 from alignfirst.lm.models.build import TinyLlama, build
 from alignfirst.lm.sampling.draw import draw_answers
 from alignfirst.lm.text.batch import Batch, Prompts
 from alignfirst.lm.text.logprobs import response_logp, score_batch
-from alignfirst.theory.objectives import ALGORITHMS, CLIP
+from alignfirst.lm.training.optim import OptimSettings
+from alignfirst.theory.objectives import CLIP
 
 V, NEW, EOS, ROWS = 10, 5, 2, 32
 PROMPT = Prompts([torch.tensor([0])], NEW, eos=EOS)
@@ -54,7 +56,8 @@ def drawn_work(name: str, level: str, beta_in_loss: float = 0.0, rows: slice = s
     old = logp + np.random.default_rng(0).normal(0, 0.3, logp.shape) * mask
     r = Rollouts(reward(batch), old, score_batch(REFERENCE, batch), mask)
     shaped = r.returns(0.2, level)
-    return RolloutWork(ALGORITHMS[name], 4, level, beta_in_loss, r, shaped, batch.rows(rows), rows)
+    used = AlignSettings(name, beta_in_loss, OptimSettings(1e-3), samples=ROWS, group_size=4, level=level, kl_in="loss")
+    return RolloutWork(used, r, shaped, batch.rows(rows), rows)
 
 
 def ours(work: RolloutWork) -> torch.Tensor:

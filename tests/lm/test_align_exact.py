@@ -124,7 +124,7 @@ def train(name: str, pairs: Pairs | None = None, rate: float = 0.03, updates: in
     policy = copy.deepcopy(REFERENCE)
     samples = SAMPLES if pairs is None else 2 * len(pairs)
     optim = OptimSettings(rate, betas=(0.9, 0.95), decay=0.5, clip_norm=None)
-    beta = BETA if ALGORITHMS[name].uses_beta else None
+    beta = BETA if ALGORITHMS[name].uses_beta else 0.0
     s = AlignSettings(
         name, beta, optim, **{"updates": updates, "samples": samples, "labels": Labels(scale=SCALE)} | settings
     )

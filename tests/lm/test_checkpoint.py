@@ -60,7 +60,7 @@ def reward(batch: Batch) -> np.ndarray:
 def aligned(name: str, **more: Any) -> Any:
     def train(checkpoints: Checkpoints | None) -> tuple[torch.Tensor, Any]:
         policy, used, changed = copy.deepcopy(FIRST), ALGORITHMS[name], dict(more)
-        beta = changed.pop("beta", 0.2 if used.uses_beta else None)
+        beta = changed.pop("beta", 0.2 if used.uses_beta else 0.0)
         usual = {"updates": UPDATES, "samples": 16, "group_size": 4, "stored_pairs": 24, "epochs": 3, "chunk": 8}
         s = AlignSettings(name, beta, OPTIM, **usual | changed)
         task = Task(PROMPTS, reward, is_target=lambda batch: batch.responses[:, 0].numpy() < 5, pair_source=SECOND)

@@ -19,7 +19,6 @@ from alignfirst.lm.align.rollouts import Session
 from alignfirst.lm.align.trainer import AlignSettings, Task, align, ascend
 from alignfirst.lm.align.trl_trainer import (
     align_with_trl,
-    check_trl,
     global_seeds_kept,
     id_tokenizer,
     quiet,
@@ -117,10 +116,9 @@ def rollout_work(s: Session, inputs) -> RolloutWork:
     """TRL's own rollouts as work of the native trainer."""
     batch = Batch.of(inputs["prompt_ids"], inputs["completion_ids"], inputs["completion_mask"])
     rollouts = Rollouts(reward(batch), score_batch(POLICY, batch), score_batch(REFERENCE, batch), batch.mask.numpy())
-    in_reward = s.settings.strength if s.settings.kl_in == "reward" else 0.0
-    in_loss = s.settings.strength if s.settings.kl_in == "loss" else 0.0
-    level, shaped = s.settings.level, rollouts.returns(in_reward, s.settings.level)
-    return RolloutWork(s.settings.used, GROUP, level, in_loss, rollouts, shaped, batch, slice(0, N))
+    beta = s.settings.beta if s.settings.kl_in == "reward" else 0.0
+    shaped = rollouts.returns(beta, s.settings.level)
+    return RolloutWork(s.settings, rollouts, shaped, batch, slice(0, N))
 
 
 @pytest.mark.parametrize(
@@ -208,24 +206,24 @@ def test_prompts_too_long_are_refused_and_equal_or_empty_answers_too():
 @pytest.mark.parametrize(
     ("name", "settings", "words"),
     [
-        ("ppo", {}, "stable trainers"),
-        ("ipo", {}, "stable trainers"),
-        ("grpo", {}, "KL in the loss"),
-        ("grpo", {"kl_in": "loss"}, "KL in the loss"),
-        ("rloo", {"kl_in": "loss"}, "KL in the reward"),
-        ("rloo", {"level": "token"}, "works on sequences"),
+        ("ppo", {}, "algorithms must be among dpo-offline, rloo, grpo"),
+        ("ipo", {}, "algorithms must be among"),
+        ("grpo", {}, "grpo of TRL must have level: token and kl_in: loss"),
+        ("grpo", {"kl_in": "loss"}, "got level: sequence, kl_in: loss"),
+        ("rloo", {"kl_in": "loss"}, "rloo of TRL must have level: sequence and kl_in: reward"),
+        ("rloo", {"level": "token"}, "got level: token, kl_in: reward"),
     ],
 )
 def test_what_trl_defines_otherwise_is_refused(name, settings, words):
     with pytest.raises(InputError, match=words):
-        check_trl(Task(PROMPTS, reward), session(name, 0.1, **settings).settings)
+        align_with_trl(POLICY, REFERENCE, Task(PROMPTS, reward), session(name, 0.1, **settings).settings, 0)
 
 
 def test_weighted_pairs_are_refused():
     pairs = Pairs.of_rows([([0], [1], [2])])
     weighted = Pairs(pairs.pool, pairs.first, pairs.second, pairs.first_wins, weight=np.ones(1))
     with pytest.raises(InputError, match="unweighted"):
-        check_trl(Task(PROMPTS, pairs=weighted), session("dpo-offline", 0.1).settings)
+        align_with_trl(POLICY, REFERENCE, Task(PROMPTS, pairs=weighted), session("dpo-offline", 0.1).settings, 0)
 
 
 # -- training ---------------------------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def test_defaults_are_those_of_the_glossary() -> None:
         ),
         (
             {"align": {"trainer": "trl"}, "algorithms": "grpo"},
-            "grpo of TRL must have align.level: token and align.kl_in: loss, got level: sequence, kl_in: reward",
+            "grpo of TRL must have level: token and kl_in: loss, got level: sequence, kl_in: reward",
         ),
         ({"align": {"kl_in": "both"}}, "align.kl_in must be one of"),
         ({"distil": {"top_k": 0}}, "distil.top_k must be >= 1"),

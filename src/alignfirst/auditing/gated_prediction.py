@@ -27,9 +27,8 @@ from alignfirst.auditing.pooled_draws import Draws, reference_mass, reference_re
 from alignfirst.auditing.sample_tilt import Tilt, tilt
 from alignfirst.auditing.share_intervals import Number, Z, clustered_mean
 from alignfirst.errors import InputError
+from alignfirst.theory.beta import checked_beta
 from alignfirst.theory.objectives import ALGORITHMS
-
-BETAS = (1e-5, 1e5)  # as in a study's settings
 
 
 @dataclass(frozen=True)
@@ -51,12 +50,7 @@ class Plan:
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
             raise InputError("algorithm must be a known one", self.algorithm, f"Choose from {', '.join(ALGORITHMS)}.")
-        if not (math.isfinite(self.beta) and self.beta > 0):
-            why = "the optimum ignores the reference" if self.beta == 0 else "it weighs the KL term"
-            raise InputError("beta must be finite and > 0", f"{self.beta:g}: {why}", "Near-greedy: use 1e-3.")
-        if not BETAS[0] <= self.beta <= BETAS[1]:
-            rule = f"beta must be between {BETAS[0]:g} and {BETAS[1]:g}"
-            raise InputError(rule, f"{self.beta:g}", "Beyond, exp(reward / beta) leaves floating point.")
+        checked_beta(self.beta)
         if self.rollouts is not None and self.rollouts < 1:
             raise InputError("rollouts must be at least 1", self.rollouts, "Updates x responses an update.")
         if self.labels not in ("bradley-terry", "hard"):

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from alignfirst.auditing.constants import MIN_ESS, SEEN, SUCCESS
-from alignfirst.auditing.gated_prediction import BETAS, Evidence, Plan, Prediction, acting_beta, needed_hits, predict
+from alignfirst.auditing.gated_prediction import Evidence, Plan, Prediction, acting_beta, needed_hits, predict
 from alignfirst.auditing.share_intervals import Number
+from alignfirst.theory.beta import BETAS
 from alignfirst.theory.coverage import draws_needed
 
 POINTS = 49

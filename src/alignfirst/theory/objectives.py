@@ -181,6 +181,7 @@ class Algorithm:
     reuses_batches: bool = False  # several epochs on one batch of rollouts
     objective: Callable[..., Array] | None = None  # on pairs, of the same arrays: what is maximised, [...]
     reference: bool = True  # whether it can be held to a reference
+    critic: bool = False  # of language models: a learned value function is its baseline, over all tokens of a batch
 
     @property
     def on_pairs(self) -> bool:
@@ -203,8 +204,10 @@ _BUILTIN = {
         Algorithm("reinforce", "rollouts", reinforce, "Williams 1992"),
         Algorithm("rloo", "rollouts", rloo, "Ahmadian et al. 2024, arXiv 2402.14740"),
         Algorithm("grpo", "rollouts", grpo, "Shao et al. 2024, arXiv 2402.03300"),
-        Algorithm("ppo", "rollouts", ppo, "Schulman et al. 2017, arXiv 1707.06347", reuses_batches=True),
-        Algorithm("dpo-offline", "pairs-offline", dpo, "Rafailov et al. 2023, arXiv 2305.18290", objective=dpo_objective),
+        Algorithm("ppo", "rollouts", ppo, "Schulman et al. 2017, arXiv 1707.06347", reuses_batches=True, critic=True),
+        Algorithm(
+            "dpo-offline", "pairs-offline", dpo, "Rafailov et al. 2023, arXiv 2305.18290", objective=dpo_objective
+        ),
         Algorithm("dpo-online", "pairs-online", dpo, "Guo et al. 2024, arXiv 2402.04792", objective=dpo_objective),
         Algorithm("ipo", "pairs-offline", ipo, "Azar et al. 2023, arXiv 2310.12036", objective=ipo_objective),
         Algorithm("best-of-n", "rollouts", best_of_n, "Stiennon et al. 2020, arXiv 2009.01325", uses_beta=False),

@@ -82,8 +82,7 @@ class Progress:
     """How far an alignment is: what a checkpoint holds beside weights, optimiser and curves."""
 
     def __init__(self, s: Session, source: Source) -> None:
-        self.s, self.source = s, source
-        self.reuse = s.settings.epochs if s.settings.used.reuses_batches else 1
+        self.s, self.source, self.reuse = s, source, s.settings.reuse
 
     def begins(self, step: int) -> bool:
         """Whether this step needs new responses; PPO goes over its own several times."""
@@ -105,14 +104,14 @@ class FromPolicy:
         settings = s.settings
         self.s, self.given, self.update = s, 0, Update(())
         self.prompts = permutations(s.rng("prompts"), len(s.task.prompts), settings.samples // settings.group_size)
-        self.baseline = Baseline(s) if settings.algorithm == "ppo" else None
+        self.baseline = Baseline(s) if settings.used.critic else None
 
     def __next__(self) -> Update:
         s, settings, baseline = self.s, self.s.settings, self.baseline
-        in_reward = settings.strength if settings.kl_in == "reward" else 0.0
+        beta = settings.beta if settings.kl_in == "reward" else 0.0
         which = np.repeat(next(self.prompts), settings.group_size)
         drawn = draw_rewarded(s, s.policy, "rollouts", self.given, which, settings.chunk or settings.samples)
-        shaped = drawn.rollouts.returns(in_reward, settings.level)
+        shaped = drawn.rollouts.returns(beta, settings.level)
         if baseline is not None:
             shaped = shaped - baseline(drawn, shaped)
         noted = seen(s, drawn) | ({} if baseline is None else {"value_explains": baseline.explains})
@@ -128,10 +127,8 @@ class FromPolicy:
         rows: Sequence[slice],
         traces: Sequence[SavedForward | None],
     ) -> list[Work]:
-        settings = self.s.settings
-        in_loss = settings.strength if settings.kl_in == "loss" else 0.0
         return [
-            RolloutWork(settings.used, settings.group_size, settings.level, in_loss, drawn, shaped, batch, r, trace)
+            RolloutWork(self.s.settings, drawn, shaped, batch, r, trace)
             for batch, r, trace in zip(batches, rows, traces, strict=True)
         ]
 

@@ -7,16 +7,13 @@ in front, which in the mixture are runs. Here it is token positions: one, for th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from alignfirst.lm.align.settings import AlignSettings, Level
 from alignfirst.lm.sampling.saved_forward import SavedForward
 from alignfirst.lm.text.batch import Batch, Bools, Floats
-from alignfirst.theory.objectives import Algorithm, shaped_reward
-
-Level = Literal["sequence", "token"]
-KlIn = Literal["reward", "loss"]
+from alignfirst.theory.objectives import shaped_reward
 
 
 @dataclass(frozen=True)
@@ -51,10 +48,7 @@ class Rollouts:
 class RolloutWork:
     """Some rollouts of an update, ready for the loop: a batch, and coefficients once log pi is known."""
 
-    algorithm: Algorithm
-    group: int
-    level: Level
-    beta_in_loss: float
+    settings: AlignSettings
     rollouts: Rollouts  # of the whole update
     shaped: Floats  # [1, N] or [L, N]: rewards as the algorithm sees them
     batch: Batch  # this chunk
@@ -66,7 +60,7 @@ class RolloutWork:
         log_ratio = logp - self.rollouts.logp[self.rows]
         c = self._policy(log_ratio)
         loss = -self._per_row(c) * len(self.rollouts.reward)
-        if self.beta_in_loss:
+        if self.settings.beta and self.settings.kl_in == "loss":
             penalty, c_kl = self._kl(logp, log_ratio)
             c, loss = c + c_kl, loss + self._per_row(penalty)
         return c, {"loss": loss}
@@ -76,17 +70,17 @@ class RolloutWork:
         everywhere = np.zeros_like(self.rollouts.logp)
         everywhere[self.rows] = log_ratio
         ratios = self._at_level(everywhere)  # [L or 1, N]
-        if self.algorithm.name == "ppo" and self.level == "token":
+        if self.settings.used.critic and self.settings.level == "token":
             c = self._over_all_tokens(ratios)
         else:
-            c = np.asarray(self.algorithm.coefficients(self.shaped, ratios, self.group))
+            c = np.asarray(self.settings.used.coefficients(self.shaped, ratios, self.settings.group_size))
         return c[:, self.rows].T
 
     def _over_all_tokens(self, log_ratio: Floats) -> Floats:
         """PPO standardises advantages over every token drawn: position by position, late ones would be all noise."""
         own = self.rollouts.mask.T  # [L, N]
         c = np.zeros_like(self.shaped)
-        c[own] = self.algorithm.coefficients(self.shaped[own], log_ratio[own], self.group)
+        c[own] = self.settings.used.coefficients(self.shaped[own], log_ratio[own], self.settings.group_size)
         return c * own.sum() / own.shape[1]  # 1/tokens -> 1/N
 
     def _kl(self, logp: Floats, log_ratio: Floats) -> tuple[Floats, Floats]:
@@ -97,12 +91,12 @@ class RolloutWork:
         """
         assert self.rollouts.logp_ref is not None
         d = self._at_level(logp - self.rollouts.logp_ref[self.rows]).T
-        weight = self.beta_in_loss * np.exp(self._at_level(log_ratio).T)
+        weight = self.settings.beta * np.exp(self._at_level(log_ratio).T)
         return weight * (np.exp(-d) + d - 1), -weight * d / len(self.rollouts.reward)
 
     def _at_level(self, per_token: Floats) -> Floats:
         """[B, L] -> [L, B], or the sum over tokens, [1, B]."""
-        return per_token.T if self.level == "token" else per_token.sum(1)[None]
+        return per_token.T if self.settings.level == "token" else per_token.sum(1)[None]
 
     def _per_row(self, values: Floats) -> Floats:
         """[B, L or 1] -> [B]: the sum over a row's own tokens, or the row's one value."""

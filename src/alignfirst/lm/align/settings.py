@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from alignfirst.errors import InputError
-from alignfirst.lm.align.coefficients import KlIn, Level
 from alignfirst.lm.align.pair_batches import Labels, Pairs
 from alignfirst.lm.align.reward_calls import Reward
 from alignfirst.lm.align.value import ValueSettings
 from alignfirst.lm.text.batch import Batch, Prompts
 from alignfirst.lm.training.counters import Curves
 from alignfirst.lm.training.optim import OptimSettings
+from alignfirst.theory.beta import checked_beta
 from alignfirst.theory.objectives import ALGORITHMS, Algorithm
+
+Level = Literal["sequence", "token"]
+KlIn = Literal["reward", "loss"]
+NODE_KEYS = {
+    name: name for name in ("algorithm", "updates", "samples", "level", "kl_in", "epochs", "chunk", "occurrence")
+}
+NODE_KEYS |= {"group_size": "group", "stored_pairs": "pairs"}  # field of `AlignSettings` -> key of an align node
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class AlignSettings:
     """What an algorithm needs. `beta` means the same for all: DPO and IPO get b = label scale * beta."""
 
     algorithm: str
-    beta: float | None  # None for the baselines, which have no reference
+    beta: float  # 0: no KL term, as baselines have none
     optim: OptimSettings
     updates: int = 72  # gradient steps
     samples: int = 128  # responses an update; twice the number of pairs
@@ -53,34 +59,14 @@ class AlignSettings:
 
     @classmethod
     def of(cls, s: Mapping[str, Any], optim: OptimSettings, **more: Any) -> Self:
-        """What an align node of a world says; `more` is what only that world knows."""
-        return cls(
-            algorithm=s["algorithm"],
-            beta=s["beta"],
-            optim=optim,
-            updates=s["updates"],
-            samples=s["samples"],
-            group_size=s.get("group", 2),
-            level=s.get("level", "sequence"),
-            kl_in=s.get("kl_in", "reward"),
-            epochs=s.get("epochs", 1),
-            labels=Labels(**s.get("labels", {})),
-            stored_pairs=s.get("pairs", 1),
-            chunk=s.get("chunk"),
-            occurrence=s["occurrence"],
-            **more,
-        )
+        """From the settings of a world's align node; what they leave out has its default. `more` is the world's own."""
+        given = {name: s[key] for name, key in NODE_KEYS.items() if key in s}
+        return cls(optim=optim, beta=s["beta"] or 0.0, labels=Labels(**s.get("labels", {})), **given, **more)
 
     def __post_init__(self) -> None:
         self._check_names()
+        self._check_beta()
         self._check_sizes()
-        if self.used.uses_beta:
-            if self.beta is None or not (math.isfinite(self.beta) and self.beta >= 0):
-                cure = "At 0 the reference is ignored; typical values are 0.01 to 1."
-                raise InputError(f"beta of {self.algorithm} must be a number >= 0", self.beta, cure)
-            if self.used.on_pairs and self.beta == 0:
-                cure = "The optimum ignores the reference. For a near-greedy policy use 1e-3."
-                raise InputError(f"beta of {self.algorithm} must be > 0", 0, cure)
 
     def _check_names(self) -> None:
         if self.algorithm not in ALGORITHMS:
@@ -89,6 +75,12 @@ class AlignSettings:
             raise InputError("level must be sequence or token", self.level, "`sequence` is the default.")
         if self.kl_in not in ("reward", "loss"):
             raise InputError("kl_in must be reward or loss", self.kl_in, "`reward` is the default; its optimum is pi*.")
+
+    def _check_beta(self) -> None:
+        if not self.used.uses_beta and self.beta:
+            raise InputError(f"beta of {self.algorithm} must be 0", self.beta, "It is a baseline without a KL term.")
+        if self.beta or (self.used.on_pairs and self.used.uses_beta):
+            checked_beta(self.beta)
 
     def _check_sizes(self) -> None:
         unit = 2 if self.used.on_pairs else self.group_size
@@ -108,14 +100,14 @@ class AlignSettings:
         return ALGORITHMS[self.algorithm]
 
     @property
-    def strength(self) -> float:
-        """beta as a number: 0 for algorithms that have none."""
-        return float(self.beta or 0.0) if self.used.uses_beta else 0.0
+    def reuse(self) -> int:
+        """Updates on one batch."""
+        return self.epochs if self.used.reuses_batches else 1
 
     @property
     def b(self) -> float:
         """What DPO and IPO call beta."""
-        return self.labels.scale * self.strength
+        return self.labels.scale * self.beta
 
 
 @dataclass(frozen=True)

@@ -94,8 +94,7 @@ def check(policy: Any, reference: Any, task: Task, settings: AlignSettings) -> N
     """What can be refused before any work is done."""
     if reference is policy:
         raise InputError("the reference must be a model of its own", "the policy", "Pass a copy: it must stay fixed.")
-    needs = settings.strength > 0
-    if needs and reference is None:
+    if settings.used.uses_reference and settings.beta and reference is None:
         cure = "Pass a frozen copy of the policy, or of the SFT model."
         raise InputError(f"{settings.algorithm} with beta > 0 needs a reference", None, cure)
     if task.reward is None and (settings.used.data != "pairs-offline" or task.pairs is None):

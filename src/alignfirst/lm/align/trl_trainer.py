@@ -36,6 +36,7 @@ from alignfirst.lm.align.reward_calls import rewards_of
 from alignfirst.lm.align.rollouts import Session, draw_pairs
 from alignfirst.lm.align.settings import AlignResult, AlignSettings, Task
 from alignfirst.lm.align.trainer import check
+from alignfirst.lm.align.trl_limits import check_trl
 from alignfirst.lm.io.trackers import wanted
 from alignfirst.lm.models.save import quiet
 from alignfirst.lm.text.batch import Batch
@@ -43,8 +44,6 @@ from alignfirst.lm.text.torch_streams import permutations
 from alignfirst.lm.training.counters import Book, Log
 from alignfirst.lm.training.optim import rate
 from alignfirst.lm.training.processes import ALONE
-
-SUPPORTED = ("dpo-offline", "rloo", "grpo")
 
 
 def align_with_trl(
@@ -56,7 +55,9 @@ def align_with_trl(
     """
     need("trl", "datasets", "accelerate", "tokenizers")
     check(policy, reference, task, settings)
-    check_trl(task, settings)
+    check_trl(settings.algorithm, settings.level, settings.kl_in)
+    if task.pairs is not None and task.pairs.weight is not None:
+        raise InputError("TRL's DPO takes unweighted pairs", "weights", "Use the native trainer.")
     s = Session(policy, reference, task, settings, seed, ALONE)
     student = deepcopy(policy)  # TRL replaces its `forward` and edits its configs
     with TemporaryDirectory(prefix="alignfirst-trl-") as scratch, global_seeds_kept(seed), quiet():
@@ -67,22 +68,6 @@ def align_with_trl(
     hits = None if task.is_target is None or not s.samples else s.hits
     t = s.tally
     return AlignResult(settings.updates, s.samples, hits, t.tokens(), t.flops, book.curves, t.products)
-
-
-def check_trl(task: Task, settings: AlignSettings) -> None:
-    """What TRL cannot do, or does differently without saying so."""
-    name = settings.algorithm
-    if name not in SUPPORTED:
-        raise InputError("TRL's stable trainers here are dpo-offline, rloo and grpo", name, "Use the native trainer.")
-    if task.pairs is not None and task.pairs.weight is not None:
-        raise InputError("TRL's DPO takes unweighted pairs", "weights", "Use the native trainer.")
-    if name == "grpo" and settings.strength and (settings.kl_in, settings.level) != ("loss", "token"):
-        cure = "Set kl_in: loss and level: token, or use the native trainer."
-        raise InputError("TRL's GRPO has its KL in the loss, token by token", settings.kl_in, cure)
-    if name == "rloo" and settings.strength and settings.kl_in != "reward":
-        raise InputError("TRL's RLOO has its KL in the reward", settings.kl_in, "Set kl_in: reward.")
-    if name == "rloo" and settings.level != "sequence":
-        raise InputError("TRL's RLOO works on sequences", settings.level, "Set level: sequence.")
 
 
 def trainer_for(s: Session, student: Any, scratch: Path) -> Any:
@@ -163,12 +148,12 @@ def rollout_trainer(s: Session, student: Any, scratch: Path) -> Any:
 
     config, trainer = {"rloo": (RLOOConfig, RLOOTrainer), "grpo": (GRPOConfig, GRPOTrainer)}[s.settings.algorithm]
     prompts, settings = s.task.prompts, s.settings
-    if settings.strength:
+    if settings.beta:
         student.config._name_or_path = str(scratch / "reference")  # where TRL will load its reference from
         s.reference.save_pretrained(scratch / "reference")
     student.generation_config = GenerationConfig(eos_token_id=prompts.eos)  # a hub model brings its own defaults
     arguments = config(
-        beta=settings.strength,
+        beta=settings.beta,
         per_device_train_batch_size=settings.samples,
         num_generations=settings.group_size,
         max_completion_length=prompts.new_tokens,

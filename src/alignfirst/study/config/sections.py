@@ -6,18 +6,12 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
+from alignfirst.lm.align.trl_limits import TRL_VERSION, check_trl
 from alignfirst.study.config.recipe import RECIPES
 from alignfirst.study.config.study_config import Real, Section, StudyConfig, Whole, option
 from alignfirst.study.config.validation import broken
 
 MAX_SAMPLES = 1_000_000
-TRL_VERSION = 2  # of trainings by TRL: 2 takes pairs in the native trainer's order
-# What TRL's stable trainers do: where their KL is, and on what. DPO's has no such choice.
-TRL: dict[str, tuple[str | None, str | None]] = {
-    "dpo-offline": (None, None),
-    "rloo": ("sequence", "reward"),
-    "grpo": ("token", "loss"),
-}
 
 
 class Align(Section):
@@ -65,17 +59,9 @@ class TextAlign(Align):
 
 def check_trainer(study: StudyConfig, align: TextAlign) -> None:
     """Refuses before any work what TRL's stable trainers cannot do, or would do differently."""
-    if align.trainer != "trl":
-        return
-    given = f"level: {align.level}, kl_in: {align.kl_in}"
-    for name in study.algorithms:
-        if name not in TRL:
-            rule = f"algorithms must be among {', '.join(TRL)} where align.trainer is trl"
-            raise broken(rule, name, "Use the native trainer for the others.")
-        level, kl_in = TRL[name]
-        if level is not None and (align.level, align.kl_in) != (level, kl_in):
-            cure = "That is what TRL does; or use the native trainer."
-            raise broken(f"{name} of TRL must have align.level: {level} and align.kl_in: {kl_in}", given, cure)
+    if align.trainer == "trl":
+        for name in study.algorithms:
+            check_trl(name, align.level, align.kl_in)
 
 
 def check_recipes(study: StudyConfig, rehearsed: float, updates: int) -> None:

@@ -30,6 +30,7 @@ from alignfirst.errors import InputError
 from alignfirst.study.config import overrides
 from alignfirst.study.config.recipe import RECIPES
 from alignfirst.study.config.validation import broken, did_you_mean, input_error, plain
+from alignfirst.theory.beta import checked_beta
 
 Config = TypeVar("Config", bound="StudyConfig")
 WORLDS: dict[str, str] = {
@@ -108,12 +109,10 @@ def _known_algorithm(name: str) -> str:
 
 
 def _beta(value: float) -> float:
-    if value <= 0:
-        reason = "the optimum ignores the reference" if value == 0 else "the optimum runs away from the reward"
-        raise broken("beta must be > 0", f"{value:g}: {reason}", "For a near-greedy policy use 1e-3.")
-    if not 1e-5 <= value <= 1e5:
-        raise broken("beta must be between 1e-5 and 1e5", value, "Beyond, exp(reward / beta) leaves floating point.")
-    return value
+    try:
+        return checked_beta(value)
+    except InputError as e:
+        raise broken(e.rule, e.value, e.cure) from None
 
 
 def _seeds(value: Any) -> int | tuple[int, ...]:

@@ -134,7 +134,7 @@ def _of_align(node: Node, nodes: Nodes) -> Price:
         return total + drawn(ceil(updates / probe_every(updates)) * batch, policy) + _weights(policy)
     draws = ceil(updates / s.get("epochs", 1))
     total = trained(updates * batch, policy) + drawn(draws * batch, policy)
-    if s["algorithm"] == "ppo":
+    if method.critic:
         total += scored(draws * batch, reference or policy)  # the states that its value function sees
     return total + _weights(policy)
 
