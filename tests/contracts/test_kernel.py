@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, logsumexp
 
-from alignfirst.theory.objectives import ALGORITHMS, margin, preference_probability, shaped_reward
+from alignfirst.theory.objectives import ALGORITHMS, Answers, preference_probability, shaped_reward
 from alignfirst.worlds.mog import em, kernel, streams
 from alignfirst.worlds.mog.align import AlignSettings, Runs, align
 from alignfirst.worlds.mog.reward import Labels, Oracle
@@ -185,8 +185,10 @@ def plain_align(runs, s):
         logp, _ = plain_log_density(theta, x)
         logp_ref, _ = plain_log_density(runs.reference, x)
         if s.algorithm.on_pairs:
-            mm = margin(logp[:, :half], logp[:, half:], logp_ref[:, :half], logp_ref[:, half:])
-            c_w, c_l = s.algorithm.coefficients(np.where(first, mm, -mm), LABELS.scale * beta)
+            w, lo = (np.where(wins, logp[:, :half], logp[:, half:]) for wins in (first, ~first))
+            ref = [np.where(wins, logp_ref[:, :half], logp_ref[:, half:]) for wins in (first, ~first)]
+            seen = s.algorithm.seen(*(Answers(x, np.ones_like(x)) for x in (w, lo)), *ref)
+            c_w, c_l = s.algorithm.coefficients(*seen, LABELS.scale * beta)
             c = np.concatenate([np.where(first, c_w, c_l), np.where(first, c_l, c_w)], 1)
         else:
             if not s.algorithm.reuses_batches or update % s.epochs == 0:

@@ -11,7 +11,9 @@ from alignfirst.theory import objectives as ob
 MASS, GAP, BETA, SCALE = 0.1, 1.0, 0.5, 1.0  # of the target behaviour, whose reward is GAP; the other has reward 0
 GROUP = 8
 ON_POLICY = [a for a in ob.ALGORITHMS.values() if not a.on_pairs and a.uses_beta]
-PREFERENCE = [a for a in ob.ALGORITHMS.values() if a.on_pairs and a.uses_beta]
+PAIRS = [a for a in ob.ALGORITHMS.values() if a.on_pairs]
+CLOSED = {ob.dpo: ob.dpo_optimal_margin, ob.ipo: ob.ipo_optimal_margin}
+PREFERENCE = [a for a in PAIRS if a.coefficients in CLOSED]
 FLIPS = (0.0, 0.2, 0.4)
 
 
@@ -74,8 +76,7 @@ def pair_gradient(algorithm, m, flip):
 @pytest.mark.parametrize("flip", FLIPS)
 @pytest.mark.parametrize("algorithm", PREFERENCE, ids=lambda a: a.name)
 def test_preference_optimum_is_the_closed_form(algorithm, flip):
-    closed = {"dpo": ob.dpo_optimal_margin, "ipo": ob.ipo_optimal_margin}[algorithm.name.split("-")[0]]
-    m = float(closed(np.array(GAP), SCALE * BETA, SCALE, flip))
+    m = float(CLOSED[algorithm.coefficients](np.array(GAP), SCALE * BETA, SCALE, flip))
     assert pair_gradient(algorithm, m, flip) == pytest.approx(0, abs=1e-14)
     assert pair_gradient(algorithm, m - 0.1, flip) > 0 > pair_gradient(algorithm, m + 0.1, flip)
 
@@ -108,7 +109,8 @@ def test_sft_preferred_tends_to_the_winners():
     """Fixed point: pi(T) = share of winners that are the target."""
     p_win = float(ob.preference_probability(np.array(GAP), np.array(0.0), SCALE))
     winners = MASS**2 + 2 * MASS * (1 - MASS) * p_win
-    c_w, c_l = ob.ALGORITHMS["sft-preferred"].coefficients(np.zeros(4), 1.0)
+    answers = ob.Answers(np.zeros(4), np.ones(4))
+    c_w, c_l = ob.sft_preferred(answers, answers, 1.0)
     assert (c_w == 0.25).all() and (c_l == 0).all()
     gradient = winners * score(logit(winners), 1.0) + (1 - winners) * score(logit(winners), 0.0)
     assert gradient == pytest.approx(0, abs=1e-15)
@@ -140,27 +142,48 @@ def test_clipping_is_the_gradient_of_the_clipped_surrogate(advantage, ratio):
     assert ob.clipped(np.array([advantage]), np.array([at]))[0] == pytest.approx(numeric, abs=1e-8)
 
 
-@pytest.mark.parametrize("name", ("dpo", "ipo"))
-def test_pair_coefficients_are_gradients_of_their_objectives(name):
+def seen(algorithm, logp_w, logp_l):
+    """What a function of pairs gets: answers as long as their log-probabilities make them, references at 0."""
+    zero = np.zeros_like(logp_w)
+    return algorithm.seen(*(ob.Answers(x, np.ceil(np.abs(x)) + 1) for x in (logp_w, logp_l)), zero, zero)
+
+
+@pytest.mark.parametrize("algorithm", PAIRS, ids=lambda a: a.name)
+def test_pair_coefficients_are_gradients_of_their_objectives(algorithm):
+    """By finite differences in log pi of every winner and every loser."""
     rng = np.random.default_rng(4)
-    m, b, h = rng.normal(size=6) * 3, 0.3, 1e-6
-    objective, coefficients = getattr(ob, f"{name}_objective"), getattr(ob, name)
-    numeric = [(objective(m + h * e, b) - objective(m - h * e, b)) / (2 * h) for e in np.eye(6)]
-    np.testing.assert_allclose(coefficients(m, b)[0], numeric, atol=1e-8)
+    w, lo, b, h = -3 * rng.random(6), -3 * rng.random(6), 0.3, 1e-6
+
+    def objective(up_w, up_l):
+        return algorithm.objective(*seen(algorithm, w + up_w, lo + up_l), b)
+
+    zero = np.zeros(6)
+    of_w = [(objective(h * e, zero) - objective(-h * e, zero)) / (2 * h) for e in np.eye(6)]
+    of_l = [(objective(zero, h * e) - objective(zero, -h * e)) / (2 * h) for e in np.eye(6)]
+    assert max(map(abs, of_w)) > 1e-3
+    np.testing.assert_allclose(algorithm.coefficients(*seen(algorithm, w, lo), b), [of_w, of_l], atol=1e-8)
+
+
+@pytest.mark.parametrize("algorithm", PAIRS, ids=lambda a: a.name)
+def test_every_pair_stands_alone(algorithm):
+    """As a batch of its own a pair has the same coefficients, but for 1/N: language models share pairs out."""
+    w, lo = -3 * np.random.default_rng(6).random((2, 6))
+    whole = np.array(algorithm.coefficients(*seen(algorithm, w, lo), 0.3))
+    alone = np.array(algorithm.coefficients(*seen(algorithm, w[:, None], lo[:, None]), 0.3))[..., 0]
+    np.testing.assert_allclose(alone / 6, whole, rtol=1e-12)
 
 
 @pytest.mark.parametrize("algorithm", ob.ALGORITHMS.values(), ids=lambda a: a.name)
 def test_runs_do_not_mix_and_float32_stays(algorithm):
     rng = np.random.default_rng(5)
-    values = rng.normal(size=(3, 16)).astype(np.float32)
+    values, others = rng.normal(size=(2, 3, 16)).astype(np.float32)
     b = np.full((3, 1), 0.3, np.float32)
     if algorithm.on_pairs:
-        whole = np.stack(algorithm.coefficients(values, b))
-        single = np.stack([algorithm.coefficients(values[1:2], b[1:2])[i] for i in range(2)])[:, 0]
+        whole = np.stack(algorithm.coefficients(*seen(algorithm, values, others), b))
+        single = np.stack(algorithm.coefficients(*seen(algorithm, values[1:2], others[1:2]), b[1:2]))[:, 0]
         row = whole[:, 1]
     else:
-        ratio = rng.normal(size=(3, 16)).astype(np.float32)
-        whole = algorithm.coefficients(values, ratio, 4)
-        row, single = whole[1], algorithm.coefficients(values[1:2], ratio[1:2], 4)[0]
+        whole = algorithm.coefficients(values, others, 4)
+        row, single = whole[1], algorithm.coefficients(values[1:2], others[1:2], 4)[0]
     assert whole.dtype == np.float32
     assert row.tobytes() == single.tobytes()

@@ -12,7 +12,7 @@ LIMITS = {"dpo-offline": None, "rloo": ("sequence", "reward"), "grpo": ("token",
 def check_trl(algorithm: str, level: str, kl_in: str) -> None:
     """Raises InputError for what TRL cannot do, or does differently without saying so."""
     if algorithm not in LIMITS:
-        rule = f"algorithms must be among {', '.join(LIMITS)} where the trainer is trl"
+        rule = f"algorithms must be among {', '.join(LIMITS)} where align.trainer is trl"
         raise InputError(rule, algorithm, "Use the native trainer for the others.")
     fixed = LIMITS[algorithm]
     if fixed not in (None, (level, kl_in)):
