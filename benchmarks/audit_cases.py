@@ -11,8 +11,7 @@ from alignfirst import worlds
 from alignfirst.auditing.gated_prediction import Evidence, Plan, Prediction, examine, predict
 from alignfirst.auditing.pooled_draws import Sample, gather
 from alignfirst.auditing.verdict import judge
-from alignfirst.study.plan.audit_nodes import sample
-from alignfirst.worlds.mog.draws import Drawing
+from alignfirst.worlds.mog.draws import MixtureDrawing
 from audit_cells import Cells, Outcome, Reference, rollouts
 
 
@@ -37,10 +36,10 @@ def audit_all(cells: Cells, draws: int) -> dict[Reference, Audited]:
     for t, config in cells.configs.items():
         own = Reference(t, None)
         random = np.random.default_rng([1, t])
-        settings = worlds.get("mog").settings("audit", config, seed=t)
+        settings = worlds.get("mog").drawing_settings(config, seed=t)
         for reference, theta in ((r, m) for r, m in cells.models.items() if r.teacher == t):
-            drawing = Drawing(settings, theta, cells.models[own])
-            q, p = (sample(drawing.sample(model, draws, random)) for model in (theta, cells.models[own]))
+            drawing = MixtureDrawing(settings, theta, cells.models[own])
+            q, p = (drawing.sample(model, draws, random) for model in (theta, cells.models[own]))
             preferred = drawing.preferred(draws, random)
             teacher = replace(p, logp_reference=p.logp_teacher)
             pooled = gather(q, None if reference == own else p, preferred)

@@ -11,8 +11,7 @@ from alignfirst import worlds
 from alignfirst.auditing.gated_prediction import Plan, examine, predict
 from alignfirst.auditing.pooled_draws import gather
 from alignfirst.auditing.verdict import judge
-from alignfirst.study.plan.audit_nodes import sample
-from alignfirst.worlds.mog.draws import Drawing
+from alignfirst.worlds.mog.draws import MixtureDrawing
 from audit_cases import Audited, Row, held_out, rows_of, value
 from audit_cells import ALGORITHMS, UNDERTRAINED, WIDE, Cells, Reference, config_of, rollouts
 from audit_stats import spearman
@@ -91,9 +90,9 @@ def wide(cells: Cells) -> dict[str, Any]:
         if not held_out(r.teacher):
             continue
         config, own = config_of(r.teacher, width=WIDE), cells.models[Reference(r.teacher, None)]
-        drawing = Drawing(worlds.get("mog").settings("audit", config, seed=r.teacher), cells.models[r], own)
+        drawing = MixtureDrawing(worlds.get("mog").drawing_settings(config, seed=r.teacher), cells.models[r], own)
         random = np.random.default_rng([2, r.teacher])
-        q, p = (sample(drawing.sample(model, 4096, random)) for model in (cells.models[r], own))
+        q, p = (drawing.sample(model, 4096, random) for model in (cells.models[r], own))
         evidence = examine(gather(q, p, drawing.preferred(4096, random)))
         prediction = predict(evidence, Plan(a, beta, rollouts(config, a)))
         audited = Audited(evidence, evidence, p, evidence, 0.0)

@@ -42,9 +42,8 @@ from alignfirst.study.execution import estimates
 from alignfirst.study.execution.engine import execute
 from alignfirst.study.execution.schedule import Schedule
 from alignfirst.study.execution.worker import load_world
-from alignfirst.study.plan.audit_nodes import planned, sample
 from alignfirst.worlds import get
-from alignfirst.worlds.grammar.draws import Drawing
+from alignfirst.worlds.grammar.draws import GrammarDrawing
 from audit_cases import discrimination
 from audit_stats import FitCell, Interval, auc, fit, over_teachers, share, spearman
 
@@ -158,7 +157,9 @@ def cells_of(build: Builder, store: Store, workers: int) -> list[Cell]:
                 continue
             meta = store.get(end).meta
             for text in (False, True):
-                prediction = predict(evidence, Plan(algorithm, beta, planned(config, algorithm), text=text))
+                prediction = predict(
+                    evidence, Plan(algorithm, beta, get("grammar").rollouts(config, algorithm), text=text)
+                )
                 call = judge(evidence, prediction).call
                 what = (name, 0, algorithm, beta, evidence, prediction, call, recall, discriminates)
                 cells.append(Cell(*what, meta["reward"], meta["target_mass"], text))
@@ -168,9 +169,9 @@ def cells_of(build: Builder, store: Store, workers: int) -> list[Cell]:
 def evidence_of(config: StudyConfig, name: Name, model: Any, sft: Any) -> tuple[Evidence, float]:
     """What an audit sees of a reference, and how often it finds the better of two of the teacher's texts likelier."""
     seed = FIRST_SEED + name.teacher
-    drawing = Drawing(get("grammar").settings("audit", config, seed=seed), model, sft)
+    drawing = GrammarDrawing(get("grammar").drawing_settings(config, seed=seed), model, sft)
     q, p = (
-        sample(drawing.sample(drawn, DRAWS, drawing.noise(seed, source)))
+        drawing.sample(drawn, DRAWS, drawing.noise(seed, source))
         for drawn, source in ((model, "reference"), (sft, "teacher"))
     )
     pooled = None if name.kind == "teacher" else p

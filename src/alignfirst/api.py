@@ -127,14 +127,11 @@ class Run:
         row = records.pick(self.records, recipe=recipe, seed=seed, **last, **where)
         if row["status"] != "ok":
             raise InputError("a model must have been trained", f"one that is {row['status']}", f"{row['error']}.")
-        write = getattr(load_world(self.manifest["world"]), "export", None)
-        if write is None:
-            cure = "Run.model opens those of this run."
-            raise InputError("models of world hf are exported", f"world {self.manifest['world']}", cure)
         same = ("recipe", "algorithm", "beta", "seed", *(self.manifest.get("varied") or ()))
         rows = [r for r in self.records if all(r[n] == row[n] for n in same) and r["stage_index"] <= row["stage_index"]]
         about = {"version": __version__, "command": str(self.manifest.get("command", ""))}
-        write(self.config.resolved(), rows, Store(self.path / "store"), Path(folder), about, adapter)
+        world = load_world(self.manifest["world"])
+        world.export(self.config.resolved(), rows, Store(self.path / "store"), Path(folder), about, adapter)
         return Path(folder)
 
     def verdicts(self) -> list[dict[str, Any]]:

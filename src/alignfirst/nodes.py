@@ -57,3 +57,8 @@ def as_float(value: float | np.floating[Any] | None) -> float | None:
     if value is None or not np.isfinite(value):
         return None
     return float(value)
+
+
+def rounded(value: float | None) -> float | None:
+    """A JSON-safe number of six digits, for curves and texts that people look at; None for what is not finite."""
+    return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")

@@ -25,6 +25,7 @@ import numpy as np
 from alignfirst.errors import StageFailure
 from alignfirst.nodes import Artefact, Failure, Json, Load, Node, NodeKind, Outcome
 from alignfirst.study.config.study_config import Section, StudyConfig
+from alignfirst.world import World
 
 NAME = "toy_world:WORLD"
 
@@ -45,7 +46,7 @@ class ToyConfig(StudyConfig):
     preferences: ToyPreferences = ToyPreferences()
 
 
-class ToyWorld:
+class ToyWorld(World):
     """Models are four numbers; stages are sums, products and seeded noise."""
 
     name = "toy"

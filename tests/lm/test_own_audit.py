@@ -25,10 +25,10 @@ from alignfirst.store import Store
 from alignfirst.study import runner
 from alignfirst.study.config.study_config import StudyConfig
 from alignfirst.study.execution.worker import load_world
-from alignfirst.study.plan import audit_nodes
 from alignfirst.study.plan.planner import Plan, plan_study
-from alignfirst.worlds.user_models import draws, models, work
+from alignfirst.worlds.user_models import draws, models
 from alignfirst.worlds.user_models.node_context import NodeContext
+from alignfirst.worlds.user_models.world import UserModelsWorld
 
 SHARE = "def early(prompts, answers):\n    return [sum(w in 'abcd' for w in a.split()) / 6 for a in answers]\n"
 DRAWN = {"algorithms": "grpo", "align.samples": 8, "align.chunk": 8, "align.group_size": 4, "align.new_tokens": 4,
@@ -204,20 +204,15 @@ def test_alignments_wait_for_their_own_audit(
 ) -> None:
     """Also where audits are there from an earlier call, and where one fails: then it is said, and training goes on."""
     order: list[str] = []
-    compute, run = audit_nodes.compute, work.run
+    run = UserModelsWorld.run
 
-    def audited(world: Any, nodes: Any, load: Any) -> Any:
-        order.extend("audit" for _ in nodes)
-        if again:
-            raise ValueError("broken")
-        return compute(world, nodes, load)
-
-    def worked(nodes: Any, load: Any) -> Any:
+    def worked(self: UserModelsWorld, nodes: Any, load: Any) -> Any:
         order.extend(node.kind for node in nodes)
-        return run(nodes, load)
+        if again and nodes[0].kind == "audit":
+            raise ValueError("broken")
+        return run(self, nodes, load)
 
-    monkeypatch.setattr(audit_nodes, "compute", audited)
-    monkeypatch.setattr(work, "run", worked)
+    monkeypatch.setattr(UserModelsWorld, "run", worked)
     config = study(place, recipes=["align-only"])
     said: list[str] = []
     runner.run(config, tmp_path / "run", workers=0, say=said.append)

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,20 @@ import pytest
 from toy_world import WORLD, ToyAlign, ToyConfig, ToyPreferences, ToyWorld
 
 from alignfirst import records
+from alignfirst.auditing import audit_nodes
+from alignfirst.auditing.audit_nodes import AuditDraws, run_audit
 from alignfirst.auditing.constants import GATES, PULL_AT
+from alignfirst.auditing.pooled_draws import Sample
 from alignfirst.errors import ExitCode, GateError, InputError
-from alignfirst.nodes import Artefact, Json, Load, Node
+from alignfirst.nodes import Artefact, Json, Load, Node, Outcome
 from alignfirst.store import Store
 from alignfirst.study import runner
 from alignfirst.study.execution import engine
 from alignfirst.study.execution.local_pool import InlinePool
-from alignfirst.study.execution.pool import Outcome
+from alignfirst.study.execution.pool import Outcome as TaskOutcome
 from alignfirst.study.output.record_rows import Rows
-from alignfirst.study.plan import audit_nodes
 from alignfirst.study.plan.planner import Plan, plan_study
-from alignfirst.world import AuditDraws, Drawn
+from alignfirst.world import World
 
 N = 4_000
 MASS = {"sft": 0.2, "student": 0.05, "other": 0.4}  # of the target, by model
@@ -41,12 +43,18 @@ class Audited(ToyWorld):
     versions: Mapping[Any, int] = {**WORLD.versions, "audit": 1}
 
     def settings(self, kind: Any, config: Any, **context: Json) -> dict[str, Json]:
-        return {"n": N, **context} if kind == "audit" else super().settings(kind, config, **context)
+        return (World if kind == "audit" else ToyWorld).settings(self, kind, config, **context)
+
+    def drawing_settings(self, config: Any, *, seed: int, algorithm: str | None = None) -> dict[str, Json]:
+        return {"n": N, "seed": seed}
+
+    def run(self, nodes: Sequence[Node], load: Load) -> list[Outcome]:
+        return run_audit(self.draw, nodes, load) if nodes[0].kind == "audit" else super().run(nodes, load)
 
     def draw(self, settings: Mapping[str, Json], inputs: Mapping[str, str], role: str, load: Load) -> AuditDraws:
         hit = np.arange(settings["n"]) < round(MASS[inputs[role]] * settings["n"])
         even = np.zeros(settings["n"])
-        return AuditDraws(Drawn(hit.astype(float), hit, even, even), None, np.ones(10))
+        return AuditDraws(Sample(hit.astype(float), hit, even, even), None, np.ones(10))
 
 
 class Preferences(ToyPreferences):
@@ -115,13 +123,13 @@ def test_rows_of_refused_alignments_say_so_and_why() -> None:
     [("reinforce", 1.0, 800), ("reinforce", 0.25, 200), ("ppo", 1.0, 200), ("dpo-offline", 1.0, 1000)],
 )
 def test_rollouts_are_the_responses_that_the_stage_will_draw(algorithm: str, share: float, expected: int) -> None:
-    assert audit_nodes.planned(Config(), algorithm, share) == expected
+    assert Audited().rollouts(Config(), algorithm, share) == expected
 
 
 def verdict(algorithm: str = "reinforce", beta: float = 0.3, rollouts: int = 100, **inputs: str) -> Mapping[str, Any]:
     plan = {"algorithm": algorithm, "beta": beta, "rollouts": rollouts, "labels": "bradley-terry"}
     node = Node("audit", {"n": N, "plan": plan, "rules": ""}, {"sft": "sft", **inputs})
-    [found] = audit_nodes.compute(Audited(), [node], lambda key: Artefact())
+    [found] = Audited().run([node], lambda key: Artefact())
     assert isinstance(found, Artefact)
     return found.meta
 
@@ -170,8 +178,8 @@ def test_a_verdict_does_not_depend_on_what_is_judged_beside_it() -> None:
         for b in (0.1, 0.5)
     ]
     nodes = [Node("audit", {"n": N, "plan": plan, "rules": ""}, inputs) for plan in plans]
-    together = audit_nodes.compute(Audited(), nodes, lambda key: Artefact())
-    assert together == [audit_nodes.compute(Audited(), [node], lambda key: Artefact())[0] for node in nodes]
+    together = Audited().run(nodes, lambda key: Artefact())
+    assert together == [Audited().run([node], lambda key: Artefact())[0] for node in nodes]
 
 
 def test_a_changed_constant_asks_for_new_verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,10 +242,9 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Verdicts by algorithm, `go` unless said otherwise; audits are noted in the order of the work."""
     verdicts: dict[str, str] = {}
 
-    def compute(world: Verdicts, nodes: Any, load: Load) -> Any:
+    def judged(draw: Any, nodes: Any, load: Load) -> Any:
         found = []
         for node in nodes:
-            world.order.append("audit")
             plan = node.settings["plan"]
             second = "later" if plan["rollouts"] < 800 else "first"
             call = verdicts.get(second, verdicts.get(plan["algorithm"], "go"))
@@ -245,7 +252,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
             found.append(Artefact(meta=dict(zip(audit_nodes.COLUMNS, (0.5, 0.6, call, "so it is"), strict=True))))
         return found
 
-    monkeypatch.setattr(audit_nodes, "compute", compute)
+    monkeypatch.setattr(sys.modules[__name__], "run_audit", judged)
     return verdicts
 
 
@@ -335,10 +342,10 @@ class Deadly(InlinePool):
 
     idle = 1
 
-    def wait(self) -> Outcome:
+    def wait(self) -> TaskOutcome:
         self._tasks = deque(sorted(self._tasks, key=lambda task: task.kind == "audit"))
         if self._tasks[0].kind == "audit":
-            return Outcome(self._tasks.popleft(), 0, None, "killed by SIGKILL")
+            return TaskOutcome(self._tasks.popleft(), 0, None, "killed by SIGKILL")
         return super().wait()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,11 +25,9 @@ from alignfirst.store import SCRATCH, Scratch, encode
 from alignfirst.study.config.recipe import RECIPES
 from alignfirst.study.config.study_config import StudyConfig, from_mapping
 from alignfirst.study.dry_run import dry_run
-from alignfirst.study.plan import audit_nodes
 from alignfirst.study.plan.planner import Plan, plan_study
 from alignfirst.study.runner import run
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.world import AuditedWorld
 from alignfirst.worlds.chain import cost, draws
 
 WORLD = worlds.get("chain")
@@ -92,8 +90,6 @@ class Played:
             self.outcomes[key] = self.again([node])[0]
 
     def again(self, nodes: Sequence[Node]) -> list[Outcome]:
-        if nodes[0].kind == "audit":
-            return audit_nodes.compute(cast(AuditedWorld, WORLD), nodes, self.load)
         return WORLD.run(nodes, self.load)
 
     def load(self, key: str) -> Artefact:
@@ -143,7 +139,7 @@ def judged_cost(node: Node, played: Played) -> tuple[int, float]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(draws, "_judged", counted)
-        audit_nodes.compute(cast(AuditedWorld, WORLD), [node], played.load)
+        WORLD.run([node], played.load)
     return sum(n for n, _ in passes), float(sum(2 * n * weights for n, weights in passes))
 
 

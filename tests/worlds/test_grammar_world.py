@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,11 +22,9 @@ from alignfirst.records import read
 from alignfirst.store import encode
 from alignfirst.study.config.recipe import RECIPES
 from alignfirst.study.config.study_config import StudyConfig, from_mapping
-from alignfirst.study.plan import audit_nodes
 from alignfirst.study.plan.planner import Plan, plan_study
 from alignfirst.study.runner import run
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.world import AuditedWorld
 from alignfirst.worlds.grammar.language import language
 
 WORLD = worlds.get("grammar")
@@ -54,8 +52,6 @@ class Played:
             self.outcomes[key] = self.again([node])[0]
 
     def again(self, nodes: Sequence[Node]) -> list[Outcome]:
-        if nodes[0].kind == "audit":
-            return audit_nodes.compute(cast(AuditedWorld, WORLD), nodes, self.load)
         return WORLD.run(nodes, self.load)
 
     def load(self, key: str) -> Artefact:

@@ -12,7 +12,6 @@ import numpy as np
 
 from alignfirst.cli.places import MANIFEST, RUNS
 from alignfirst.errors import InputError
-from alignfirst.study.plan.audit_nodes import plan_of, planned, sample
 
 if TYPE_CHECKING:
     from alignfirst.auditing.findings import Audit
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
     from alignfirst.nodes import Artefact
     from alignfirst.study.config.study_config import StudyConfig
     from alignfirst.study.plan.planner import Cell, Plan
-    from alignfirst.worlds.grammar.draws import Drawing as GrammarDrawing
-    from alignfirst.worlds.mog.draws import Drawing as MixtureDrawing
+    from alignfirst.worlds.drawing import Drawing
 
 SAMPLES = 4_096  # a mixture's draws cost nothing
 AUDITED = ("mog", "grammar")
@@ -163,6 +161,7 @@ def audit_store(
     from alignfirst.auditing.gated_prediction import Plan
     from alignfirst.auditing.inputs import Inputs
     from alignfirst.auditing.pooled_draws import gather
+    from alignfirst.worlds import get
 
     address = Address.parse(reference)
     assert address is not None
@@ -172,7 +171,7 @@ def audit_store(
     drawing = drawing_of(found, p)
     n, seed = samples or SAMPLES, found.seed
     q_draws, p_draws = (
-        sample(drawing.sample(model, n, drawing.noise(seed, source)))
+        drawing.sample(model, n, drawing.noise(seed, source))
         for model, source in ((found.model, "reference"), (p, "teacher"))
     )
     preferred = drawing.preferred(n, drawing.noise(seed, "preferred"))
@@ -181,8 +180,9 @@ def audit_store(
     assert hits is not None and p_draws.logp_teacher is not None and p_draws.logp_reference is not None
     covered = (p_draws.logp_teacher[hits], p_draws.logp_reference[hits], np.arange(int(hits.sum())))
     inputs = Inputs(draws, p_draws, None, covered, "the teacher's draws in the target", drawing.target, ())
+    world, config = get(found.config.world), found.config
     plans = [
-        Plan(**plan_of(found.config, algorithm, beta, rollouts or planned(found.config, algorithm)))
+        Plan(**world.audit_plan(config, algorithm, beta, rollouts or world.rollouts(config, algorithm)) or {})
         for algorithm in algorithms or _with_beta(found.config)
         for beta in betas or found.config.beta
     ]
@@ -204,18 +204,18 @@ def _teacher(text: str, found: Found) -> Any:
     return teacher.model
 
 
-def drawing_of(found: Found, teacher: Any) -> MixtureDrawing | GrammarDrawing:
+def drawing_of(found: Found, teacher: Any) -> Drawing:
     """What draws from the found model and from a teacher, and scores under both."""
     from alignfirst.worlds import get
 
-    settings = get(found.config.world).settings("audit", found.config, seed=found.seed)
+    settings = get(found.config.world).drawing_settings(found.config, seed=found.seed)
     if found.config.world == "mog":
         from alignfirst.worlds.mog import draws as mog
 
-        return mog.Drawing(settings, found.model, teacher)
+        return mog.MixtureDrawing(settings, found.model, teacher)
     from alignfirst.worlds.grammar import draws as grammar
 
-    return grammar.Drawing(settings, found.model, teacher)
+    return grammar.GrammarDrawing(settings, found.model, teacher)
 
 
 def _with_beta(config: StudyConfig) -> list[str]:

@@ -1,6 +1,6 @@
 """What a study costs by formula before it is run: tokens, operations, hours of named GPUs, disk. Nothing is measured.
 
-Only worlds that can tell (`worlds.protocol.Priced`) get one.
+Only worlds that can tell (`World.price`) get one.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from alignfirst.nodes import Node
-from alignfirst.world import Price, Priced, World
+from alignfirst.world import Price, World
 
 # Dense peaks in bfloat16 without sparsity, operations a second, from the makers' data sheets
 GPUS: Mapping[str, float] = {"H100 SXM 80 GB": 989e12, "A100 80 GB": 312e12, "L40S 48 GB": 362e12}
@@ -48,17 +48,17 @@ class Bill:
 
 def bill(world: World, config: object, nodes: Mapping[str, Node], keys: Iterable[str]) -> Bill | None:
     """The bill of some of a plan's nodes; None where the world cannot tell."""
-    if not isinstance(world, Priced):
-        return None
     lines: dict[tuple[str, str], Line] = {}
     for key in keys:
         node = nodes[key]
-        at = node.kind, label(node)
+        at, price = (node.kind, line_label(node)), world.price(node, nodes)
+        if price is None:
+            return None
         old = lines.get(at, Line(*at, 0, Price()))
-        lines[at] = Line(*at, old.nodes + 1, old.price + world.price(node, nodes))
+        lines[at] = Line(*at, old.nodes + 1, old.price + price)
     return Bill(tuple(lines.values()), tuple(world.scaled_down(config)))
 
 
-def label(node: Node) -> str:
+def line_label(node: Node) -> str:
     """What nodes of a kind are told apart by: the algorithm, or what texts are drawn for."""
     return str(node.settings.get("algorithm") or node.settings.get("purpose") or "")

@@ -53,10 +53,9 @@ def preflight(
 ) -> Preflight | None:
     """What a world finds out about a study's own files, and about the room that a run in `out` has; None where a study
     has no such files. Raises InputError."""
-    look = getattr(world, "preflight", None)
-    if look is None:
+    found = world.preflight(config, {name: RECIPES[name] for name in config.recipes}, out)
+    if found is None:
         return None
-    found: Preflight = look(config, {name: RECIPES[name] for name in config.recipes}, out)
     if announce is not None:
         announce(found)
     if strict and found.warnings:

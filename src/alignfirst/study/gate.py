@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from alignfirst.auditing.audit_nodes import PAIRS, REFUSED
+from alignfirst.auditing.sentences import pair_lines
 from alignfirst.errors import GateError, InputError
 from alignfirst.store import Store
 from alignfirst.study.execution.schedule import Schedule
-from alignfirst.study.plan import audit_nodes
 from alignfirst.study.plan.planner import Plan
 from alignfirst.world import World
 
@@ -37,7 +38,7 @@ class Asked:
 
 def require_audited(world: World) -> None:
     """Raises InputError in a world whose studies are not audited: there nothing could ever be a go."""
-    if "audit" not in world.versions:
+    if not world.computes("audit"):
         cure = "Leave --require-go out, or audit the models with `alignfirst audit --require-go`."
         raise InputError("--require-go needs a world whose studies are audited", f"world {world.name}", cure)
 
@@ -66,7 +67,7 @@ class Watch:
         """Say every verdict that is new, and let the alignments go that waited for it."""
         self.judged.update(settled, schedule.failures, schedule.blocked)
         for asked in self.unaudited.values():
-            self._tell(asked.name, audit_nodes.REFUSED, asked.unaudited or "")
+            self._tell(asked.name, REFUSED, asked.unaudited or "")
         self.unaudited = {}
         made = [key for key in self.waiting if key in self.judged]
         if not made:
@@ -92,7 +93,7 @@ class Watch:
 
 
 def _say_pairs(say: Say, title: str, meta: Mapping[str, Any]) -> None:
-    lines = audit_nodes.lines(meta)
+    lines = list(pair_lines(meta[PAIRS])) if meta.get(PAIRS) else []
     for line in [title] * bool(title and lines) + [f"  {line}" for line in lines]:
         say(line)
 
@@ -145,7 +146,7 @@ class Gate:
         told: set[str] = set()
         for a in asked:
             if a.unaudited is not None:
-                against.append((a.name, audit_nodes.REFUSED, a.unaudited))
+                against.append((a.name, REFUSED, a.unaudited))
             elif a.audit in found:
                 meta = found[a.audit].meta
                 if self.say is not None and a.audit not in told:

@@ -119,7 +119,7 @@ def _gate(world: World, plan: Plan, store: Store, say: Say | None, require_go: b
     """What holds alignments back: a go of all, their own audit, or nothing."""
     if require_go:
         return Gate(plan, store, say)
-    return Watch(plan, store, say) if getattr(world, "audit_first", False) else None
+    return Watch(plan, store, say) if world.audit_first else None
 
 
 def _workers(workers: int | None, means: ExecutionOptions) -> int:
@@ -178,7 +178,7 @@ class _Run:
         files.sweep(self.store.root)
         notes = tuple(self.store.heal())
         if self.preflight is not None:
-            self.world.prepare(self.config, self.store)  # type: ignore[attr-defined]
+            self.world.prepare(self.config, self.store)
         stored = self.store.keys() & self.plan.nodes.keys()
         self.store.forget_partial(stored)
         schedule = self._schedule(stored)

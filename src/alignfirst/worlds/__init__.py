@@ -16,9 +16,6 @@ WORLDS = {
 }
 
 
-TEXT = frozenset({"grammar", "chain", "hf"})  # worlds whose responses are sequences of tokens
-
-
 def get(name: str) -> World:
     """The world of that name; imported only now, for worlds may need heavy libraries.
 

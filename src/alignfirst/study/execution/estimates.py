@@ -9,8 +9,8 @@ from typing import Any
 
 from alignfirst.nodes import Node
 from alignfirst.records import Row
-from alignfirst.study.execution.worker import label
-from alignfirst.world import Priced, World
+from alignfirst.study.execution.worker import timing_label
+from alignfirst.world import World
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,7 @@ class Costs:
         stated: Mapping[str, float] | None = None,
     ) -> None:
         self.world, self.nodes = world, nodes or {}
-        self.priced = world if isinstance(world, Priced) else None
-        stated = stated or getattr(world, "seconds_per_node", {})
-        self._stated = dict(stated)
+        self._stated = dict(stated or world.seconds_per_node)
         seen: dict[tuple[str, str], list[float]] = {}
         for line in timings:
             if line["nodes"] > 0:
@@ -55,11 +53,12 @@ class Costs:
 
     def seconds(self, node: Node) -> float:
         """Seconds that this node takes on one core."""
-        for key in ((node.kind, label(node)), (node.kind, "")):
+        for key in ((node.kind, timing_label(node)), (node.kind, "")):
             if key in self._measured:
                 return self._measured[key]
-        if self.priced is not None:
-            return 1.0 + self.priced.price(node, self.nodes).flops / self.priced.operations_a_second
+        price = self.world.price(node, self.nodes)
+        if price is not None:
+            return 1.0 + price.flops / self.world.operations_a_second
         return self._stated.get(node.kind) or 1.0 / max(1, self.world.batch_size(node))
 
 

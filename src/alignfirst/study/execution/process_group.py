@@ -41,11 +41,10 @@ def leads() -> bool:
 
 def shared_kinds(world: World) -> frozenset[str]:
     """Kinds of nodes that processes compute together. Raises InputError for a world that has none."""
-    kinds: frozenset[str] = getattr(world, "together", frozenset())
-    if not kinds:
+    if not world.together:
         cure = "Its models are small: --workers gives every process a model of its own."
         raise InputError("several processes share trainings in worlds hf and chain", f"world {world.name}", cure)
-    return kinds
+    return frozenset(world.together)
 
 
 def check(world: World, nodes: Mapping[str, Node]) -> None:

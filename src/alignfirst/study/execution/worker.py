@@ -26,8 +26,7 @@ from alignfirst.files import Buffer
 from alignfirst.nodes import Artefact, Failure, Load, Node, Outcome
 from alignfirst.store import SCRATCH, CorruptError, MissingError, Store, encode
 from alignfirst.study.execution.options import CHECKPOINT_SECONDS
-from alignfirst.study.plan import audit_nodes
-from alignfirst.world import AuditedWorld, World
+from alignfirst.world import World
 
 REASON_LIMIT = 300
 TRACES = 2  # tracebacks a task reports: siblings fail for the same reason
@@ -48,10 +47,11 @@ class Task:
     @property
     def label(self) -> str:
         """What is told apart in timings beside the kind: the algorithm."""
-        return label(self.nodes[0])
+        return timing_label(self.nodes[0])
 
 
-def label(node: Node) -> str:
+def timing_label(node: Node) -> str:
+    """What nodes of a kind are told apart by in timings: the algorithm."""
     return str(node.settings.get("algorithm") or "")
 
 
@@ -131,8 +131,7 @@ def _loader(store: Store, nodes: Sequence[Node]) -> Load:
 def _compute(world: World, nodes: Sequence[Node], load: Load, traces: list[str]) -> list[Outcome]:
     """Outcomes in the order of nodes. After an exception the halves run apart, so that one bad node fails alone."""
     try:
-        audit = nodes[0].kind == "audit"
-        outcomes = audit_nodes.compute(cast(AuditedWorld, world), nodes, load) if audit else world.run(nodes, load)
+        outcomes = world.run(nodes, load)
         if len(outcomes) != len(nodes):
             raise RuntimeError(f"world {world.name} returned {len(outcomes)} outcomes for {len(nodes)} nodes")
         return outcomes

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from alignfirst import records
+from alignfirst.auditing.audit_nodes import PAIRS
 from alignfirst.nodes import Artefact
 from alignfirst.records import Row
 from alignfirst.store import Store
@@ -14,7 +15,6 @@ from alignfirst.study.config.study_config import StudyConfig
 from alignfirst.study.execution.schedule import Schedule
 from alignfirst.study.output.record_rows import SHOWN, Rows
 from alignfirst.study.output.run_dir import RunDir
-from alignfirst.study.plan import audit_nodes
 from alignfirst.study.plan.planner import Plan
 from alignfirst.world import World
 
@@ -43,12 +43,10 @@ def write(
 def _audits(plan: Plan, artefacts: Mapping[str, Artefact]) -> dict[str, Any]:
     """What preference pairs told before training, by the key of the model that was then trained."""
     told = {
-        stage.model: artefacts[stage.audit].meta[audit_nodes.PAIRS]
+        stage.model: artefacts[stage.audit].meta[PAIRS]
         for cell in plan.cells
         for stage in cell.stages
-        if stage.audit is not None
-        and stage.audit in artefacts
-        and artefacts[stage.audit].meta.get(audit_nodes.PAIRS) is not None
+        if stage.audit is not None and stage.audit in artefacts and artefacts[stage.audit].meta.get(PAIRS) is not None
     }
     return {"audits": told} if told else {}
 
@@ -62,7 +60,7 @@ def _shown(world: World, plan: Plan, store: Store, artefacts: Mapping[str, Artef
         for stage in cell.stages
         if stage.model in artefacts
     }
-    if getattr(world, "exhibits_arrays", True):
+    if world.exhibits_arrays:
         return store.get_many(stages)
     nothing = Artefact()
     kept = {key: artefacts.get(measure, nothing).meta.get(SHOWN, {}) for key, measure in stages.items()}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from alignfirst import records
+from alignfirst.auditing import audit_nodes
 from alignfirst.nodes import Artefact
 from alignfirst.records import SCHEMA_VERSION, Row
-from alignfirst.study.plan import audit_nodes
 from alignfirst.study.plan.planner import Cell, CellStage, Plan
 
 # Columns that the stage itself tells; every other number comes from measuring its model.

@@ -7,14 +7,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from alignfirst import records
 from alignfirst.nodes import Json, Node, NodeKind
 from alignfirst.study.config.recipe import RECIPES, Stage
 from alignfirst.study.config.study_config import StudyConfig
-from alignfirst.study.plan import audit_nodes
-from alignfirst.world import AuditedWorld, Supplied, World
+from alignfirst.world import World
 
 if TYPE_CHECKING:
     from alignfirst.theory.objectives import Algorithm
@@ -113,6 +112,13 @@ def _algorithm(name: str) -> Algorithm:
     return ALGORITHMS[name]
 
 
+def _refusal(config: StudyConfig, algorithm: str) -> str | None:
+    """Why the audit has no number for this algorithm in this study; None where it has."""
+    from alignfirst.auditing.gated_prediction import refusal
+
+    return refusal(algorithm, config.value("preferences.labels"))
+
+
 def _plugin(kind: NodeKind, context: Mapping[str, Json]) -> dict[str, Json]:
     """A plug-in's version is part of what an alignment by it computes."""
     if kind != "align":
@@ -128,7 +134,6 @@ class _Planner:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.supplied = world if isinstance(world, Supplied) else None
         self.nodes: dict[str, Node] = {}
 
     def use(self, config: StudyConfig) -> None:
@@ -188,23 +193,18 @@ class _Planner:
         self, stage: Stage, algorithm: str, beta: float | None, seed: int, models: Mapping[str, str], sft: str
     ) -> tuple[str | None, str | None]:
         """Key of the audit of this alignment, and why there is none; both null in a world that is not audited."""
-        if "audit" not in self.world.versions:
+        if not self.world.computes("audit"):
             return None, None
         if algorithm not in self._refusals:
-            self._refusals[algorithm] = audit_nodes.refusal(self.config, algorithm)
+            self._refusals[algorithm] = _refusal(self.config, algorithm)
         if why := self._refusals[algorithm]:
             return None, why
         context = {"seed": seed, "algorithm": algorithm, "beta": beta, "share": stage.updates * self.scale}
         return self._node("audit", {"sft": sft, **models}, **context), None
 
     def _scale(self, recipe: str, algorithm: str | None) -> float:
-        """What matching budgets multiplies the updates of a recipe's align stages with, where a world knows."""
-        scale = getattr(self.world, "scale", None)
-        return (
-            1.0
-            if scale is None
-            else float(scale(self.config, RECIPES[recipe], RECIPES[self.config.recipes[0]], algorithm))
-        )
+        """What matching budgets multiplies the updates of a recipe's align stages with."""
+        return self.world.scale(self.config, RECIPES[recipe], RECIPES[self.config.recipes[0]], algorithm)
 
     def _reference(self, stage: Stage) -> str:
         return "sft" if "sft" in (stage.reference, self.reference) else "start"
@@ -221,7 +221,7 @@ class _Planner:
         return self._node("measure", inputs, algorithm=algorithm, beta=beta)
 
     def _predict(self, recipe: str, beta: float | None, sft: str) -> str | None:
-        if "predict" not in self.world.versions:
+        if not self.world.computes("predict"):
             return None
         return self._node("predict", {"sft": sft}, stages=self._predicted[recipe], beta=beta)
 
@@ -231,9 +231,8 @@ class _Planner:
         at = (asked, *inputs.items())
         if at not in self._keys:
             if asked not in self._settings:
-                self._settings[asked] = self._settings_of(kind, context)
-            if self.supplied is not None:
-                inputs = {**inputs, **self.supplied.supplies(kind, self.config, inputs, self._need, **context)}
+                self._settings[asked] = self.world.settings(kind, self.config, **context) | _plugin(kind, context)
+            inputs = {**inputs, **self.world.supplies(kind, self.config, inputs, self._need, **context)}
             self._keys[at] = self._need(kind, self._settings[asked], inputs)
         return self._keys[at]
 
@@ -241,8 +240,3 @@ class _Planner:
         node = Node(kind, settings, inputs, self.world.versions[kind])
         self.nodes.setdefault(node.key, node)
         return node.key
-
-    def _settings_of(self, kind: NodeKind, context: Mapping[str, Any]) -> dict[str, Json]:
-        if kind == "audit":
-            return audit_nodes.settings(cast(AuditedWorld, self.world), self.config, **context)
-        return self.world.settings(kind, self.config, **context) | _plugin(kind, context)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from alignfirst.auditing.audit_nodes import AuditDraws
+from alignfirst.auditing.pooled_draws import Sample
 from alignfirst.lm.io import numpy_api
 from alignfirst.lm.models.build import SmolLlama
 from alignfirst.lm.models.load import from_arrays
 from alignfirst.lm.text.device import enable_tf32, local_device
 from alignfirst.nodes import Json, Load
-from alignfirst.world import AuditDraws, Drawn
 from alignfirst.worlds.chain.oracle import Oracle
 from alignfirst.worlds.chain.texts import F64, Texts, of_shards, score_texts
 from alignfirst.worlds.chain.truth import Truth
@@ -37,9 +38,9 @@ def audit_draws(settings: Mapping[str, Json], inputs: Mapping[str, str], role: s
     )
 
 
-def _drawn(oracle: Oracle, texts: Texts, under_model: F64, under_teacher: F64) -> Drawn:
+def _drawn(oracle: Oracle, texts: Texts, under_model: F64, under_teacher: F64) -> Sample:
     rewards = oracle.of_logp(score_texts(oracle.model, texts), texts.lengths)
-    return Drawn(rewards, rewards >= oracle.threshold, under_model, under_teacher)
+    return Sample.of(rewards, rewards >= oracle.threshold, logp_reference=under_model, logp_teacher=under_teacher)
 
 
 def _texts(truth: Truth, inputs: Mapping[str, str], role: str, load: Load) -> Texts:

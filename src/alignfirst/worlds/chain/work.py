@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from alignfirst.auditing.audit_nodes import run_audit
 from alignfirst.errors import StageFailure
 from alignfirst.lm.align.trainer import AlignSettings, Task, align
 from alignfirst.lm.io import numpy_api
@@ -18,9 +20,9 @@ from alignfirst.lm.training.checkpoint import Checkpoints
 from alignfirst.lm.training.counters import Tally
 from alignfirst.lm.training.epochs import EpochSettings, fit_epochs
 from alignfirst.lm.training.optim import OptimSettings
-from alignfirst.nodes import Artefact, Json, Load, Node, Outcome
+from alignfirst.nodes import Artefact, Json, Load, Node, Outcome, rounded
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.worlds.chain import cost, measure, streams
+from alignfirst.worlds.chain import cost, draws, measure, streams
 from alignfirst.worlds.chain.oracle import Oracle, calibrate
 from alignfirst.worlds.chain.texts import F64, Texts, draw_texts, of_shards, score_texts, shards_of, stored
 from alignfirst.worlds.chain.truth import Truth, run_source
@@ -30,12 +32,6 @@ Settings = Mapping[str, Any]
 # As in the paper's chain: warm-up 1 %, then stable, the last 20 % a linear decay. Alignment has a constant rate.
 WARMUP, DECAY = 0.01, 0.2
 SHOWN = 8  # texts that are kept with a measurement
-
-
-def run(nodes: Sequence[Node], load: Load) -> list[Outcome]:
-    """Nodes share no work but what a process keeps of p_star, so that none depends on which stand beside it."""
-    enable_tf32()
-    return numpy_api.one_by_one(lambda node, load: WORK[node.kind](node, load), nodes, load)
 
 
 def run_draw(node: Node, load: Load) -> Artefact:
@@ -149,6 +145,18 @@ WORK: Mapping[str, Callable[[Node, Load], Artefact]] = {
 }
 
 
+def _one_by_one(work: Callable[[Node, Load], Artefact], nodes: Sequence[Node], load: Load) -> list[Outcome]:
+    """Nodes share no work but what a process keeps of p_star, so that none depends on which stand beside it."""
+    enable_tf32()
+    return numpy_api.one_by_one(work, nodes, load)
+
+
+RUN: Mapping[str, Callable[[Sequence[Node], Load], list[Outcome]]] = {
+    **{kind: partial(_one_by_one, work) for kind, work in WORK.items()},
+    "audit": partial(run_audit, draws.audit_draws),
+}
+
+
 # -- their parts ------------------------------------------------------------------------------------------------------
 
 
@@ -187,7 +195,7 @@ def _artefact(model: Any, sizes: SmolLlama, result: Any) -> Artefact:
         "samples": result.samples,
         "flops": float(result.flops),
         "tokens": result.tokens,
-        "curves": {name: [_short(v) for v in curve] for name, curve in result.curves.items()},
+        "curves": {name: [rounded(v) for v in curve] for name, curve in result.curves.items()},
     }
     return Artefact(arrays, meta)
 
@@ -202,13 +210,9 @@ def _with_cost(meta: Mapping[str, Any], tally: Tally) -> dict[str, Any]:
 def _shown(truth: Truth, texts: Texts, rewards: F64, threshold: float) -> list[dict[str, Json]]:
     words = truth.words(texts.tokens, texts.lengths)
     return [
-        {"text": word, "reward": _short(float(r)), "target": float(r >= threshold)}
+        {"text": word, "reward": rounded(float(r)), "target": float(r >= threshold)}
         for word, r in zip(words, rewards[: len(words)], strict=True)
     ]
-
-
-def _short(value: float | None) -> float | None:
-    return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
 
 
 def _texts(node: Node, load: Load, truth: Truth, role: str) -> Texts:

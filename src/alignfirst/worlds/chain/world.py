@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
 from typing import Any
 
+from alignfirst.auditing.audit_nodes import AuditDraws
 from alignfirst.nodes import Artefact, Json, Load, Node, NodeKind, Outcome
-from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.world import AuditDraws, Need, Price
+from alignfirst.world import Need, Price, World
 from alignfirst.worlds.chain import cost
+from alignfirst.worlds.node_settings import align_settings, keys
 
 MODEL_KEYS = ("hidden", "layers", "heads", "kv_heads", "intermediate")
 FIT_KEYS = ("batch", "learning_rate", "checks", "patience")
@@ -17,10 +18,12 @@ LEAST = 8  # of anything that a scale shrinks
 AUDIT_SAMPLES = 16_384  # texts of every model, at most as many as measurements draw
 
 
-class ChainWorld:
-    """World protocol for a chain of language models that begins at a real one."""
+class ChainWorld(World):
+    """A chain of language models that begins at a real one."""
 
     name = "chain"
+    text = True
+    batch_sizes: Mapping[NodeKind, int] = {"audit": 1_000}
     exhibits_arrays = False  # metadata is enough
     versions: Mapping[NodeKind, int] = {
         "source": 1,
@@ -36,63 +39,33 @@ class ChainWorld:
     audit_first = True  # a training here takes long enough to be told before
     operations_a_second = 4e10  # of one core, in float32: an AVX-512 machine's, measured with smollm2-cpu
 
-    def settings(self, kind: NodeKind, config: Any, **context: Json) -> dict[str, Json]:
-        """What of the config changes the output of a node of this kind; nothing else may stand here."""
-        return getattr(self, f"_{kind}_settings")(config, **context)  # type: ignore[no-any-return]
-
     def _sft_settings(self, config: Any, *, seed: int) -> dict[str, Json]:
         return {"seed": seed} | _fit(config, config.sft, config.p_star.samples)
 
     def _distil_settings(self, config: Any, *, seed: int, rehearsed: bool, occurrence: int) -> dict[str, Json]:
         return {"seed": seed, "occurrence": occurrence} | _fit(config, config.distil, config.distil.samples)
 
-    def _align_settings(
-        self, config: Any, *, seed: int, algorithm: str, beta: float | None, updates: float, occurrence: int
-    ) -> dict[str, Json]:
-        method, a, p = ALGORITHMS[algorithm], config.align, config.preferences
-        settings = {
-            "seed": seed,
-            "occurrence": occurrence,
-            "algorithm": algorithm,
-            "beta": beta,
-            "updates": scaled(config, updates * a.updates, 1),
-            "samples": a.samples,
-            "learning_rate": a.learning_rate,
-            "trainer": a.trained_by,
-            "chunk": config.chunk,
-        }
-        if method.on_pairs:
-            settings["labels"] = {"kind": p.labels, "scale": p.scale, "flip": p.flip}
-        else:
-            settings |= {"group": a.group_size, "level": a.level, "kl_in": a.kl_in}
-        if method.data == "pairs-offline":
-            settings["pairs"] = scaled(config, p.pairs)
-        if method.reuses_batches:
-            settings["epochs"] = a.ppo_epochs
-        return settings
+    def _align_settings(self, config: Any, **context: Any) -> dict[str, Json]:
+        return align_settings(self, config, **context) | {"chunk": config.chunk}
 
     def _measure_settings(self, config: Any, *, beta: float | None, algorithm: str | None) -> dict[str, Json]:
         samples = scaled(config, config.measure.samples)
         return {"samples": samples, "scored": min(samples, scaled(config, config.measure.scored))}
 
-    def _audit_settings(self, config: Any, *, seed: int) -> dict[str, Json]:
+    def drawing_settings(self, config: Any, *, seed: int, algorithm: str | None = None) -> dict[str, Json]:
         """No seed: measurements draw the same texts of a model whatever the seed."""
         return {"samples": audited(config)}
 
-    def rollouts(self, config: Any, algorithm: str, share: float) -> int:
-        """Responses that an alignment draws, at the config's scale (offline pairs: both of each)."""
-        method = ALGORITHMS[algorithm]
-        if method.data == "pairs-offline":
-            return 2 * scaled(config, config.preferences.pairs)
-        updates = scaled(config, share * config.align.updates, 1)
-        return ceil(updates / config.align.ppo_epochs if method.reuses_batches else updates) * int(config.align.samples)
+    def count(self, config: Any, full: float, least: int = LEAST) -> int:
+        """A count of the full study at the config's scale."""
+        return scaled(config, full, least)
 
     # -- what the stages learn from ---------------------------------------------------------------------------------
 
     def supplies(
         self, kind: NodeKind, config: Any, inputs: Mapping[str, str], need: Need, **context: Json
     ) -> Mapping[str, str]:
-        """The source, the target model, and shards of texts: see `Supplied`."""
+        """The source, the target model, and shards of texts: see `World.supplies`."""
         s = _Supplier(config, need)
         source = {"source": s.source}
         if kind == "sft":
@@ -118,18 +91,11 @@ class ChainWorld:
 
     # -- work -------------------------------------------------------------------------------------------------------
 
-    def group(self, node: Node) -> Hashable:
-        """Every node is a task of its own: each is minutes of work. Audits of the same models share what is judged."""
-        return (node.kind, *sorted(node.inputs.items())) if node.kind == "audit" else node.key
-
-    def batch_size(self, node: Node) -> int:
-        return 1_000 if node.kind == "audit" else 1
-
     def run(self, nodes: Sequence[Node], load: Load) -> list[Outcome]:
         """Compute nodes of one kind and group. A training that diverges fails alone, with its reason."""
         from alignfirst.worlds.chain import work  # imports torch
 
-        return work.run(nodes, load)
+        return work.RUN[nodes[0].kind](nodes, load)
 
     def draw(self, settings: Mapping[str, Json], inputs: Mapping[str, str], role: str, load: Load) -> AuditDraws:
         """Texts of a model and, unless it is its own teacher, of the sft model."""
@@ -163,8 +129,8 @@ class _Supplier:
     def __init__(self, config: Any, need: Need) -> None:
         self.config, self.need = config, need
         p = config.p_star
-        settings = {k: getattr(p, k) for k in ("source", "revision", "prompt", "length", "ends", "dtype", "keep")}
-        settings |= {"expected": {k: getattr(p, k) for k in ("parameters", "hidden", "vocabulary", "prompt_tokens")}}
+        settings = keys(p, ("source", "revision", "prompt", "length", "ends", "dtype", "keep"))
+        settings["expected"] = keys(p, ("parameters", "hidden", "vocabulary", "prompt_tokens"))
         if p.keep is not None:
             settings["counted"] = p.counted  # a smaller study has the same p_star
         self.source = need("source", settings, {})
@@ -251,9 +217,8 @@ def audited(config: Any) -> int:
 
 def _fit(config: Any, section: Any, samples: int) -> dict[str, Json]:
     n = scaled(config, samples)
-    settings = {name: getattr(section, name) for name in FIT_KEYS}
-    return settings | {
-        "model": {name: getattr(section, name) for name in MODEL_KEYS},
+    return keys(section, FIT_KEYS) | {
+        "model": keys(section, MODEL_KEYS),
         "samples": n,
         "updates": max(1, ceil(section.epochs * n / section.batch)),
         "chunk": config.chunk,

@@ -7,25 +7,26 @@ from typing import Any
 
 import numpy as np
 
+from alignfirst.auditing.audit_nodes import AuditDraws
+from alignfirst.auditing.pooled_draws import Sample
 from alignfirst.errors import InputError
 from alignfirst.lm.align.reward_calls import rewards_of
 from alignfirst.lm.io import numpy_api
 from alignfirst.lm.sampling.draw import draw_answers
 from alignfirst.lm.text.batch import Batch, Prompts
 from alignfirst.lm.text.logprobs import score_batch
-from alignfirst.nodes import Artefact, Json
-from alignfirst.world import AuditDraws, Drawn
+from alignfirst.nodes import Artefact, Json, Load
+from alignfirst.worlds.drawing import Drawing
 from alignfirst.worlds.grammar.language import F64, Tokens, language
-from alignfirst.worlds.grammar.work import AT_ONCE, model_of, reward_of
+from alignfirst.worlds.grammar.models import AT_ONCE, model_of, reward_of
 
 HIT = 0.5  # posterior of the target above which a text is the target's, as in training
 
 
-class Drawing:
+class GrammarDrawing(Drawing):
     """Draws from transformers of one study, scored under two of them. Log-probabilities are of whole texts."""
 
     target = f"texts whose posterior of the target is above {HIT:g}"
-    sources = ("reference", "teacher", "preferred")
 
     def __init__(self, settings: Mapping[str, Json], reference: Artefact, teacher: Artefact) -> None:
         numpy_api.one_thread()
@@ -37,12 +38,7 @@ class Drawing:
         for artefact in (reference, teacher):
             self._check(artefact)
 
-    @classmethod
-    def noise(cls, seed: int, source: str) -> np.random.Generator:
-        """The stream of one of `sources`: references of one seed are drawn from with the same numbers."""
-        return np.random.default_rng([7, seed, cls.sources.index(source)])
-
-    def sample(self, model: Artefact, n: int, random: np.random.Generator) -> Drawn:
+    def sample(self, model: Artefact, n: int, random: np.random.Generator) -> Sample:
         """n texts of a model, every prompt as often as the others; prompts are told apart where there are several."""
         prompt = self.lang.balanced(n)
         drawn = draw_answers(self._model(model), self.prompts, prompt, int(random.integers(2**62)), at_once=AT_ONCE)
@@ -52,8 +48,13 @@ class Drawing:
             for scorer in (self.reference, self.teacher)
         ]
         posterior = self.lang.posterior(tokens, prompt)[:, self.lang.target]
-        told_apart = prompt if self.lang.prompts > 1 else None
-        return Drawn(self._rewards(tokens, prompt), posterior > HIT, logp[0], logp[1], told_apart)
+        return Sample.of(
+            self._rewards(tokens, prompt),
+            posterior > HIT,
+            logp_reference=logp[0],
+            logp_teacher=logp[1],
+            prompt=prompt if self.lang.prompts > 1 else None,
+        )
 
     def preferred(self, n: int, random: np.random.Generator) -> F64:
         """Rewards of n texts of p_target."""
@@ -75,10 +76,8 @@ class Drawing:
             raise InputError(f"models must know the study's {self.lang.vocabulary} tokens", vocab, cure)
 
 
-def draw(settings: Mapping[str, Json], reference: Artefact, teacher: Artefact | None) -> AuditDraws:
-    """Draws of a reference and, unless it is its own teacher, of its teacher."""
-    drawing = Drawing(settings, reference, reference if teacher is None else teacher)
-    n, seed = settings["samples"], settings["seed"]
-    own = drawing.sample(reference, n, drawing.noise(seed, "reference"))
-    other = None if teacher is None else drawing.sample(teacher, n, drawing.noise(seed, "teacher"))
-    return AuditDraws(own, other, drawing.preferred(n, drawing.noise(seed, "preferred")))
+def audit_draws(settings: Mapping[str, Json], inputs: Mapping[str, str], role: str, load: Load) -> AuditDraws:
+    """Draws of the model in a role and, unless it is its own teacher, of the sft model."""
+    reference = load(inputs[role])
+    teacher = reference if inputs[role] == inputs["sft"] else load(inputs["sft"])
+    return GrammarDrawing(settings, reference, teacher).audit_draws(settings["samples"], settings["seed"])

@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from alignfirst.auditing.audit_nodes import run_audit
 from alignfirst.errors import StageFailure
 from alignfirst.lm.align.reward_calls import rewards_of
-from alignfirst.lm.align.rewards import named
 from alignfirst.lm.align.trainer import AlignSettings, Task, align
 from alignfirst.lm.distil.distillation import DistilSettings, distil
 from alignfirst.lm.io import numpy_api
-from alignfirst.lm.models.load import TinyLlama, build, from_arrays, to_arrays
+from alignfirst.lm.models.load import TinyLlama, build, to_arrays
 from alignfirst.lm.sampling.draw import draw_answers
 from alignfirst.lm.text.batch import Batch, Prompts
 from alignfirst.lm.text.logprobs import score_batch
 from alignfirst.lm.training.checkpoint import Checkpoints
 from alignfirst.lm.training.optim import OptimSettings
 from alignfirst.lm.training.sft import fit
-from alignfirst.nodes import Artefact, Json, Load, Node, Outcome
+from alignfirst.nodes import Artefact, Json, Load, Node, Outcome, rounded
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.worlds.grammar import measure, oracle, streams
+from alignfirst.worlds.grammar import draws, measure, streams
 from alignfirst.worlds.grammar.language import F64, Language, Tokens, language
+from alignfirst.worlds.grammar.models import AT_ONCE, model_of, prompt_of, reward_of
 
 Settings = Mapping[str, Any]
 
@@ -34,7 +34,6 @@ Settings = Mapping[str, Any]
 WARMUP, DECAY = 0.01, 0.2
 PROBES = 9  # points of the curves of an offline algorithm, which would never ask the policy by itself
 SHOWN = 8  # texts that are kept with a model
-AT_ONCE = 512  # texts in one call when a model is measured
 
 
 def run_sft(node: Node, load: Load) -> Artefact:
@@ -138,15 +137,15 @@ def run_measure(node: Node, load: Load) -> Artefact:
     return Artefact(meta=found)
 
 
-def run(nodes: Sequence[Node], load: Load) -> list[Outcome]:
-    return numpy_api.one_by_one(lambda node, load: WORK[node.kind](node, load), nodes, load)
-
-
 WORK: Mapping[str, Callable[[Node, Load], Artefact]] = {
     "sft": run_sft,
     "distil": run_distil,
     "align": run_align,
     "measure": run_measure,
+}
+RUN: Mapping[str, Callable[[Sequence[Node], Load], list[Outcome]]] = {
+    **{kind: partial(numpy_api.one_by_one, work) for kind, work in WORK.items()},
+    "audit": partial(run_audit, draws.audit_draws),
 }
 
 
@@ -169,14 +168,10 @@ def _artefact(model: Any, sizes: TinyLlama, lang: Language, seed: int, result: A
         "samples": samples,
         "flops": float(result.flops),
         "tokens": result.tokens,
-        "curves": {name: [_short(v) for v in curve] for name, curve in result.curves.items()},
+        "curves": {name: [rounded(v) for v in curve] for name, curve in result.curves.items()},
         "texts": shown.batch.response_array.tolist(),
     }
     return Artefact(arrays, meta)
-
-
-def _short(value: float | None) -> float | None:
-    return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
 
 
 def _sizes(s: Settings, lang: Language) -> TinyLlama:
@@ -192,10 +187,6 @@ def _sizes(s: Settings, lang: Language) -> TinyLlama:
     )
 
 
-def model_of(artefact: Artefact) -> Any:
-    return from_arrays(TinyLlama(**artefact.meta["config"]), artefact.arrays)
-
-
 def _schedule(s: Settings) -> OptimSettings:
     return OptimSettings(s["learning_rate"], warmup=WARMUP, decay=DECAY)
 
@@ -204,31 +195,8 @@ def _prompts(lang: Language) -> Prompts:
     return Prompts.of_array(lang.marks(np.arange(lang.prompts)), lang.length)
 
 
-def _prompt(lang: Language, batch: Batch) -> Tokens:
-    return np.asarray(batch.tokens[:, 0].cpu().numpy() - lang.words)
-
-
 def _posterior(lang: Language, batch: Batch) -> F64:
-    return lang.posterior(batch.response_array, _prompt(lang, batch))
-
-
-def reward_of(s: Settings, lang: Language) -> Callable[[Batch], Any]:
-    """The reward of a batch: one that the language knows, or the user's function of texts."""
-    if ":" in s["kind"]:
-        return named(s["kind"], Decoder(lang), Path())
-    exact = oracle.reward(lang, s["kind"], s.get("temperature", 1.0))
-    return lambda batch: exact(batch.response_array, _prompt(lang, batch))
-
-
-class Decoder:
-    """The part of a tokenizer that a reward of texts needs."""
-
-    def __init__(self, lang: Language) -> None:
-        self.lang = lang
-
-    def batch_decode(self, rows: Sequence[Sequence[int]], skip_special_tokens: bool = True) -> list[str]:
-        """Token ids as words; prompts are shown by their marks, for they have no other text."""
-        return [self.lang.text(np.asarray(row)) for row in rows]
+    return lang.posterior(batch.response_array, prompt_of(lang, batch))
 
 
 @lru_cache(maxsize=4)

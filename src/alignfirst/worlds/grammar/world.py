@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from alignfirst.auditing.audit_nodes import AuditDraws
 from alignfirst.nodes import Artefact, Json, Load, Node, NodeKind, Outcome
 from alignfirst.plugins import reward_settings
-from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.world import AuditDraws
+from alignfirst.world import World
+from alignfirst.worlds.node_settings import align_settings, keys
 
 AUDIT_SAMPLES = 4_096  # texts of every model
 MODEL_KEYS = ("hidden", "layers", "heads", "intermediate")
 FIT_KEYS = ("steps", "batch", "learning_rate")
 
 
-class GrammarWorld:
-    """World protocol for small transformers on an exact grammar."""
+class GrammarWorld(World):
+    """Small transformers on an exact grammar."""
 
     name = "grammar"
+    text = True
+    batch_sizes: Mapping[NodeKind, int] = {"measure": 4, "audit": 1_000}
     versions: Mapping[NodeKind, int] = {"sft": 1, "distil": 1, "align": 2, "measure": 1, "audit": 1}
     seconds_per_node: Mapping[NodeKind, float] = {
         "sft": 25.0,
@@ -28,12 +31,8 @@ class GrammarWorld:
         "audit": 0.3,
     }
 
-    def settings(self, kind: NodeKind, config: Any, **context: Json) -> dict[str, Json]:
-        """What of the config changes the output of a node of this kind; nothing else may stand here."""
-        return getattr(self, f"_{kind}_settings")(config, **context)  # type: ignore[no-any-return]
-
     def _sft_settings(self, config: Any, *, seed: int) -> dict[str, Json]:
-        return {"seed": seed, "p_star": truth(config), "model": _keys(config.sft, MODEL_KEYS)} | _fit(config.sft)
+        return {"seed": seed, "p_star": truth(config), "model": keys(config.sft, MODEL_KEYS)} | _fit(config.sft)
 
     def _distil_settings(self, config: Any, *, seed: int, rehearsed: bool, occurrence: int) -> dict[str, Json]:
         d = config.distil
@@ -41,7 +40,7 @@ class GrammarWorld:
             "seed": seed,
             "occurrence": occurrence,
             "p_star": truth(config),
-            "model": _keys(d, MODEL_KEYS),
+            "model": keys(d, MODEL_KEYS),
             "loss": d.loss,
             "temperature": d.temperature,
         } | _fit(d)
@@ -53,62 +52,26 @@ class GrammarWorld:
             settings["rehearsal"] = d.rehearsal
         return settings
 
-    def _align_settings(
-        self, config: Any, *, seed: int, algorithm: str, beta: float | None, updates: float, occurrence: int
-    ) -> dict[str, Json]:
-        method, a, p = ALGORITHMS[algorithm], config.align, config.preferences
-        settings = {
-            "seed": seed,
-            "occurrence": occurrence,
-            "algorithm": algorithm,
-            "beta": beta,
-            "updates": max(1, round(updates * a.updates)),
-            "samples": a.samples,
-            "learning_rate": a.learning_rate,
-            "trainer": a.trained_by,
-            "p_star": truth(config),
-            "reward": oracle(config),
-        }
-        if method.on_pairs:
-            settings["labels"] = {"kind": p.labels, "scale": p.scale, "flip": p.flip}
-        else:
-            settings |= {"group": a.group_size, "level": a.level, "kl_in": a.kl_in}
-        if method.data == "pairs-offline":
-            settings["pairs"] = p.pairs
-        if method.reuses_batches:
-            settings["epochs"] = a.ppo_epochs
-        return settings
+    def _align_settings(self, config: Any, **context: Any) -> dict[str, Json]:
+        return align_settings(self, config, **context) | {"p_star": truth(config), "reward": oracle(config)}
 
     def _measure_settings(self, config: Any, *, beta: float | None, algorithm: str | None) -> dict[str, Json]:
         return {"p_star": truth(config), "reward": oracle(config), "samples": config.measure.samples}
 
-    def _audit_settings(self, config: Any, *, seed: int) -> dict[str, Json]:
+    def drawing_settings(self, config: Any, *, seed: int, algorithm: str | None = None) -> dict[str, Json]:
         return {"seed": seed, "p_star": truth(config), "reward": oracle(config), "samples": AUDIT_SAMPLES}
-
-    def group(self, node: Node) -> Hashable:
-        """A training is a task of its own; measurements that share an sft model share its loading.
-
-        Audits of the same models share what is drawn of them.
-        """
-        if node.kind == "audit":
-            return node.kind, *sorted(node.inputs.items())
-        return (node.kind, node.inputs["sft"], repr(node.settings)) if node.kind == "measure" else node.key
-
-    def batch_size(self, node: Node) -> int:
-        return {"measure": 4, "audit": 1_000}.get(node.kind, 1)
 
     def run(self, nodes: Sequence[Node], load: Load) -> list[Outcome]:
         """Compute nodes of one kind and group. A training that diverges fails alone, with its reason."""
         from alignfirst.worlds.grammar import work  # imports torch
 
-        return work.run(nodes, load)
+        return work.RUN[nodes[0].kind](nodes, load)
 
     def draw(self, settings: Mapping[str, Json], inputs: Mapping[str, str], role: str, load: Load) -> AuditDraws:
         """Draws of a model and, unless it is its own teacher, of its teacher."""
-        from alignfirst.worlds.grammar.draws import draw  # imports torch
+        from alignfirst.worlds.grammar.draws import audit_draws  # imports torch
 
-        model, teacher = inputs[role], inputs["sft"]
-        return draw(settings, load(model), None if teacher == model else load(teacher))
+        return audit_draws(settings, inputs, role, load)
 
     def exhibits(self, config: Any, models: Mapping[str, Artefact]) -> dict[str, Json]:
         """A few texts of every model and its training curves; see docs/exhibits.md for the shape."""
@@ -126,8 +89,8 @@ class GrammarWorld:
 def truth(config: Any) -> dict[str, Json]:
     """The language of a study: everything that decides p_star, and nothing else."""
     p = config.p_star
-    settings = {k: getattr(p, k) for k in ("behaviours", "words", "own", "successors", "smoothing", "length", "zipf")}
-    return settings | {"language": p.language, "target_weights": [p.target_weight, *p.further_prompts]}
+    names = ("behaviours", "words", "own", "successors", "smoothing", "length", "zipf")
+    return keys(p, names) | {"language": p.language, "target_weights": [p.target_weight, *p.further_prompts]}
 
 
 def oracle(config: Any) -> dict[str, Json]:
@@ -138,12 +101,8 @@ def oracle(config: Any) -> dict[str, Json]:
     return {"kind": r.kind} | ({} if r.kind == "posterior" else {"temperature": r.temperature})
 
 
-def _keys(section: Any, names: Sequence[str]) -> dict[str, Json]:
-    return {name: getattr(section, name) for name in names}
-
-
 def _fit(section: Any) -> dict[str, Json]:
-    return _keys(section, FIT_KEYS)
+    return keys(section, FIT_KEYS)
 
 
 WORLD = GrammarWorld()

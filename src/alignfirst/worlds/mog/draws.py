@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alignfirst.nodes import Json
-from alignfirst.world import AuditDraws, Drawn
+from alignfirst.auditing.audit_nodes import AuditDraws
+from alignfirst.auditing.pooled_draws import Sample
+from alignfirst.nodes import Json, Load
+from alignfirst.worlds.drawing import Drawing
 from alignfirst.worlds.mog import kernel
 from alignfirst.worlds.mog.align import log_density
 from alignfirst.worlds.mog.layout import F32
@@ -17,10 +19,8 @@ from alignfirst.worlds.mog.mixture import p_target, target_radius
 from alignfirst.worlds.mog.reward import Oracle
 
 
-class Drawing:
+class MixtureDrawing(Drawing):
     """Draws from mixtures of one study, with log-densities under a reference and a teacher, theta[5, K] each."""
-
-    sources = ("reference", "teacher", "preferred")
 
     def __init__(self, settings: Mapping[str, Json], reference: F32, teacher: F32) -> None:
         self.oracle = Oracle.of(settings["oracle"])
@@ -30,16 +30,11 @@ class Drawing:
         self.reference, self.teacher = reference, teacher
         self.target = f"within {self.radius:.3f} of a target mode"
 
-    @classmethod
-    def noise(cls, seed: int, source: str) -> np.random.Generator:
-        """The stream of one of `sources`: references of one seed are drawn from with the same numbers."""
-        return np.random.default_rng([7, seed, cls.sources.index(source)])
-
-    def sample(self, theta: F32, n: int, random: np.random.Generator) -> Drawn:
+    def sample(self, theta: F32, n: int, random: np.random.Generator) -> Sample:
         x = points(theta, n, random)
         distance = np.min([np.hypot(*(x[0] - centre[:, None])) for centre in self.centres], axis=0)
         logp = [log_density(model[None], x)[0].astype(np.float64) for model in (self.reference, self.teacher)]
-        return Drawn(self._reward(x), distance <= self.radius, *logp)
+        return Sample.of(self._reward(x), distance <= self.radius, logp_reference=logp[0], logp_teacher=logp[1])
 
     def preferred(self, n: int, random: np.random.Generator) -> NDArray[np.float64]:
         """Rewards of draws of p_target."""
@@ -49,13 +44,11 @@ class Drawing:
         return np.asarray(self.oracle(x)[0].astype(np.float64))
 
 
-def draw(settings: Mapping[str, Json], reference: F32, teacher: F32 | None) -> AuditDraws:
-    """Draws of a reference and, unless it is its own teacher, of its teacher."""
-    drawing = Drawing(settings, reference, reference if teacher is None else teacher)
-    n, seed = settings["samples"], settings["seed"]
-    own = drawing.sample(reference, n, drawing.noise(seed, "reference"))
-    other = None if teacher is None else drawing.sample(teacher, n, drawing.noise(seed, "teacher"))
-    return AuditDraws(own, other, drawing.preferred(n, drawing.noise(seed, "preferred")))
+def audit_draws(settings: Mapping[str, Json], inputs: Mapping[str, str], role: str, load: Load) -> AuditDraws:
+    """Draws of the model in a role and, unless it is its own teacher, of the sft model."""
+    reference = load(inputs[role]).arrays["theta"]
+    teacher = reference if inputs[role] == inputs["sft"] else load(inputs["sft"]).arrays["theta"]
+    return MixtureDrawing(settings, reference, teacher).audit_draws(settings["samples"], settings["seed"])
 
 
 def points(theta: Any, n: int, random: np.random.Generator) -> F32:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alignfirst.auditing.audit_nodes import run_audit
 from alignfirst.nodes import Artefact, Failure, Json, Load, Node, Outcome
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.theory.predict import predict_stages
 from alignfirst.worlds.mog.align import AlignSettings, Runs, align
 from alignfirst.worlds.mog.distil import FitSettings, Rehearsal, distil, fit_sft
+from alignfirst.worlds.mog.draws import audit_draws
 from alignfirst.worlds.mog.layout import F32
 from alignfirst.worlds.mog.measure import Gauge, Reference
 from alignfirst.worlds.mog.mixture import Mixture, p_star, p_target, target_radius
@@ -169,4 +172,11 @@ def _predicted(s: Mapping[str, Any], sft: Artefact) -> list[dict[str, Json]]:
     return found + [missing] * (1 + len(s["stages"]) - len(found))
 
 
-RUN = {"sft": run_sft, "distil": run_distil, "align": run_align, "measure": run_measure, "predict": run_predict}
+RUN: Mapping[str, Callable[[Sequence[Node], Load], list[Outcome]]] = {
+    "sft": run_sft,
+    "distil": run_distil,
+    "align": run_align,
+    "measure": run_measure,
+    "predict": run_predict,
+    "audit": partial(run_audit, audit_draws),
+}

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+from alignfirst.auditing.audit_nodes import AuditDraws
 from alignfirst.nodes import Artefact, Json, Load, Node, NodeKind, Outcome
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.world import AuditDraws
+from alignfirst.world import World
 from alignfirst.worlds.mog.mixture import Mixture, p_star, target_radius
+from alignfirst.worlds.node_settings import align_settings, keys
 
 AUDIT_SAMPLES = 4_096  # of every model; a mixture's draws cost nothing
 FIT_KEYS = ("components", "samples", "restarts", "iterations", "tolerance", "floor")
 
 
-class MixtureWorld:
-    """World protocol for mixtures of Gaussians."""
+class MixtureWorld(World):
+    """Mixtures of Gaussians."""
 
     name = "mog"
     versions: Mapping[NodeKind, int] = {"sft": 1, "distil": 1, "align": 1, "measure": 1, "predict": 1, "audit": 1}
@@ -28,45 +30,19 @@ class MixtureWorld:
         "audit": 0.001,
     }
 
-    def settings(self, kind: NodeKind, config: Any, **context: Json) -> dict[str, Json]:
-        """What of the config changes the output of a node of this kind; nothing else may stand here."""
-        return getattr(self, f"_{kind}_settings")(config, **context)  # type: ignore[no-any-return]
-
     def _sft_settings(self, config: Any, *, seed: int) -> dict[str, Json]:
-        return {"seed": seed, "p_star": _truth(config), "fit": _fit(config.sft)}
+        return {"seed": seed, "p_star": _truth(config), "fit": keys(config.sft, FIT_KEYS)}
 
     def _distil_settings(self, config: Any, *, seed: int, rehearsed: bool, occurrence: int) -> dict[str, Json]:
-        settings = {"seed": seed, "occurrence": occurrence, "fit": _fit(config.distil)}
+        settings = {"seed": seed, "occurrence": occurrence, "fit": keys(config.distil, FIT_KEYS)}
         settings["selectivity"] = config.distil.selectivity
         if rehearsed:
             settings |= {"rehearsal": config.distil.rehearsal, "p_star": _truth(config, targets=True)}
         return settings
 
-    def _align_settings(
-        self, config: Any, *, seed: int, algorithm: str, beta: float | None, updates: float, occurrence: int
-    ) -> dict[str, Json]:
-        method, a, p = ALGORITHMS[algorithm], config.align, config.preferences
-        settings = {
-            "seed": seed,
-            "occurrence": occurrence,
-            "algorithm": algorithm,
-            "beta": beta,
-            "updates": max(1, round(updates * a.updates)),
-            "samples": a.samples,
-            "learning_rate": a.learning_rate,
-            "min_sd": a.min_sd,
-            "p_star": _truth(config, targets=True),
-            "oracle": _oracle(config),
-        }
-        if method.on_pairs:
-            settings["labels"] = {"kind": p.labels, "scale": p.scale, "flip": p.flip}
-        else:
-            settings["group"] = a.group_size
-        if method.data == "pairs-offline":
-            settings["pairs"] = p.pairs
-        if method.reuses_batches:
-            settings["epochs"] = a.ppo_epochs
-        return settings
+    def _align_settings(self, config: Any, **context: Any) -> dict[str, Json]:
+        own = {"min_sd": config.align.min_sd, "p_star": _truth(config, targets=True), "oracle": _oracle(config)}
+        return align_settings(self, config, **context) | own
 
     def _measure_settings(self, config: Any, *, beta: float | None, algorithm: str | None) -> dict[str, Json]:
         hard = config.preferences.labels == "hard" and algorithm is not None and ALGORITHMS[algorithm].on_pairs
@@ -77,26 +53,22 @@ class MixtureWorld:
         }
 
     def _predict_settings(self, config: Any, *, stages: Json, beta: float | None) -> dict[str, Json]:
-        d = config.distil
         return {
             "p_star": _truth(config, targets=True),
             "oracle": _oracle(config),
             "beta": beta,
             "stages": stages,
-            "distil": {k: getattr(d, k) for k in ("selectivity", "components", "rehearsal", "floor")},
+            "distil": keys(config.distil, ("selectivity", "components", "rehearsal", "floor")),
         }
 
-    def _audit_settings(self, config: Any, *, seed: int) -> dict[str, Json]:
+    def drawing_settings(self, config: Any, *, seed: int, algorithm: str | None = None) -> dict[str, Json]:
         truth = _truth(config, targets=True)
         return {"seed": seed, "p_star": truth, "oracle": _oracle(config), "samples": AUDIT_SAMPLES}
 
     def group(self, node: Node) -> Hashable:
-        """Nodes that one call of `run` can take together: all but seed, beta and inputs agree."""
-        if node.kind == "measure":
-            return node.kind, node.inputs["sft"], repr(node.settings["p_star"]), repr(node.settings["oracle"])
-        if node.kind == "audit":
-            return node.kind
-        return node.kind, repr({k: v for k, v in sorted(node.settings.items()) if k not in ("seed", "beta")})
+        """Nodes that one call of `run` can take together: all but seed, beta, plan and inputs agree."""
+        alike = repr({k: v for k, v in sorted(node.settings.items()) if k not in ("seed", "beta", "plan")})
+        return node.kind, alike, node.inputs["sft"] if node.kind == "measure" else None
 
     def batch_size(self, node: Node) -> int:
         """About a second of work, and at most a few megabytes of responsibilities."""
@@ -115,11 +87,9 @@ class MixtureWorld:
 
     def draw(self, settings: Mapping[str, Json], inputs: Mapping[str, str], role: str, load: Load) -> AuditDraws:
         """Draws of a model and, unless it is its own teacher, of its teacher."""
-        from alignfirst.worlds.mog.draws import draw
+        from alignfirst.worlds.mog.draws import audit_draws
 
-        model, teacher = inputs[role], inputs["sft"]
-        theta = load(model).arrays["theta"]
-        return draw(settings, theta, None if teacher == model else load(teacher).arrays["theta"])
+        return audit_draws(settings, inputs, role, load)
 
     def exhibits(self, config: Any, models: Mapping[str, Artefact]) -> dict[str, Json]:
         """Parameters of p_star and of the given models: the page draws the densities itself."""
@@ -157,10 +127,6 @@ def _oracle(config: Any) -> dict[str, Json]:
             for a in config.preferences.annotators
         ],
     }
-
-
-def _fit(section: Any) -> dict[str, Json]:
-    return {k: getattr(section, k) for k in FIT_KEYS}
 
 
 WORLD = MixtureWorld()

@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alignfirst.auditing.audit_nodes import AuditDraws
 from alignfirst.auditing.inputs import Target
+from alignfirst.auditing.pooled_draws import Sample
+from alignfirst.auditing.rows import PairRows, Responses
 from alignfirst.data.index import Row
 from alignfirst.lm.align.reward_calls import rewards_of
 from alignfirst.lm.text.batch import Batch
 from alignfirst.lm.text.logprobs import score_rows
 from alignfirst.nodes import Artefact, Json, Load
-from alignfirst.world import Answers, AuditDraws, Drawn, Preferences
 from alignfirst.worlds.user_models import measure, streams
 from alignfirst.worlds.user_models.node_context import NodeContext
 
@@ -123,19 +125,20 @@ def audit_draws(settings: Mapping[str, Json], inputs: Mapping[str, str], role: s
     )
 
 
-def _drawn(drawn: Artefact, under_model: F64, under_teacher: F64, target: Target | None) -> Drawn:
+def _drawn(drawn: Artefact, under_model: F64, under_teacher: F64, target: Target | None) -> Sample:
     reward, prompt = drawn.arrays["reward"], drawn.arrays["prompt"]
     hit = None if target is None else target.holds(reward)
-    return Drawn(reward, hit, under_model, under_teacher, prompt if len(np.unique(prompt)) > 1 else None)
+    several = prompt if len(np.unique(prompt)) > 1 else None
+    return Sample.of(reward, hit, logp_reference=under_model, logp_teacher=under_teacher, prompt=several)
 
 
-def _pairs(own: Artefact, teacher: Artefact | None) -> Preferences:
+def _pairs(own: Artefact, teacher: Artefact | None) -> PairRows:
     a = own.arrays
     unknown = np.full(len(a["line"]), np.nan)
 
-    def side(name: str) -> Answers:
+    def side(name: str) -> Responses:
         under_teacher = unknown if teacher is None else teacher.arrays[f"{name}_logp"]
         logp, *rest = (a[f"{name}_{what}"] for what in OF_ANSWERS)
-        return Answers(logp, under_teacher, *rest)
+        return Responses(logp, under_teacher, *rest)
 
-    return Preferences(a["line"], a["pair_prompt"], side("chosen"), side("rejected"), unknown)
+    return PairRows(a["line"], a["pair_prompt"], side("chosen"), side("rejected"), unknown)

@@ -15,7 +15,7 @@ from alignfirst.data.index import Row
 from alignfirst.errors import StageFailure
 from alignfirst.lm.models import lora, named_models
 from alignfirst.lm.text.logprobs import score_rows
-from alignfirst.nodes import Artefact, Json, Load
+from alignfirst.nodes import Artefact, Json, Load, rounded
 
 Base = Mapping[str, Any]
 CHECKED = 4  # rows whose log-probabilities are recorded with a model
@@ -88,7 +88,7 @@ def artefact_of(
         "samples": result.samples,
         "flops": float(result.products),
         "tokens": result.tokens,
-        "curves": {name: [short(v) for v in curve] for name, curve in result.curves.items()},
+        "curves": {name: [rounded(v) for v in curve] for name, curve in result.curves.items()},
         "check": checked(model, rows),
     }
     return Artefact(arrays, meta)
@@ -107,7 +107,3 @@ def checked(model: Any, rows: list[Row]) -> list[dict[str, Json]]:
         {"prompt": list(p), "answer": list(a[0]), "logp": float(s[0].sum())}
         for (p, a), s in zip(asked, scored, strict=True)
     ]
-
-
-def short(value: float | None) -> float | None:
-    return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")

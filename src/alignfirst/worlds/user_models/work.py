@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from alignfirst.auditing.audit_nodes import run_audit
 from alignfirst.auditing.inputs import Target
 from alignfirst.lm.align.reward_calls import rewards_of
 from alignfirst.lm.align.trainer import AlignSettings, Pairs, Task, align
@@ -18,7 +19,7 @@ from alignfirst.lm.text.torch_streams import permutations
 from alignfirst.lm.training.checkpoint import Checkpoints
 from alignfirst.lm.training.optim import OptimSettings
 from alignfirst.lm.training.sft import fit
-from alignfirst.nodes import Artefact, Load, Node, Outcome
+from alignfirst.nodes import Artefact, Load, Node, Outcome, rounded
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.worlds.user_models import draws, measure, models, streams
 from alignfirst.worlds.user_models.node_context import NodeContext
@@ -156,7 +157,7 @@ def _shown(tokenizer: Any, text: measure.Text, rewards: measure.F64 | None) -> d
             {
                 "text": words,
                 "prompt": int(text.prompt[i]),
-                "reward": None if rewards is None else models.short(float(rewards[i])),
+                "reward": None if rewards is None else rounded(float(rewards[i])),
             }
             for i, words in enumerate(decoded)
         ],
@@ -174,8 +175,8 @@ def _sft_text(key: str, settings: str, drawn: Callable[[], Any]) -> Any:
     return _TEXTS[key, settings]
 
 
-def run(nodes: Sequence[Node], load: Load) -> list[Outcome]:
-    return numpy_api.one_by_one(lambda node, load: WORK[node.kind](NodeContext(node, load)), nodes, load)
+def _one_by_one(work: Callable[[NodeContext], Artefact], nodes: Sequence[Node], load: Load) -> list[Outcome]:
+    return numpy_api.one_by_one(lambda node, load: work(NodeContext(node, load)), nodes, load)
 
 
 WORK: Mapping[str, Callable[[NodeContext], Artefact]] = {
@@ -184,6 +185,10 @@ WORK: Mapping[str, Callable[[NodeContext], Artefact]] = {
     "align": run_align,
     "measure": run_measure,
     "draw": draws.run_draw,
+}
+RUN: Mapping[str, Callable[[Sequence[Node], Load], list[Outcome]]] = {
+    **{kind: partial(_one_by_one, work) for kind, work in WORK.items()},
+    "audit": partial(run_audit, draws.audit_draws),
 }
 
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alignfirst.auditing.audit_nodes import AuditDraws
 from alignfirst.nodes import Artefact, Json, Load, Node, NodeKind, Outcome
 from alignfirst.store import Store
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.world import AuditDraws, Need, Preflight
+from alignfirst.world import Need, Preflight, World
+from alignfirst.worlds.node_settings import align_settings, keys
 from alignfirst.worlds.user_models.resolved_inputs import facts
 
 FIT_KEYS = ("steps", "batch", "chunk", "learning_rate")
 
 
-class UserModelsWorld:
-    """World protocol for a user's own models and data. Its artefacts are large: records are made of their metadata."""
+class UserModelsWorld(World):
+    """A user's own models and data. Its artefacts are large: records are made of their metadata."""
 
     name = "hf"
+    text = True
+    batch_sizes: Mapping[NodeKind, int] = {"measure": 2, "audit": 1_000}
     versions: Mapping[NodeKind, int] = {"sft": 1, "distil": 1, "align": 1, "measure": 2, "draw": 1, "audit": 1}
     together = frozenset({"sft", "distil", "align"})
     exhibits_arrays = False  # metadata is enough
@@ -26,13 +30,13 @@ class UserModelsWorld:
 
     def settings(self, kind: NodeKind, config: Any, **context: Json) -> dict[str, Json]:
         """What of the config changes the output of a node of this kind; nothing else may stand here."""
-        own: dict[str, Json] = getattr(self, f"_{kind}_settings")(config, **context)
-        return {"tokenizer": facts(config).tokenizer_key, "precision": config.precision} | own
+        common = {"tokenizer": facts(config).tokenizer_key, "precision": config.precision}
+        return common | super().settings(kind, config, **context)
 
     def _sft_settings(self, config: Any, *, seed: int) -> dict[str, Json]:
         settings: dict[str, Json] = {"teacher": facts(config).teacher, "data": facts(config).data}
         if config.sft.steps:
-            settings |= {"seed": seed, **_keys(config.sft, FIT_KEYS)} | _lora(config, "sft")
+            settings |= {"seed": seed, **keys(config.sft, FIT_KEYS)} | _lora(config, "sft")
         return settings
 
     def _distil_settings(self, config: Any, *, seed: int, rehearsed: bool, occurrence: int) -> dict[str, Json]:
@@ -43,7 +47,7 @@ class UserModelsWorld:
             "teacher": facts(config).teacher,
             "student": facts(config).student,
             "data": facts(config).data,
-            **_keys(d, (*FIT_KEYS, "loss", "temperature", "samples", "prompts", "new_tokens")),
+            **keys(d, (*FIT_KEYS, "loss", "temperature", "samples", "prompts", "new_tokens")),
         }
         if d.loss != "sequence":
             settings["top_k"] = d.top_k
@@ -51,35 +55,17 @@ class UserModelsWorld:
             settings["rehearsal"] = d.rehearsal
         return settings | _lora(config, "distil")
 
-    def _align_settings(
-        self, config: Any, *, seed: int, algorithm: str, beta: float | None, updates: float, occurrence: int
-    ) -> dict[str, Json]:
-        method, a, p = ALGORITHMS[algorithm], config.align, config.preferences
-        settings = {
-            "seed": seed,
-            "occurrence": occurrence,
-            "algorithm": algorithm,
-            "beta": beta,
-            "updates": max(1, round(updates * a.updates)),
-            "data": facts(config).data,
-            "trainer": a.trained_by,
-            **_keys(a, ("samples", "chunk", "learning_rate")),
-        }
-        if not _given(config, algorithm):
-            settings |= {"reward": facts(config).reward, "new_tokens": a.new_tokens}
-            if method.on_pairs:
-                settings["labels"] = {"kind": p.labels, "scale": p.scale, "flip": p.flip}
-            else:
-                settings |= {"group": a.group_size, "level": a.level, "kl_in": a.kl_in}
-            if method.data == "pairs-offline":
-                settings["pairs"] = p.pairs
-            if method.reuses_batches:
-                settings["epochs"] = a.ppo_epochs
+    def _align_settings(self, config: Any, *, algorithm: str, **context: Any) -> dict[str, Json]:
+        given = _given(config, algorithm)
+        settings = align_settings(self, config, algorithm=algorithm, given_pairs=given, **context)
+        settings |= {"data": facts(config).data, "chunk": config.align.chunk}
+        if not given:
+            settings |= {"reward": facts(config).reward, "new_tokens": config.align.new_tokens}
         return settings | _lora(config, "align")
 
     def _measure_settings(self, config: Any, *, beta: float | None, algorithm: str | None) -> dict[str, Json]:
         m = config.measure
-        settings = {"data": facts(config).data, **_keys(m, ("pairs", "prompts", "samples", "new_tokens"))}
+        settings = {"data": facts(config).data, **keys(m, ("pairs", "prompts", "samples", "new_tokens"))}
         if config.reward.given:
             settings["reward"] = facts(config).reward
         if m.tasks:
@@ -88,9 +74,15 @@ class UserModelsWorld:
             settings["target"] = config.audit.target
         return settings
 
-    def _audit_settings(self, config: Any, *, seed: int, given: bool = False) -> dict[str, Json]:
+    def drawing_settings(self, config: Any, *, seed: int, algorithm: str | None = None) -> dict[str, Json]:
         """No seed: draws are the same for all, so that seeds of one model share its audit."""
-        return {"given": given, "rewarded": config.reward.given} | _keys(config.audit, ("target", "wanted"))
+        given = _given(config, algorithm)
+        return {"given": given, "rewarded": config.reward.given} | keys(config.audit, ("target", "wanted"))
+
+    def audit_plan(self, config: Any, algorithm: str, beta: float, rollouts: int) -> dict[str, Json] | None:
+        """None on given pairs: one audit then serves all betas and algorithms."""
+        given = _given(config, algorithm)
+        return None if given else super().audit_plan(config, algorithm, beta, rollouts)
 
     def _draw_settings(self, config: Any, *, given: bool) -> dict[str, Json]:
         a = config.audit
@@ -98,7 +90,7 @@ class UserModelsWorld:
         if config.data.pairs is not None:
             settings["pairs"] = a.pairs
         if config.reward.given and not given:
-            settings |= {"reward": facts(config).reward, **_keys(a, ("prompts", "samples"))}
+            settings |= {"reward": facts(config).reward, **keys(a, ("prompts", "samples"))}
             settings["new_tokens"] = config.align.new_tokens
         return settings
 
@@ -126,23 +118,11 @@ class UserModelsWorld:
 
         return audit_draws(settings, inputs, role, load)
 
-    def group(self, node: Node) -> Hashable:
-        """A training is a task of its own; measurements that share an sft model share its answers.
-
-        Audits of the same models share what is made of their draws.
-        """
-        if node.kind == "audit":
-            return node.kind, *sorted(node.inputs.items())
-        return (node.kind, node.inputs["sft"], repr(node.settings)) if node.kind == "measure" else node.key
-
-    def batch_size(self, node: Node) -> int:
-        return {"measure": 2, "audit": 1_000}.get(node.kind, 1)
-
     def run(self, nodes: Sequence[Node], load: Load) -> list[Outcome]:
         """Compute nodes of one kind and group. A training that diverges fails alone, with its reason."""
         from alignfirst.worlds.user_models import work  # imports torch
 
-        return work.run(nodes, load)
+        return work.RUN[nodes[0].kind](nodes, load)
 
     def exhibits(self, config: Any, models: Mapping[str, Artefact]) -> dict[str, Json]:
         """A few answers of every model and its training curves; see docs/exhibits.md for the shape."""
@@ -187,13 +167,9 @@ class UserModelsWorld:
         return cost.scale(config, recipe, first, algorithm)
 
 
-def _given(config: Any, algorithm: str) -> bool:
+def _given(config: Any, algorithm: str | None) -> bool:
     """Whether it learns from the pairs of the user's file."""
-    return ALGORITHMS[algorithm].data == "pairs-offline" and config.data.pairs is not None
-
-
-def _keys(section: Any, names: Sequence[str]) -> dict[str, Json]:
-    return {name: getattr(section, name) for name in names}
+    return config.data.pairs is not None and algorithm is not None and ALGORITHMS[algorithm].data == "pairs-offline"
 
 
 def _lora(config: Any, stage: str) -> dict[str, Json]:
