@@ -157,9 +157,8 @@ def cells_of(build: Builder, store: Store, workers: int) -> list[Cell]:
                 continue
             meta = store.get(end).meta
             for text in (False, True):
-                prediction = predict(
-                    evidence, Plan(algorithm, beta, get("grammar").rollouts(config, algorithm), text=text)
-                )
+                rollouts = get("grammar").rollouts(config, algorithm)
+                prediction = predict(evidence, Plan(algorithm, beta, rollouts, text=text))
                 call = judge(evidence, prediction).call
                 what = (name, 0, algorithm, beta, evidence, prediction, call, recall, discriminates)
                 cells.append(Cell(*what, meta["reward"], meta["target_mass"], text))
