@@ -131,14 +131,14 @@ def measured_cost(node: Node, artefact: Artefact) -> tuple[dict[str, int], float
 def judged_cost(node: Node, played: Played) -> tuple[int, float]:
     """Tokens and operations of the passes that an audit of its own makes."""
     passes: list[tuple[int, int]] = []
-    judged = draws._judged
+    score = draws.score_texts
 
-    def counted(texts: Any, judge: Any) -> Any:
+    def counted(judge: Any, texts: Any) -> Any:
         passes.append((texts.fed, sum(p.numel() for p in judge.parameters())))
-        return judged(texts, judge)
+        return score(judge, texts)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(draws, "_judged", counted)
+        patch.setattr(draws, "score_texts", counted)
         WORLD.run([node], played.load)
     return sum(n for n, _ in passes), float(sum(2 * n * weights for n, weights in passes))
 
