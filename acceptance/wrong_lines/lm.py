@@ -30,8 +30,8 @@ LINES = [
     ),
     WrongLine(
         "G05",
-        'kind = "ak" if all(c > 0 for c in clear) else "ka" if all(c < 0 for c in clear) else ""',
-        'kind = "ka" if all(c > 0 for c in clear) else "ak" if all(c < 0 for c in clear) else ""',
+        'kind = "align-distil" if all(c > 0 for c in clear) else "distil-align" if all(c < 0 for c in clear) else ""',
+        'kind = "distil-align" if all(c > 0 for c in clear) else "align-distil" if all(c < 0 for c in clear) else ""',
         ("tests/report/test_verdict.py::test_the_tile_of_the_quoted_beta_marks_the_order_that_is_ahead",),
         "The report's first tile has the colour of the order that is behind.",
     ),

@@ -109,8 +109,8 @@ def test_columns_of_the_key_table_are_the_two_sides_of_its_difference(run: Run) 
 @pytest.mark.parametrize(
     ("intervals", "kind"),
     [
-        ([(0.1, 0.3), (0.2, 0.4)], "ak"),
-        ([(-0.3, -0.1), (-0.4, -0.2)], "ka"),
+        ([(0.1, 0.3), (0.2, 0.4)], "align-distil"),
+        ([(-0.3, -0.1), (-0.4, -0.2)], "distil-align"),
         ([(0.1, 0.3), (-0.1, 0.4)], ""),
         ([(-0.3, -0.1), (-0.4, 0.2)], ""),
         ([(0.1, 0.3), (-0.4, -0.2)], ""),

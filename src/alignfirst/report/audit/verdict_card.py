@@ -109,7 +109,7 @@ def _tiles(plain: Plain, plan: Plain | None) -> list[dict[str, str]]:
                 "cost_per_token_chosen",
                 "nats a token: what distilling cost on chosen answers (log q − log p)",
                 False,
-                "ka",
+                "second",
             ),
             ("rarest_step_chosen", "mean log-probability of the least likely token of a chosen answer", False, ""),
         ]
@@ -121,10 +121,10 @@ def _tiles(plain: Plain, plan: Plain | None) -> list[dict[str, str]]:
     name = plan_name(plan)
     predicted = [
         ("target", plan["target_mass"], f"of outputs predicted in the target after {name}", True),
-        ("ak", plan["reward"], f"reward predicted after {name}", False),
+        ("first", plan["reward"], f"reward predicted after {name}", False),
     ]
     seen = [
-        ("ka", reference["target_mass"], "of the reference's own outputs in the target", True),
+        ("second", reference["target_mass"], "of the reference's own outputs in the target", True),
         ("", reference["hit_quality"], "of what preferred examples earn is what the reference's hits earn", True),
     ]
     return [

@@ -18,7 +18,7 @@ class Tile:
 
     value: str
     caption: str
-    kind: str  # "ak" or "ka" where a recipe is ahead, "target" for the trap, else ""
+    kind: str  # the recipe that is ahead, if one is, "target" for the trap, else ""
 
 
 UNKNOWN = Tile(
@@ -57,7 +57,7 @@ def _focus_tile(run: Run, focus: float | None) -> Tile | None:
     over = count(len(pairs), "setting" if run.varied else "algorithm")
     names = f", from {least['algorithm']} to {most['algorithm']}" if len(pairs) > 1 and not run.varied else ""
     clear = [p["low"] is not None and (p["low"] > 0) - (p["high"] < 0) for p in pairs]
-    kind = "ak" if all(c > 0 for c in clear) else "ka" if all(c < 0 for c in clear) else ""
+    kind = "align-distil" if all(c > 0 for c in clear) else "distil-align" if all(c < 0 for c in clear) else ""
     caption = f"reward that aligning first adds at beta {focus:g}, mean over seeds, across {over}{names}"
     return Tile(low if low == high else f"{low} to {high}", caption, kind)
 

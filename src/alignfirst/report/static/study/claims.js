@@ -30,7 +30,7 @@ const CLAIM_COLUMNS = [
   ["algorithm", "algorithm", (r) => r.algorithm, (r) => r.algorithm],
   ["beta", "beta", (r) => (r.beta === null ? "none" : String(r.beta)), (r) => (r.beta === null ? -1 : r.beta)],
   ...(DATA.study.varied.length ? [["setting", "varied", (r) => r.setting, (r) => r.setting]] : []),
-  ["estimate", "effect [95 %]", effectText, (r) => (r.estimate === null ? -Infinity : r.estimate)],
+  ["estimate", `effect [${DATA.words.level}]`, effectText, (r) => (r.estimate === null ? -Infinity : r.estimate)],
   ["p_holm", "p (Holm)", (r) => pText(r.p_holm), (r) => (r.p_holm === null ? 2 : r.p_holm)],
   ["verdict", "verdict", (r) => WORD[r.verdict], (r) => r.verdict],
   ["noteText", "note", (r) => r.noteText, (r) => r.noteText],

@@ -71,7 +71,7 @@ function heatLabel(p, width, columns) {
 // Text on a cell: whichever of ink and paper stands out more from the cell's colour.
 function heatInk(p, top) {
   const share = Math.min(1, Math.abs(p.mean) / top);
-  const [from, to] = [css("--neutral"), css(p.mean * merit() < 0 ? "--ka" : "--ak")].map(rgb);
+  const [from, to] = [css("--neutral"), css(p.mean * merit() < 0 ? "--distil-align" : "--align-distil")].map(rgb);
   const cell = from.map((x, i) => x + share * (to[i] - x));
   const [ink, paper] = [css("--ink"), css("--surface")];
   return contrast(cell, rgb(ink)) >= contrast(cell, rgb(paper)) ? ink : paper;
@@ -150,9 +150,9 @@ FIGURES.heatmap = {
       hovertext: cells.map((row) => row.map(heatHover)),
       hoverongaps: false,
       colorscale: [
-        [0, css("--ka")],
+        [0, css("--distil-align")],
         [0.5, css("--neutral")],
-        [1, css("--ak")],
+        [1, css("--align-distil")],
       ],
       colorbar: {
         tickformat: "~g",
@@ -199,9 +199,10 @@ FIGURES.heatmap = {
   caption() {
     const rest = ["algorithm", "beta"].filter((k) => ![state.rows, state.columns].includes(k));
     const where = selectionText(rest);
-    const better = `Blue: aligning first is ahead${merit() < 0 ? " (varies less)" : ""}. Orange: distilling first is.`;
+    const [first, second] = [AK, KA].map((r) => capital(look(r).word));
+    const better = `${first}: aligning first is ahead${merit() < 0 ? " (varies less)" : ""}. ${second}: distilling first is.`;
     const what = `Difference in ${metricLabel(state.metric)}, align-distil minus distil-align at the last stage`;
-    return `${what}, paired by seed${where ? ` (${where})` : ""}. ${better} Bold with a dot: the 95 % interval excludes 0.`;
+    return `${what}, paired by seed${where ? ` (${where})` : ""}. ${better} Bold with a dot: the ${DATA.words.level} interval excludes 0.`;
   },
   table: () => ({
     columns: ["algorithm", "beta", ...DATA.study.varied, "difference", "low", "high", "share won", "n", "note"],

@@ -1,26 +1,11 @@
 // Colours come from the style sheet, so that a figure and the words around it always agree.
 
-const RECIPE_LOOK = {
-  "align-distil": ["--ak", "solid", "circle"],
-  "distil-align": ["--ka", "solid", "diamond"],
-  "distil-align-anchored": ["--r3", "dash", "square"],
-  "distil-align-rehearsed": ["--r4", "dot", "triangle-up"],
-  "align-distil-align": ["--r5", "dashdot", "star"],
-  "align-only": ["--r6", "longdash", "x"],
-  "distil-only": ["--r7", "longdashdot", "cross"],
-};
-const OTHER_LOOKS = [
-  ["--r3", "dot", "hexagon"],
-  ["--r4", "dash", "pentagon"],
-  ["--r5", "solid", "star-diamond"],
-];
-
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+// The look of a recipe: its colour in the theme that is on, its dash and its mark.
 function look(r) {
-  const name = DATA.recipes[r].name;
-  const [variable, dash, symbol] = RECIPE_LOOK[name] || OTHER_LOOKS[r % OTHER_LOOKS.length];
-  return { name, variable, color: css(variable), dash, symbol };
+  const { name, look } = DATA.recipes[r];
+  return { ...look, name, color: themed(look) };
 }
 
 function fade(hex, alpha) {
@@ -30,6 +15,8 @@ function fade(hex, alpha) {
 
 const darkQuery = matchMedia("(prefers-color-scheme: dark)");
 const isDark = () => (document.documentElement.dataset.theme || (darkQuery.matches ? "dark" : "light")) === "dark";
+
+const themed = ({ light, dark }) => (isDark() ? dark : light);
 
 function axis(title, extra = {}) {
   return {

@@ -26,7 +26,7 @@ FIGURES.calibration = {
   controls: () => [selectControl("algorithm", "evidence", EVIDENCE.map((a, i) => [i, a]))],
   draw(element, width) {
     const points = evidencePoints().map((p) => ({ ...p, value: p.reached }));
-    const color = css("--ak");
+    const color = css("--first");
     const most = points.reduce((a, p) => Math.max(a, p.n), 1);
     const shares = { range: [-0.04, 1.04], ...QUARTERS };
     plotly(

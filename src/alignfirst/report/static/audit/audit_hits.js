@@ -41,7 +41,7 @@ function hitsTraces(plan, range) {
     hoverinfo: "text",
     hovertext: n.map((x) => hover(`${countText(x)} rollouts`, `${countText(x * factor)} ${name.split(",")[0]}`)),
   });
-  if (mass.value > 0) traces.push(line("hits expected, 95 % interval", mass.value, "solid"));
+  if (mass.value > 0) traces.push(line(`hits expected, ${DATA.words.level} interval`, mass.value, "solid"));
   const worth = worthOf(plan);
   if (worth !== null && worth < 0.995 && mass.value > 0)
     traces.push(line("effective hits, discounted for their quality", mass.value * worth, "dot"));
@@ -72,7 +72,7 @@ function hitsTraces(plan, range) {
 function hitsShapes(plan, [, to]) {
   const shapes = known(plan.rollouts) ? [vertical(plan.rollouts, css("--ink"), { dash: "dot" })] : [];
   const needed = plan.rollouts_needed && plan.rollouts_needed.value;
-  if (needed > 0 && needed < to) shapes.push(vertical(needed, css("--r4"), { width: 2 }));
+  if (needed > 0 && needed < to) shapes.push(vertical(needed, css("--good"), { width: 2 }));
   if (plan.needed_hits >= LEAST_HITS)
     shapes.push({
       type: "line", xref: "x domain", yref: "y", x0: 0, x1: 1, y0: plan.needed_hits, y1: plan.needed_hits, layer: "below",
@@ -134,7 +134,7 @@ FIGURES.coverage = {
   plotly: true,
   deps: [],
   draw(element, width) {
-    const color = css("--ka");
+    const color = css("--second");
     const trace = {
       type: "scatter",
       mode: "lines+markers",
@@ -160,7 +160,7 @@ FIGURES.coverage = {
   },
   caption: () =>
     `Coverage of ${DATA.coverage.of}. At parity (N = 1): ${numberText(COVERED[0], percentText)}; in ` +
-    `${countText(COVERED[COVERED.length - 1].n)} times the draws: ${numberText(COVERED[COVERED.length - 1], percentText)}. Bars are 95 % intervals.`,
+    `${countText(COVERED[COVERED.length - 1].n)} times the draws: ${numberText(COVERED[COVERED.length - 1], percentText)}. Bars are ${DATA.words.level} intervals.`,
   table: () => ({
     columns: ["N", "share covered", "low", "high", "without interval because"],
     rows: DATA.coverage.profile.map((p) => [p.n, p.value, p.low, p.high, p.why]),

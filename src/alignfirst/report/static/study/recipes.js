@@ -67,7 +67,7 @@ FIGURES.recipes = {
   },
   caption: () =>
     `${selectionText(["algorithm", "beta", "variant"])}: ${metricLabel(state.metric)} at the end of each recipe, ` +
-    "mean over seeds with its 95 % t interval (none below 5 seeds).",
+    `mean over seeds with its ${DATA.words.level} t interval (none below ${DATA.words.min_seeds} seeds).`,
   table: () => ({
     columns: ["recipe", "mean", "interquartile mean", "low", "high", "sd over seeds", "seeds", "without a result"],
     rows: recipeCells().map(({ r, cell }) => {

@@ -7,8 +7,7 @@ const places = (id) => (METRIC[id].unit ? 2 : 3);
 const betaText = (b) => (b < 0 ? "no beta" : `${DATA.betas[b]}`);
 const atBeta = (b) => (b < 0 ? "no beta" : `beta ${betaText(b)}`);
 const algorithmText = (a) => (a < 0 ? "no alignment" : DATA.algorithms[a]);
-const STAGE_WORD = { sft: "sft", align: "aligned", distil: "student" };
-const stageText = (kind) => STAGE_WORD[kind] || kind;
+const stageText = (kind) => DATA.words.stages[kind] || kind;
 
 const pooled = (number) => (number < 0 || number === null ? null : DATA.pool[number]);
 

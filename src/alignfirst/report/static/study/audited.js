@@ -1,16 +1,12 @@
 // What the audit said before training against what training reached: one mark an alignment, coloured by its verdict.
 
 const AUDITED = decode(DATA.audited);
-const CALLS = [
-  ["go", "--r4", "circle"],
-  ["no-go", "--bad", "x"],
-  ["insufficient data", "--muted", "diamond-open"],
-];
+const CALLS = DATA.calls; // each with its look
 
 const auditedNow = () => AUDITED.filter((p) => p.v === state.variant && p.a === state.algorithm);
 
 function auditedTraces(said, reached, suffix, showlegend) {
-  return CALLS.map(([name, variable, symbol], c) => {
+  return CALLS.map(({ name, look }, c) => {
     const mine = auditedNow().filter((p) => p.c === c);
     return {
       type: "scatter",
@@ -22,7 +18,7 @@ function auditedTraces(said, reached, suffix, showlegend) {
       yaxis: `y${suffix}`,
       x: mine.map((p) => p[said]),
       y: mine.map((p) => p[reached]),
-      marker: { symbol, size: 7, opacity: 0.75, color: css(variable) },
+      marker: { symbol: look.symbol, size: 7, opacity: 0.75, color: themed(look) },
       hoverinfo: "text",
       hovertext: mine.map((p) =>
         hover(
@@ -105,7 +101,7 @@ FIGURES.audited = {
       DATA.recipes[p.r].name,
       betaText(p.b),
       p.s,
-      CALLS[p.c][0],
+      CALLS[p.c].name,
       p.said_reward,
       p.reward,
       p.said_mass,

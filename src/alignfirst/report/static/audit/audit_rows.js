@@ -41,8 +41,8 @@ FIGURES.scatter = {
     const pad = 0.04 * (high - low || 1);
     const range = [low - pad, high + pad];
     const traces = [
-      scatterTrace("chosen likelier", PAIRED.filter((r) => r.margin > 0), "--ak", "circle"),
-      scatterTrace("rejected likelier", PAIRED.filter((r) => !(r.margin > 0)), "--ka", "diamond"),
+      scatterTrace("chosen likelier", PAIRED.filter((r) => r.margin > 0), "--first", "circle"),
+      scatterTrace("rejected likelier", PAIRED.filter((r) => !(r.margin > 0)), "--second", "diamond"),
     ];
     plotly(element, traces.filter((t) => t.x.length), {
       height: Math.min(560, Math.max(340, width * 0.7)),
@@ -69,8 +69,8 @@ const PER = { token: ["cost_per_token_", "nats a token"], answer: ["cost_", "nat
 const HAS_PER_TOKEN = ROWS.some((r) => known(r.cost_per_token_chosen) || known(r.cost_per_token_rejected));
 const BINS = 40;
 const SIDES = [
-  ["chosen", "--ak"],
-  ["rejected", "--ka"],
+  ["chosen", "--first"],
+  ["rejected", "--second"],
 ];
 
 const costsOf = (side) => ROWS.map((r) => r[PER[state.per][0] + side]).filter(known);

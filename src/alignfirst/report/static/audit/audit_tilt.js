@@ -15,10 +15,10 @@ function workingBetas(w) {
 
 function tiltTraces(w, plan, [key, , field, text], second) {
   const on = second ? { xaxis: "x2", yaxis: "y2" } : {};
-  const color = css(second ? "--ak" : "--target");
+  const color = css(second ? "--first" : "--target");
   const say = w.beta.map((b, i) => {
     const [low, high] = [w[`${key}_low`][i], w[`${key}_high`][i]];
-    const range = known(low) && known(high) ? `95 % interval ${text(low)} to ${text(high)}` : "no interval";
+    const range = known(low) && known(high) ? `${DATA.words.level} interval ${text(low)} to ${text(high)}` : "no interval";
     const ess = w.effective_sample_size[i];
     return hover(`beta ${Number(b.toPrecision(3))}`, `${text(w[key][i])}`, range, known(ess) && `${countText(ess)} effective draws`);
   });
@@ -42,7 +42,7 @@ function tiltTraces(w, plan, [key, , field, text], second) {
   return [
     bandTrace(w.beta, firm(w[`${key}_low`]), firm(w[`${key}_high`]), color, { showlegend: false, ...on }),
     curve(only(w[key], (i) => i <= first), "dot", { opacity: 0.55, showlegend: false }),
-    curve(firm(w[key]), "solid", { name: `${second ? "reward" : "target mass"}, 95${PER_CENT} interval` }),
+    curve(firm(w[key]), "solid", { name: `${second ? "reward" : "target mass"}, ${DATA.words.level.replace(" %", PER_CENT)} interval` }),
     {
       type: "scatter",
       mode: "markers",
@@ -79,10 +79,10 @@ function tiltShapes(w, plan) {
     const box = (x0, x1, fillcolor, y1 = 1) =>
       shapes.push({ type: "rect", xref, yref, x0, x1, y0: 0, y1, fillcolor, line: { width: 0 }, layer: "below" });
     if (works) {
-      box(...works, fade(css("--r4"), 0.08));
-      box(...works, fade(css("--r4"), 0.5), BAR);
+      box(...works, fade(css("--good"), 0.08));
+      box(...works, fade(css("--good"), 0.5), BAR);
       const sure = w.upper_beta.low;
-      if (known(sure) && sure > works[0]) box(works[0], sure, css("--r4"), BAR);
+      if (known(sure) && sure > works[0]) box(works[0], sure, css("--good"), BAR);
     }
     if (known(w.lower_beta) && w.lower_beta > w.beta[0]) box(w.beta[0], w.lower_beta, fade(css("--muted"), 0.1));
     for (const p of plansOf(plan.algorithm))
@@ -101,7 +101,7 @@ function tiltLegend(w) {
     marker: { symbol: "square", size: 12, color },
   });
   const entries = [];
-  if (workingBetas(w)) entries.push(square("beta window", css("--r4")));
+  if (workingBetas(w)) entries.push(square("beta window", css("--good")));
   if (known(w.lower_beta) && w.lower_beta > w.beta[0])
     entries.push(square("too few draws to tell", fade(css("--muted"), 0.3)));
   return entries;

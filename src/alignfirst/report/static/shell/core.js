@@ -29,6 +29,8 @@ function fixed(value, places = 3) {
   return (value < 0 && Number(text) !== 0 ? MINUS : "") + text;
 }
 
+const capital = (word) => word.charAt(0).toUpperCase() + word.slice(1);
+
 function signed(value, places = 3) {
   const text = fixed(value, places);
   return value > 0 && Number(text) !== 0 ? `+${text}` : text;
