@@ -1,10 +1,10 @@
-"""Every constant of the audit, and the experiment that set it.
+"""Every constant that decides a verdict, a prediction or an interval of the audit, and the experiment that set it.
 
 `benchmarks/audit_power.py` trains 384 mixture references of graded recall x 4 betas x 6 algorithms. Per algorithm,
 `hits`, `quality`, `pull` and `floor` minimise (mean absolute error of reward) + (1 - AUC of success) over a coarse grid
 on one half of the teachers; `least_quality` is then the smallest of 0.6, 0.7, 0.8 with which at least 97 of 100 `go`
 verdicts were right there. The other half had no say, and is what docs/audit.md reports. The benchmark fits again and
-compares with this file.
+compares with this file. What it did not fit says beside it why it is what it is. Sentences are formatted from here.
 """
 
 from __future__ import annotations
@@ -58,10 +58,21 @@ ODDS = 2.0  # the model's own error: predicted odds of the target are times and 
 MASS_SLACK = 0.05  # ... and this much mass more or less: a student of few components cannot hold the optimum exactly
 REWARD_SLACK = 0.1  # the same for reward, in units of the reward gap
 SUCCESS = 0.5  # target mass that counts as having reached the target
+LEVEL = 0.95  # of every interval
+MIN_PROMPTS = 5  # an interval over fewer prompts would claim a certainty that nothing earned
 MIN_HITS = 10  # fewer hits without a pooled proposal: the effective sample size looks healthy and the tilt is wrong
+MIN_EXPECTED_HITS = 10  # fewer expected in the planned rollouts: the optimiser hardly ever sees the target
+MIN_POOLED_HITS = 5.0  # fewer effective hits behind a pooled mass: its variance is unknown
 MIN_ESS = 10.0  # fewer effective draws behind a tilt: its numbers are those of a handful of draws
 DENSE = 1.0  # sd(R | not T) / beta above which a sequence climbs a ladder, so that hits are not what it waits for
 SEEN = 0.99  # "seen at least once" means with this probability
+HARDLY_EVER = 0.9  # a gate below this share of open: "hardly ever draws the target" is what breaks
+OFF_BALANCE, OFF_BALANCE_WIDTHS = 0.1, 2.5  # weights this far from 1, and by so many widths of their interval, are off
+TARGET_SHARE = 0.1  # of target examples that may fall short of a threshold that was read off them
+MOST_DRAWS_ADVISED = 1 << 14  # more draws than this many times what there is are no advice
+ENDLESS = 1e12  # draws; more is no number that anybody could act on
+WINDOW_POINTS, WINDOW_ENDS = 49, (0.01, 3.0)  # betas of a window; its ends in units of the reward gap
+ORDER_MIN_HITS = 10  # fewer hits among the teacher's own draws: no call of the order
 ORDER_LEVEL = 0.1  # rewards closer than this share of the reward gap are level
 ORDER_MASS = 5.0  # target examples in the distillation set at which a student has learnt 63 % of what they teach
 ON_POLICY = ("reinforce", "rloo", "ppo", "grpo", "dpo-online")

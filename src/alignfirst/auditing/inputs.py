@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alignfirst.auditing.constants import TARGET_SHARE
 from alignfirst.auditing.logprob_table import Table
 from alignfirst.auditing.pooled_draws import Draws, Sample, gather
 from alignfirst.auditing.rows import PairRows, Responses
 from alignfirst.auditing.share_intervals import Bools, Floats, Ints
 from alignfirst.errors import InputError
 
-TARGET_SHARE = 0.1  # of target examples that may fall short of a threshold that was read off them
 _RULE = re.compile(r"\s*R\s*(>=|>|<=|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
 

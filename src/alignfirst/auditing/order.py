@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import logit
 
-from alignfirst.auditing.constants import MIN_HITS, ON_POLICY, ORDER_LEVEL, ORDER_MASS
+from alignfirst.auditing.constants import ON_POLICY, ORDER_LEVEL, ORDER_MASS, ORDER_MIN_HITS
 from alignfirst.auditing.gated_prediction import Evidence, Prediction
 from alignfirst.auditing.pooled_draws import Sample
 from alignfirst.auditing.share_intervals import Number
@@ -60,8 +60,8 @@ def order(
     beta = teacher_prediction.tilted_at or plan.beta
     discount = _log_odds(best.mass.value) - _log_odds(reached)
     assert teacher.in_target is not None
-    if (seen := int(teacher.in_target.sum())) < MIN_HITS:
-        because = f"{seen} of the teacher's own draws hit the target, fewer than {MIN_HITS}"
+    if (seen := int(teacher.in_target.sum())) < ORDER_MIN_HITS:
+        because = f"{seen} of the teacher's own draws hit the target, fewer than {ORDER_MIN_HITS}"
         return Order("insufficient data", because, unknown, end)
     first = aligned_then_distilled(teacher, beta, discount, selectivity, distil_samples)
     why = "only the call made from it was checked against training"

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from alignfirst.auditing.constants import MIN_POOLED_HITS, MIN_PROMPTS
 from alignfirst.auditing.share_intervals import (
-    MIN_CLUSTERS,
     Bools,
     Floats,
     Ints,
@@ -29,7 +29,6 @@ from alignfirst.auditing.share_intervals import (
 )
 from alignfirst.errors import InputError
 
-MIN_EFFECTIVE_HITS = 5.0
 MAX_REWARD = 1e100  # so that neither a square nor R / beta overflows
 
 
@@ -199,10 +198,10 @@ def _raw_total(raw: Draws) -> Number:
 
 
 def reference_mass(draws: Draws) -> Number:
-    """m0 = q(T) with its 95 % interval.
+    """m0 = q(T) with its interval.
 
     One prompt, plain draws: Clopper-Pearson. One prompt, pooled: Korn-Graubard on the variance within both strata, or,
-    where fewer than MIN_EFFECTIVE_HITS hits carry the estimate, Clopper-Pearson of the reference's own draws.
+    where fewer than MIN_POOLED_HITS hits carry the estimate, Clopper-Pearson of the reference's own draws.
     Several prompts: the mean over prompts, Korn-Graubard on the variance between them.
     """
     if draws.in_target is None:
@@ -215,10 +214,10 @@ def reference_mass(draws: Draws) -> Number:
     if draws.hits in (0, len(hit)):  # nothing varies: what the reference's own draws allow
         return Number(m0, *clopper_pearson(m0 * draws.reference_draws, draws.reference_draws))
     if draws.prompts > 1:
-        if draws.prompts < MIN_CLUSTERS:
+        if draws.prompts < MIN_PROMPTS:
             return Number(m0, why=f"{draws.prompts} prompts are too few for an interval over prompts")
         return Number(m0, *share_interval(m0, float(per_prompt.var(ddof=1)) / draws.prompts, draws.prompts - 1))
-    if draws.pooled and (effective := _effective(draws.weight * hit)) >= MIN_EFFECTIVE_HITS:
+    if draws.pooled and (effective := _effective(draws.weight * hit)) >= MIN_POOLED_HITS:
         variance = draws.variance(draws.weight * (hit - m0))
         return Number(m0, *share_interval(m0, variance, effective - 1))
     # So few hits carry the pooled estimate that its variance is unknown; what q drew itself is exact
@@ -232,7 +231,7 @@ def _effective(w: Floats) -> float:
 
 
 def reference_reward(draws: Draws) -> Number:
-    """R0 = E_q R with its 95 % interval (normal for one prompt, t over several)."""
+    """R0 = E_q R with its interval (normal for one prompt, t over several)."""
     per_prompt = draws.total(draws.weight * draws.reward)
     if draws.prompts > 1:
         return clustered_mean(per_prompt, np.arange(draws.prompts), "prompts")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, logit
 
+from alignfirst.auditing.constants import MIN_PROMPTS
 from alignfirst.auditing.pooled_draws import Draws
-from alignfirst.auditing.share_intervals import MIN_CLUSTERS, Bools, Floats, Number, Z, clustered_mean, share_interval
+from alignfirst.auditing.share_intervals import Bools, Floats, Number, Z, clustered_mean, share_interval
 from alignfirst.theory.tilt import require_positive
 
 
@@ -47,7 +48,7 @@ def _mass_over_prompts(draws: Draws, w: Floats) -> Number:
         return Number(None, why="no target was named")
     per_prompt = draws.total(w * draws.in_target)
     m = min(float(per_prompt.mean()), 1.0)  # rounding
-    if draws.prompts < MIN_CLUSTERS:
+    if draws.prompts < MIN_PROMPTS:
         return Number(m, why=f"{draws.prompts} prompts are too few for an interval over prompts")
     variance = float(per_prompt.var(ddof=1)) / draws.prompts
     return Number(m, *share_interval(m, variance, draws.prompts - 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from alignfirst.auditing.constants import EXPERIMENT
+from alignfirst.auditing.constants import EXPERIMENT, SEEN
 from alignfirst.auditing.findings import Audit, Judged
 from alignfirst.auditing.gated_prediction import Evidence
 from alignfirst.auditing.share_intervals import Number
@@ -101,7 +101,7 @@ def _needs(judged: Sequence[Judged]) -> Iterator[str]:
         if j.prediction.refused is not None:
             continue
         if not seen:
-            yield f"draws that show the target once, with 99 %: {say(j.needs.to_see)}"
+            yield f"draws that show the target once, with {percent(SEEN)}: {say(j.needs.to_see)}"
         if j.plan.algorithm not in seen:
             seen.add(j.plan.algorithm)
             yield (

@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv, ndtri, stdtrit
 
+from alignfirst.auditing.constants import LEVEL, MIN_PROMPTS
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
-LEVEL = 0.95
 Z = float(ndtri((1 + LEVEL) / 2))
-MIN_CLUSTERS = 5  # an interval over fewer prompts would claim a certainty that nothing earned
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number with its 95 % interval, or with the reason `why` it has none (and, without a value, why not that)."""
+    """A number with its interval at LEVEL, or with the reason `why` it has none (and no value either)."""
 
     value: float | None
     low: float | None = None
@@ -98,7 +98,7 @@ def clustered_share(hit: ArrayLike, cluster: Ints, what: str) -> Number:
     whole = bool(np.isin(x, (0.0, 1.0)).all())
     if clusters == len(x) and whole:
         return Number(mean, *clopper_pearson(float(x.sum()), len(x)))
-    if clusters < MIN_CLUSTERS:
+    if clusters < MIN_PROMPTS:
         return Number(mean, why=f"{clusters} prompts are too few for an interval over prompts")
     if mean in (0.0, 1.0):  # no spread to estimate a variance from: as if each prompt were one draw
         return Number(mean, *clopper_pearson(mean * clusters, clusters))
@@ -116,7 +116,7 @@ def clustered_mean(x: ArrayLike, cluster: Ints, what: str) -> Number:
         return Number(None, why=f"no {what}")
     mean, ids = float(values.mean()), np.unique(cluster, return_inverse=True)[1]
     clusters = int(ids.max()) + 1
-    if clusters < MIN_CLUSTERS:
+    if clusters < MIN_PROMPTS:
         return Number(mean, why=f"{clusters} prompts are too few for an interval over prompts")
     totals = np.bincount(ids, values - mean)
     se = math.sqrt(clusters / (clusters - 1) * float((totals**2).sum())) / len(values)

@@ -9,14 +9,22 @@ from typing import Literal
 import numpy as np
 from scipy.special import expit, logit
 
-from alignfirst.auditing.constants import GATES, MIN_ESS, MIN_HITS, SUCCESS
+from alignfirst.auditing.constants import (
+    GATES,
+    HARDLY_EVER,
+    MIN_ESS,
+    MIN_EXPECTED_HITS,
+    MIN_HITS,
+    MOST_DRAWS_ADVISED,
+    OFF_BALANCE,
+    OFF_BALANCE_WIDTHS,
+    SUCCESS,
+)
 from alignfirst.auditing.gated_prediction import Evidence, Prediction, acting_beta, predict
 from alignfirst.auditing.pooled_draws import Draws
 from alignfirst.auditing.share_intervals import Number, clopper_pearson
-from alignfirst.theory.coverage import EXPECTED_DRAWS
 
 Call = Literal["go", "no-go", "insufficient data"]
-MOST_FACTOR = 1 << 14  # more draws than this many times what there is are no advice
 
 
 @dataclass(frozen=True)
@@ -110,7 +118,7 @@ def _ways_out(evidence: Evidence, p: Prediction) -> list[str]:
     if best <= SUCCESS:
         todo.append("Take another reference, or align before distilling: this one's own optimum misses the target.")
         todo.append("A lower beta may do: see the beta window.")
-    elif p.gate.value is not None and p.gate.value < 0.9:
+    elif p.gate.value is not None and p.gate.value < HARDLY_EVER:
         todo.append("Take another reference, or align before distilling: this one hardly ever draws the target.")
         todo.append("More rollouts may do: see rollouts needed.")
     if p.tilted_at is not None and p.tilted_at > acting_beta(p.plan, evidence.gap):
@@ -136,7 +144,7 @@ def _doubts(evidence: Evidence, p: Prediction) -> list[tuple[str, str]]:
         found.append(("the number of rollouts was not given", "Give --rollouts: responses drawn in all of training."))
     for own in (evidence,) if evidence.anchor is None else (evidence, evidence.anchor):
         found += _thin(own.draws)
-    if p.plan.rollouts is not None and (expected := p.plan.rollouts * (evidence.mass.value or 0.0)) < EXPECTED_DRAWS:
+    if p.plan.rollouts is not None and (expected := p.plan.rollouts * (evidence.mass.value or 0.0)) < MIN_EXPECTED_HITS:
         cure = "Plan more rollouts, or take a reference that draws the target more often."
         found.append((f"only {expected:.2g} hits are expected in {p.plan.rollouts:,} rollouts", cure))
     if s.value is None:
@@ -153,7 +161,7 @@ def _thin(draws: Draws) -> list[tuple[str, str]]:
     found = []
     if not draws.pooled and draws.hits < MIN_HITS:
         seen = f"{draws.hits} of {draws.reference_draws:,} draws hit the target"
-        cure = "Give a teacher whose draws find the target (--teacher), or draw until there are 10 hits."
+        cure = f"Give a teacher whose draws find the target (--teacher), or draw until there are {MIN_HITS} hits."
         found.append((f"{seen}, fewer than {MIN_HITS}", cure))
     if draws.pooled and _off_balance(draws.raw_total):
         cure = "Draw at temperature 1 without top-p or top-k, and score with the same tokens and template."
@@ -162,10 +170,10 @@ def _thin(draws: Draws) -> list[tuple[str, str]]:
 
 
 def _off_balance(total: Number) -> bool:
-    """Five half-widths off, and by more than a tenth: what sampling error does not do."""
+    """Further from 1 than sampling error brings weights."""
     if total.value is None or total.low is None or total.high is None:
         return False
-    return abs(total.value - 1) > max(0.1, 2.5 * (total.high - total.low))
+    return abs(total.value - 1) > max(OFF_BALANCE, OFF_BALANCE_WIDTHS * (total.high - total.low))
 
 
 def _undecided(evidence: Evidence, p: Prediction) -> Verdict:
@@ -197,7 +205,7 @@ def draws_to_settle(evidence: Evidence, p: Prediction) -> int | None:
     if draws.prompts > 1 or evidence.mass.value is None or p.optimum is None:
         return None
     factor = 2
-    while factor <= MOST_FACTOR:
+    while factor <= MOST_DRAWS_ADVISED:
         if _decided(_shrunk(evidence, p, factor)):
             return (factor - 1) * draws.reference_draws
         factor *= 2

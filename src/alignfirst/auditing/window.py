@@ -9,15 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from alignfirst.auditing.constants import MIN_ESS, SEEN, SUCCESS
+from alignfirst.auditing.constants import ENDLESS, MIN_ESS, SEEN, SUCCESS, WINDOW_ENDS, WINDOW_POINTS
 from alignfirst.auditing.gated_prediction import Evidence, Plan, Prediction, acting_beta, needed_hits, predict
 from alignfirst.auditing.share_intervals import Number
 from alignfirst.theory.beta import BETAS
 from alignfirst.theory.coverage import draws_needed
-
-POINTS = 49
-ENDLESS = 1e12  # draws; more is no number that anybody could act on
-LOWEST, HIGHEST = 0.01, 3.0  # betas in units of the reward gap
 
 
 @dataclass(frozen=True)
@@ -53,8 +49,10 @@ class Window:
 def beta_window(evidence: Evidence, plan: Plan) -> Window:
     """The window of the plan's algorithm and rollouts, on a geometric grid about the reward gap and the plan's beta."""
     gap = evidence.gap or plan.beta
-    low, high = min(LOWEST * gap, plan.beta / 4), max(HIGHEST * gap, plan.beta * 4)
-    betas = np.geomspace(max(low, BETAS[0]), min(high, BETAS[1]), POINTS).clip(*BETAS)  # ends are off by rounding
+    low, high = min(WINDOW_ENDS[0] * gap, plan.beta / 4), max(WINDOW_ENDS[1] * gap, plan.beta * 4)
+    betas = np.geomspace(max(low, BETAS[0]), min(high, BETAS[1]), WINDOW_POINTS).clip(
+        *BETAS
+    )  # ends are off by rounding
     points = tuple(predict(evidence, replace(plan, beta=float(b))) for b in betas)
     if points[0].refused:
         return Window((), Number(None, why=points[0].refused), None, points[0].refused)

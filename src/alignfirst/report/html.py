@@ -7,41 +7,40 @@ import dataclasses
 import hashlib
 import json
 import math
-import pkgutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import jinja2
 from plotly.offline import get_plotlyjs
 
 from alignfirst.errors import StoreError
-from alignfirst.report.audit.audited_points import audited
 from alignfirst.report.page_budget import fitted
+from alignfirst.report.palette import style_sheet
 from alignfirst.report.payload import SHOWN_FAILURES, failures, payload, timings_by_kind
 from alignfirst.report.run_files import Run
+from alignfirst.report.sections import sections_of, theory_known
 from alignfirst.report.sentences import words
 from alignfirst.report.sentences.order_verdict import VERDICTS, Verdict, Window
 from alignfirst.report.text_metrics import parts
-from alignfirst.report.user_models_page import of_own_models, own
+from alignfirst.report.user_models_page import own
+from alignfirst.stats import intervals
 from alignfirst.stats.audited import VERDICTS as CALLS
+from alignfirst.stats.claims import ALPHA
 
 MOST_BYTES = 8_000_000
 HEAD = "head.js"
-STYLES = ("page.css", "figure.css", "verdict.css", "filmstrip.css", "text.css", "screens.css")
+STYLES = ("page", "figure", "verdict", "filmstrip", "text", "screens")
 SCRIPTS = (
-    "core.js", "study.js", "theme.js", "controls.js", "figure.js", "density.js", "filmstrip.js", "text.js",
-    "exhibits.js", "curves.js", "variety.js", "plane.js", "recipes.js", "heatmap.js", "frontier.js", "exact.js",
-    "audited.js", "claims.js", "cost.js", "seeds.js", "shell.js", "main.js",
-)  # fmt: skip
-SECTIONS = (
-    ("verdict", "Verdict"), ("exhibits", "Densities"), ("texts", "Texts"), ("variety", "Variety and coverage"),
-    ("curves", "Training"), ("held-out", "Held-out"),
-    ("plane", "Precision and recall"), ("recipes", "Recipes"), ("order", "Where order matters"),
-    ("frontier", "Reward and KL"), ("exact", "Exact and trained"), ("audited", "Audited against reached"),
-    ("claims", "Claims"), ("cost", "Cost"), ("seeds", "Every seed"), ("provenance", "Provenance"),
-)  # fmt: skip
+    "shell",
+    "study.js",
+    "figures",
+    "text",
+    "start_study.js",
+)  # in this order; a folder is all that is in it, by name
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def page(run: Run, verdict: Verdict) -> str:
     scripts = [script(get_plotlyjs()), script(joined(SCRIPTS))]
     head = script(static(HEAD))
     fixed = {
-        "css": "\n".join(static(n) for n in STYLES), "head": head, "scripts": scripts, "sections": _sections(run),
+        "css": styles(STYLES), "head": head, "scripts": scripts, "sections": sections_of(run),
         "policy": policy([head, *scripts]), **_context(run, verdict),
     }  # fmt: skip
     template = environment().get_template("report.html.j2")
@@ -95,12 +94,23 @@ def policy(scripts: Sequence[Script]) -> str:
     )
 
 
+def styles(names: Sequence[str]) -> str:
+    """Style sheets of the package as one, after the colours that they use."""
+    return "\n".join([style_sheet(), *(static(f"styles/{name}.css") for name in names)])
+
+
 def static(name: str) -> str:
-    """A file of the package, as text. Raises StoreError where the installation lacks it."""
-    data = pkgutil.get_data("alignfirst.report", f"static/{name}")
-    if data is None:
-        raise StoreError(f"the installed package lacks report/static/{name}. Install alignfirst again.")
-    return data.decode()
+    """A file of report/static, or all files of a folder by name, as text. Raises StoreError where it is missing."""
+    try:
+        return _text(files("alignfirst.report") / "static" / name)
+    except OSError as e:
+        raise StoreError(f"the installed package lacks report/static/{name}. Install alignfirst again.") from e
+
+
+def _text(place: Traversable) -> str:
+    if place.is_dir():
+        return "\n".join(_text(each) for each in sorted(place.iterdir(), key=lambda each: each.name))
+    return place.read_text(encoding="utf-8")
 
 
 def joined(names: Sequence[str]) -> str:
@@ -117,29 +127,10 @@ def environment() -> jinja2.Environment:
     made.globals.update(
         count=words.count, number=words.number, seconds=words.seconds_text, megabytes=words.bytes_text,
         beta=words.beta_text, value=words.value_text,
+        level=intervals.level_words(), min_seeds=intervals.MIN_SEEDS, alpha=ALPHA,
+        page_size=f"{MOST_BYTES // 1_000_000} MB",
     )  # fmt: skip
     return made
-
-
-def _sections(run: Run) -> list[tuple[str, str]]:
-    """Sections that this run has something for: recipes where there are more than two, text where there is text."""
-    text, shows_text = parts(run), run.exhibits.get("kind") == "text"
-    here = {
-        "exhibits": not shows_text,
-        "texts": shows_text,
-        "variety": bool(text & {"behaviours", "variety", "prompts"}),
-        "curves": "curves" in text,
-        "held-out": of_own_models(run),
-        "recipes": len({r["recipe"] for r in run.rows}) > 2,
-        "exact": theory_known(run) or not text,
-        "audited": bool(audited(run).sentence),
-    }
-    return [(i, name) for i, name in SECTIONS if here.get(i, True)]
-
-
-def theory_known(run: Run) -> bool:
-    """Whether any row has an exact optimum or a prediction to compare with."""
-    return any(r.get(n) is not None for r in run.rows for n in ("exact_reward", "predicted_target_mass"))
 
 
 def _context(run: Run, verdict: Verdict) -> dict[str, Any]:

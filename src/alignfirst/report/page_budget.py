@@ -9,6 +9,7 @@ from typing import Any
 from alignfirst.report.compact import Codes
 
 Payload = dict[str, Any]
+FEW_VARIANTS = 8  # whose exhibits are kept longer
 KEPT_BY_SEED = ("reward", "target_mass", "target_precision", "target_recall")
 
 
@@ -36,7 +37,7 @@ def _one_exhibited_seed(data: Payload) -> None:
 
 
 def _few_exhibited_variants(data: Payload) -> None:
-    _remodel(data, lambda models, variant: models if variant < 8 else {})
+    _remodel(data, lambda models, variant: models if variant < FEW_VARIANTS else {})
 
 
 def _no_exhibits(data: Payload) -> None:
@@ -82,7 +83,7 @@ def _main_pairs(data: Payload) -> None:
 STEPS: tuple[tuple[Callable[[Payload], None], str], ...] = (
     (_one_exhibited_seed, "exhibits of all but one seed"),
     (_main_metrics_by_seed, "single seeds of the measures other than reward, target mass, precision and recall"),
-    (_few_exhibited_variants, "exhibits of all but the first eight variants"),
+    (_few_exhibited_variants, f"exhibits of all but the first {FEW_VARIANTS} variants"),
     (_no_audited, "the single alignments that were audited"),
     (_main_pairs, "differences of the measures other than reward, target mass, precision and recall"),
     (_no_exhibits, "all exhibits"),

@@ -11,10 +11,12 @@ from alignfirst.records import Row
 from alignfirst.report.audit.audited_points import points
 from alignfirst.report.compact import Codes, columns
 from alignfirst.report.exhibit_shapes import exhibit
+from alignfirst.report.palette import CALL_LOOKS, look_of
 from alignfirst.report.run_files import Run
-from alignfirst.report.sentences.words import rounded, shown
+from alignfirst.report.sentences.words import of_study, rounded, shown
 from alignfirst.report.text_metrics import Measure, column_of, measures
 from alignfirst.stats import METRICS
+from alignfirst.stats.audited import VERDICTS
 from alignfirst.study.config.recipe import RECIPES
 
 SHOWN_FAILURES = 200
@@ -87,6 +89,8 @@ def payload(run: Run) -> dict[str, Any]:
         "audited": points(run, at),
         "exhibits": exhibits,
         "timings": timings_by_kind(run.timings),
+        "words": of_study(),
+        "calls": [{"name": call, "look": CALL_LOOKS[call].plain()} for call in VERDICTS if call in CALL_LOOKS],
         "pool": pool.values,
         "left_out": [],
     }
@@ -112,7 +116,10 @@ def _recipes(run: Run, at: Axes) -> list[dict[str, Any]]:
     stages: dict[str, dict[int, str]] = defaultdict(dict)
     for row in run.rows:
         stages[row["recipe"]].setdefault(row["stage_index"], row["stage"])
-    return [{"name": r, "stages": [stages[r][i] for i in sorted(stages[r])]} for r in at.recipes.values]
+    return [
+        {"name": r, "stages": [stages[r][i] for i in sorted(stages[r])], "look": look_of(r, place).plain()}
+        for place, r in enumerate(at.recipes.values)
+    ]
 
 
 def _cells(
@@ -132,7 +139,7 @@ def _cells(
             | {"seeds": pool.add(cell["seeds"]), "lost": pool.add(cell["failed_seeds"] or None)}
             | {"traps": pool.add(dict(sorted(traps.items()))), "models": pool.add(exhibited or None)}
         )
-        extras.append({n: cell[n] if n in cell else _mean(rows, n) for n in EXTRAS})
+        extras.append({n: cell[n] for n in EXTRAS})
         for m in METRICS:
             s = cell[m]
             values = pool.add([rounded(v) for v in s["values"]])
@@ -147,12 +154,6 @@ def _text_cells(
     cells = run.statistics.get("cells", []) if of_text else []
     rows, seeds = [by_cell[at.key(c)] for c in cells], [c["seeds"] for c in cells]
     return {m.id: column_of(m, rows, seeds, pool) for m in of_text}
-
-
-def _mean(rows: Sequence[Row], name: str) -> float | None:
-    """The mean of a theory column that the statistics do not carry."""
-    values = [r[name] for r in rows if r.get(name) is not None and r["status"] == "ok"]
-    return sum(values) / len(values) if values else None
 
 
 def _pairs(run: Run, at: Axes) -> dict[str, Any]:

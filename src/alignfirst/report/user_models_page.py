@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from alignfirst.auditing.constants import LEVEL
 from alignfirst.report.run_files import Run
 from alignfirst.report.sentences.words import DASH, beta_text, count, decimal, listed, number, signed
-from alignfirst.stats.intervals import MIN_SEEDS
+from alignfirst.stats.intervals import MIN_SEEDS, level_words
 
 MOST = 60  # lines of a table
 ORDERS = ("align-distil", "distil-align")
@@ -124,7 +125,11 @@ def own(run: Run) -> Own:
     lines = [_line(cell, rows, shown) for cell in cells for rows in cell.stages.values()]
     qualities = [BY_COLUMN[name] for name in QUALITIES if BY_COLUMN[name] in shown]
     seeds = len({row["seed"] for row in run.rows})
-    spread = "95 % intervals over held-out prompts" if seeds == 1 else f"lowest and highest of {count(seeds, 'seed')}"
+    spread = (
+        f"{level_words(LEVEL)} intervals over held-out prompts"
+        if seeds == 1
+        else f"lowest and highest of {count(seeds, 'seed')}"
+    )
     return Own(
         columns=tuple(m.label for m in shown),
         lines=tuple(lines[:MOST]),

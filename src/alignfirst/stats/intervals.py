@@ -51,6 +51,11 @@ class PairedTest:
     degenerate: Bools  # the textbook test is undefined here (no variance): no interval; see the function for p
 
 
+def level_words(level: float | None = None) -> str:
+    """A level of intervals as readers see it, "95 %"; that of this module where none is given."""
+    return f"{100 * (LEVEL if level is None else level):g} %"
+
+
 def as_samples(x: ArrayLike) -> Floats:
     """Floats with every non-finite value as NaN, the mark of a missing seed."""
     x = np.asarray(x, np.float64)

@@ -76,9 +76,11 @@ def _print_differences(found: Comparison, metrics: Sequence[str], stages: bool) 
 
 
 def _print_table(shown: Sequence[dict[str, Any]], stages: bool) -> None:
+    from alignfirst.stats.intervals import level_words
+
     varied = [key for key in shown[0] if "." in key]
     names = [*varied, "recipe", "algorithm", "beta", *(["stage"] if stages else []), "metric"]
-    numbers = ("left", "right", "difference", "95 % interval", "seeds")
+    numbers = ("left", "right", "difference", f"{level_words()} interval", "seeds")
     rows = [(*(out.compact(d[name]) for name in names), *_numbers(d)) for d in shown]
     out.table((*names, *numbers), rows, right=("beta", *numbers))
 

@@ -7,25 +7,31 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
+from alignfirst.auditing.constants import LEVEL, MIN_ESS
 from alignfirst.errors import StoreError
 from alignfirst.report.audit.audit_files import Findings
 from alignfirst.report.audit.series import missing, payload
 from alignfirst.report.audit.verdict_card import card
-from alignfirst.report.html import HEAD, MOST_BYTES, embedded, environment, joined, policy, script, static
+from alignfirst.report.html import HEAD, MOST_BYTES, embedded, environment, joined, policy, script, static, styles
+from alignfirst.report.sections import Section
 from alignfirst.report.sentences import words
+from alignfirst.stats.intervals import level_words
 from alignfirst.version import __version__
 
-STYLES = ("page.css", "figure.css", "verdict.css", "audit.css", "screens.css")
-SCRIPTS = (
-    "core.js", "theme.js", "controls.js", "figure.js", "audit.js", "audit_tilt.js", "audit_hits.js", "audit_rows.js",
-    "audit_evidence.js", "shell.js", "audit_main.js",
-)  # fmt: skip
+STYLES = ("page", "figure", "verdict", "audit", "screens")
+SCRIPTS = ("shell", "audit", "start_audit.js")
 SECTIONS = (
-    ("verdict", "Verdict"), ("tilt", "Over beta"), ("hits", "Hits and rollouts"), ("coverage", "Coverage"),
-    ("scatter", "Chosen and rejected"), ("cost", "What distilling cost"), ("rows", "Worst rows"),
-    ("calibration", "Evidence"), ("provenance", "Provenance"),
-)  # fmt: skip
-ABSENT = "absent"
+    Section("verdict", "Verdict"),
+    Section("tilt", "Over beta"),
+    Section("hits", "Hits and rollouts"),
+    Section("coverage", "Coverage"),
+    Section("scatter", "Chosen and rejected"),
+    Section("cost", "What distilling cost"),
+    Section("rows", "Worst rows"),
+    Section("calibration", "Evidence"),
+    Section("provenance", "Provenance"),
+)
+ABSENT = Section("absent", "Not in this audit")
 
 
 def page(found: Findings) -> str:
@@ -34,8 +40,9 @@ def page(found: Findings) -> str:
     head = script(static(HEAD))
     absent = missing(found)
     fixed = {
-        "css": "\n".join(static(n) for n in STYLES), "head": head, "scripts": scripts, "sections": _sections(absent),
-        "policy": policy([head, *scripts]), "version": __version__, "missing": absent, "absent": _absent(absent),
+        "css": styles(STYLES), "head": head, "scripts": scripts, "sections": _sections(absent),
+        "policy": policy([head, *scripts]), "version": __version__,
+        "level": level_words(LEVEL), "min_draws": MIN_ESS, "missing": absent, "absent": _absent(absent),
         **_context(found),
     }  # fmt: skip
     template = environment().get_template("audit.html.j2")
@@ -50,18 +57,18 @@ def page(found: Findings) -> str:
     return text
 
 
-def _sections(absent: Mapping[str, str]) -> list[tuple[str, str]]:
+def _sections(absent: Mapping[str, str]) -> list[Section]:
     """What the page has; all that it has not stands together near its end."""
-    there = [(i, name) for i, name in SECTIONS if i not in absent]
-    return [*there[:-1], (ABSENT, "Not in this audit"), there[-1]] if absent else there
+    there = [section for section in SECTIONS if section.id not in absent]
+    return [*there[:-1], ABSENT, there[-1]] if absent else there
 
 
 def _absent(absent: Mapping[str, str]) -> list[tuple[str, str]]:
     """Sections that have nothing to show, together where they share the reason."""
     names: dict[str, list[str]] = {}
-    for i, name in SECTIONS:
-        if i in absent:
-            names.setdefault(absent[i], []).append(name)
+    for section in SECTIONS:
+        if section.id in absent:
+            names.setdefault(absent[section.id], []).append(section.name)
     return [(", ".join(same), words.tight(words.shown(why))) for why, same in names.items()]
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from alignfirst.report.audit.audit_files import Findings
 from alignfirst.report.audit.verdict_card import NO_REWARD, focus
 from alignfirst.report.page_budget import size
-from alignfirst.report.sentences.words import count, rounded, shown
+from alignfirst.report.sentences.words import count, of_audit, rounded, shown
 
 Payload = dict[str, Any]
 ROW_COLUMNS = (
@@ -43,6 +43,7 @@ def payload(found: Findings, most_bytes: int) -> Payload:
         "coverage": found.plain.get("coverage") or {"of": "", "profile": []},
         "calibration": found.evidence.get("calibration") or {},
         "scores": found.evidence.get("scores") or {},
+        "words": of_audit(),
         "means": {k: v for k, v in (found.pairs or {}).items() if k.startswith("cost_")},
     }
     data: Payload = {}

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from alignfirst.auditing.constants import LEVEL, SEEN
 from alignfirst.auditing.verdict import percent
 from alignfirst.report.sentences.words import beta_text, count, decimal, grouped, listed, number, tight
+from alignfirst.stats.intervals import level_words
 
 Plain = Mapping[str, Any]
 CALLS = ("go", "insufficient data", "no-go")
@@ -37,7 +39,7 @@ def span(n: Plain | None, share: bool = False) -> str:
     if n.get("value") is None:
         return why if low is None else f"at least {_text(low, share)}; {why}"
     if low is not None and high is not None:
-        return f"95 % interval {_text(low, share)} to {_text(high, share)}"
+        return f"{level_words(LEVEL)} interval {_text(low, share)} to {_text(high, share)}"
     if low is not None:
         return f"at least {_text(low, share)}; {why}"
     if high is not None:
@@ -209,7 +211,7 @@ def _needs(plan: Plain) -> list[tuple[str, str]]:
     return [
         ("Hits expected in the rollouts", both(plan["expected_hits"])),
         ("Rollouts that find enough hits", both(plan["rollouts_needed"])),
-        ("Draws that show the target once, with 99 %", both(plan["draws_to_see_target"])),
+        (f"Draws that show the target once, with {percent(SEEN)}", both(plan["draws_to_see_target"])),
     ]
 
 

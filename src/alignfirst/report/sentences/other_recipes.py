@@ -15,10 +15,10 @@ class RecipeLine:
     """One recipe against distil-align in reward, over all settings; intervals are not corrected for their number."""
 
     recipe: str
-    ahead: int  # settings in which the 95 % interval is above 0
+    ahead: int  # settings in which the interval is above 0
     level: int  # it includes 0
     behind: int
-    refused: int  # fewer than five paired seeds
+    refused: int  # fewer paired seeds than an interval needs
     at_focus: str  # range of the difference over the settings at the beta that the summary quotes
 
 

@@ -9,6 +9,7 @@ from alignfirst.report.run_files import Run
 from alignfirst.report.sentences.order_verdict import VERDICTS, KeyRow, Verdict, Window
 from alignfirst.report.sentences.words import DASH, count, number, seconds_text, visible
 from alignfirst.report.static_figures.figures import Drawn
+from alignfirst.stats import intervals
 from alignfirst.stats.audited import VERDICTS as CALLS
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&!$])")
@@ -44,7 +45,14 @@ def _tiles(verdict: Verdict) -> list[str]:
 def _orders(verdict: Verdict) -> list[str]:
     if not verdict.key_rows:
         return []
-    head = ["algorithm", "align-distil", "distil-align", "difference in reward", "95 % interval", "seeds won"]
+    head = [
+        "algorithm",
+        "align-distil",
+        "distil-align",
+        "difference in reward",
+        f"{intervals.level_words()} interval",
+        "seeds won",
+    ]
     head += ["target precision, nats"]
     rows = [_order(r) for r in verdict.key_rows]
     left = verdict.key_rows_left_out
@@ -57,7 +65,7 @@ def _orders(verdict: Verdict) -> list[str]:
 
 def _order(r: KeyRow) -> list[str]:
     name = _named(r.algorithm, r.setting) + (" (no beta)" if r.beta == "no beta" else "")
-    interval = "none below 5 seeds" if r.low == DASH else f"[{r.low}, {r.high}]"
+    interval = f"none below {intervals.MIN_SEEDS} seeds" if r.low == DASH else f"[{r.low}, {r.high}]"
     return [name, r.first, r.second, r.difference, interval, r.won, r.precision]
 
 
@@ -77,7 +85,8 @@ def _recipes(verdict: Verdict) -> list[str]:
         return []
     head = ["recipe", "ahead", "level", "behind", "too few seeds", f"difference at beta {verdict.key_beta}"]
     rows = [[r.recipe, *(str(n) for n in (r.ahead, r.level, r.behind, r.refused)), r.at_focus] for r in verdict.recipes]
-    note = "Settings by the 95 % interval of the difference, paired by seed, not corrected for their number."
+    by = f"Settings by the {intervals.level_words()} interval of the difference"
+    note = f"{by}, paired by seed, not corrected for their number."
     return ["## Every recipe against distil-align, in reward", note, _table(head, rows)]
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from alignfirst.auditing import constants
+from alignfirst.report.palette import NAMED, RECIPE_LOOKS
+from alignfirst.stats import intervals
 
 # Controls, zero-width and bidirectional characters: invisible, or able to reorder the text around them.
 _HIDDEN = re.compile(
@@ -14,6 +18,7 @@ _HIDDEN = re.compile(
 )
 _LONE = re.compile(r"[\ud800-\udfff]")
 DASH = "–"
+STAGES: Mapping[str, str] = {"sft": "sft", "align": "aligned", "distil": "student"}  # what each leaves behind
 
 
 def visible(text: str) -> str:
@@ -91,6 +96,28 @@ def interval(low: float | None, high: float | None, places: int = 3) -> str:
 def grouped(n: int) -> str:
     """A count, its thousands apart."""
     return f"{n:,}".replace(",", "\u202f").replace("-", "−")
+
+
+def colours() -> dict[str, str]:
+    """The colours of recipes and of what has one meaning, as captions call them."""
+    return {name: colour.word for name, colour in NAMED.items()} | {
+        r: look.colour.word for r, look in RECIPE_LOOKS.items()
+    }
+
+
+def of_study() -> dict[str, Any]:
+    """Words that follow constants, for a study's page: level of intervals, seeds that one needs, names of stages."""
+    return {
+        "level": intervals.level_words(),
+        "min_seeds": intervals.MIN_SEEDS,
+        "stages": dict(STAGES),
+        "colours": colours(),
+    }
+
+
+def of_audit() -> dict[str, Any]:
+    """The same for the page of an audit."""
+    return {"level": intervals.level_words(constants.LEVEL), "colours": colours()}
 
 
 def count(n: int, noun: str, plural: str | None = None) -> str:

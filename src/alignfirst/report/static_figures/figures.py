@@ -10,23 +10,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from alignfirst.files import write_atomic, writing
+from alignfirst.report.palette import light
 from alignfirst.report.run_files import Run
 from alignfirst.report.static_figures.first_choices import Selection
+from alignfirst.report.static_figures.style import Drawing, title
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-Draw = Callable[[Selection], "Figure | None"]
+Draw = Callable[[Selection], Drawing | None]
 INDEX = "index.json"
 # The bundled font and a fixed salt: the same run gives the same bytes on every machine.
 STYLE: Any = {
     "font.family": "DejaVu Sans", "font.size": 9.5, "text.parse_math": False, "svg.hashsalt": "alignfirst",
-    "axes.edgecolor": "#cfccc4", "axes.labelcolor": "#5a626c", "axes.spines.top": False, "axes.spines.right": False,
-    "axes.grid": True, "grid.color": "#ece9e2", "axes.axisbelow": True, "text.color": "#1a1d21",
-    "xtick.color": "#5a626c", "ytick.color": "#5a626c", "xtick.major.size": 0, "ytick.major.size": 0,
+    "axes.edgecolor": light("line"), "axes.labelcolor": light("muted"),
+    "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "grid.color": light("grid"), "axes.axisbelow": True, "text.color": light("ink"),
+    "xtick.color": light("muted"), "ytick.color": light("muted"), "xtick.major.size": 0, "ytick.major.size": 0,
     "legend.frameon": False, "figure.facecolor": "white", "axes.facecolor": "white",
 }  # fmt: skip
 
@@ -53,7 +53,7 @@ def draw(run: Run) -> list[Drawn]:
     selection = Selection(run)
     drawn = []
     for name, (question, plot) in PLOTS.items():
-        if _save(folder / name, plot, selection):
+        if _save(folder / name, question, plot, selection):
             drawn.append(Drawn(name, question))
     _drop_others(folder, {d.name for d in drawn})
     index = {"identity": identity, "figures": [[d.name, d.question] for d in drawn]}
@@ -61,15 +61,17 @@ def draw(run: Run) -> list[Drawn]:
     return drawn
 
 
-def _save(path: Path, plot: Draw, selection: Selection) -> bool:
+def _save(path: Path, question: str, plot: Draw, selection: Selection) -> bool:
     import matplotlib
 
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         # a name in a script that the font lacks is drawn as boxes; that is no reason to fail
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure = plot(selection)
-        if figure is None:
+        drawing = plot(selection)
+        if drawing is None:
             return False
+        figure, below = drawing
+        title(figure, question, below)
         for ending, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 160})):
             buffer = io.BytesIO()
             figure.savefig(buffer, format=ending, bbox_inches="tight", pad_inches=0.15, **options)
@@ -80,7 +82,7 @@ def _save(path: Path, plot: Draw, selection: Selection) -> bool:
 def _identity(run: Run) -> str:
     """What the figures depend on: the run's results and the code that draws them; not when it was run."""
     here = Path(__file__).parent
-    files = [*sorted(here.glob("*.py")), here.parent / "text_metrics.py"]
+    files = [*sorted(here.glob("*.py")), *(here.parent / f"{name}.py" for name in ("palette", "text_metrics"))]
     code = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
     digests = {n: run.manifest["digests"][n] for n in ("records.jsonl", "statistics.json", "exhibits.json")}
     text = json.dumps([digests, code, version("matplotlib")], sort_keys=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from alignfirst.report.palette import Look, look_of
 from alignfirst.report.payload import Axes, CellKey, axes
 from alignfirst.report.run_files import Run
 from alignfirst.report.sentences.headline_numbers import focus_beta
@@ -41,6 +42,10 @@ class Selection:
     def beta(self) -> int:
         focus = focus_beta(list(self.run.statistics.get("windows", [])), self.axes.betas.values)
         return -1 if focus is None else self.axes.betas.add(focus)
+
+    def look(self, recipe: int) -> Look:
+        """The look of a recipe, by its number."""
+        return look_of(str(self.axes.recipes.values[recipe]), recipe)
 
     @cached_property
     def stages(self) -> dict[int, list[str]]:

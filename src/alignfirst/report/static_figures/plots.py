@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,31 +11,23 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
-from alignfirst.report.sentences.words import beta_text, signed
+from alignfirst.report.palette import CALL_LOOKS, RECIPE_LOOKS, light
+from alignfirst.report.sentences.words import STAGES, beta_text, signed
 from alignfirst.report.static_figures.first_choices import Selection
-from alignfirst.report.static_figures.style import (
-    COLORS,
-    MARKERS,
-    MUTED,
-    NEUTRAL,
-    STAGE_WORDS,
-    TARGET,
-    color,
-    cut,
-    title,
-)
+from alignfirst.report.static_figures.style import MUTED, TARGET, Drawing, cut
 from alignfirst.report.static_figures.text_plots import behaviours, training
+from alignfirst.stats.intervals import level_words
 
-CALLS = {"go": ("#12805c", "o"), "no-go": ("#b3261e", "x"), "insufficient data": ("#5a626c", "d")}
 MAKO = ("#ffffff", "#c0e5ca", "#98d8b2", "#6bc9ad", "#49b6ad", "#38a3aa", "#348fa7", "#357ba3", "#38689f", "#3c5397",
         "#40407e", "#3a2d5f", "#2e1e3c")  # fmt: skip
 DENSITY = LinearSegmentedColormap.from_list("density", MAKO)
-DIVERGING = LinearSegmentedColormap.from_list("order", [COLORS["distil-align"], NEUTRAL, COLORS["align-distil"]])
+FIRST, SECOND = (RECIPE_LOOKS[recipe].colour for recipe in ("align-distil", "distil-align"))
+DIVERGING = LinearSegmentedColormap.from_list("order", [SECOND.light, light("neutral"), FIRST.light])
 DENSITY_TOP = 5.0
 Floats = NDArray[np.float64]
 
 
-def filmstrip(s: Selection) -> Figure | None:
+def filmstrip(s: Selection) -> Drawing | None:
     """Densities along the stages of align-distil and distil-align, for the first seed kept."""
     exhibits = s.run.exhibits
     models = exhibits.get("models") or {}
@@ -48,17 +40,17 @@ def filmstrip(s: Selection) -> Figure | None:
     figure = Figure(figsize=(2.35 * width, 2.65 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), width, squeeze=False)
     for axes, (r, strip) in zip(grid, strips, strict=True):
-        name = s.axes.recipes.values[r]
-        words = ["p_star", *(STAGE_WORDS.get(k, k) for k in s.stages[r])]
+        name, look = s.axes.recipes.values[r], s.look(r)
+        color = look.colour.light
+        words = ["p_star", *(STAGES.get(k, k) for k in s.stages[r])]
         for ax, model, word in zip(axes, strip, words, strict=False):
             _density_panel(ax, model, exhibits)
-            ax.set_title(word, loc="left", fontsize=9.5, color=color(name))
+            ax.set_title(word, loc="left", fontsize=9.5, color=color)
         for ax in axes[len(strip) :]:
             ax.axis("off")
-        axes[0].set_ylabel(cut(name), color=color(name), fontweight="bold")
+        axes[0].set_ylabel(cut(name), color=color, fontweight="bold")
     below = f"{s.words}, seed {seed}. Dashed: the target region."
-    title(figure, "What does each stage do to the distribution?", below)
-    return figure
+    return figure, below
 
 
 def _model(s: Selection, recipe: int, stage: int, seed: int) -> Mapping[str, Any] | None:
@@ -96,28 +88,27 @@ def _density(model: Mapping[str, Any], half: float, n: int) -> Floats:
     return density
 
 
-def plane(s: Selection) -> Figure | None:
+def plane(s: Selection) -> Drawing | None:
     """Target precision against target recall, one path a recipe, faint lines for single seeds."""
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     ax = figure.subplots()
     for r, stages in s.stages.items():
-        name = s.axes.recipes.values[r]
+        name, look = s.axes.recipes.values[r], s.look(r)
+        color = look.colour.light
         cells = [c for i in range(len(stages)) if (c := s.cell(r, i)) is not None]
         for path in _seed_paths(cells):
-            ax.plot(*path.T, color=color(name), lw=0.7, alpha=0.25)
+            ax.plot(*path.T, color=color, lw=0.7, alpha=0.25)
         x, y = ([c[m]["mean"] for c in cells] for m in ("target_recall", "target_precision"))
         if not cells or None in x or None in y:
             continue
-        marker = MARKERS.get(name, "h")
-        ax.plot(x, y, color=color(name), lw=2.2, marker=marker, mfc="white", mew=1.6, ms=5.5)
-        ax.plot(x[-1:], y[-1:], color=color(name), marker=marker, ms=9, ls="none", label=cut(name))
+        ax.plot(x, y, color=color, lw=2.2, marker=look.marker, mfc="white", mew=1.6, ms=5.5)
+        ax.plot(x[-1:], y[-1:], color=color, marker=look.marker, ms=9, ls="none", label=cut(name))
     if not ax.get_legend_handles_labels()[1]:
         return None
     ax.set(xlabel="target recall, nats", ylabel="target precision, nats")
     ax.legend(loc="best")
     below = f"{s.words}. Filled: where the recipe ends. Faint: single seeds."
-    title(figure, "What does each stage cost in recall, and buy in precision?", below)
-    return figure
+    return figure, below
 
 
 def _seed_paths(cells: Sequence[Mapping[str, Any]]) -> list[Floats]:
@@ -130,27 +121,31 @@ def _seed_paths(cells: Sequence[Mapping[str, Any]]) -> list[Floats]:
     return [np.array(path) for path in by_seed.values()]
 
 
-def reward_map(s: Selection) -> Figure | None:
+def reward_map(s: Selection) -> Drawing | None:
     """align-distil minus distil-align in reward, algorithm by beta."""
-    return _heatmap(s, "reward", 2, "Where does the order of the stages matter? (reward)")
+    return _heatmap(s, "reward", 2)
 
 
-def precision_map(s: Selection) -> Figure | None:
-    return _heatmap(s, "target_precision", 1, "Where does the order of the stages matter? (target precision, nats)")
+def precision_map(s: Selection) -> Drawing | None:
+    return _heatmap(s, "target_precision", 1)
 
 
-def _heatmap(s: Selection, metric: str, places: int, question: str) -> Figure | None:
+def _heatmap(s: Selection, metric: str, places: int) -> Drawing | None:
     pairs = {s.axes.of(p): p for p in s.run.statistics.get("pairs", []) if p["metric"] == metric}
     betas = [*range(len(s.axes.betas.values)), *([-1] if any(b == -1 for _, _, b in pairs) else [])]
     rows = [a for a in range(len(s.axes.algorithms.values)) if any((0, a, b) in pairs for b in betas)]
     grid = [[pairs.get((0, a, b)) for b in betas] for a in rows]
-    below = ["Bold: the 95 % interval, paired by seed, excludes 0. Blue: aligning first is ahead.", *s.variant_words]
+    below = [f"{_bold()} {FIRST.word.capitalize()}: aligning first is ahead.", *s.variant_words]
     names = [str(s.axes.algorithms.values[a]) for a in rows]
     ticks = ["no beta" if b < 0 else beta_text(s.axes.betas.values[b]) for b in betas]
-    return _grid_figure(grid, names, ticks, ("", "beta"), places, question, " ".join(below))
+    return _grid_figure(grid, names, ticks, ("", "beta"), places, " ".join(below))
 
 
-def boundary(s: Selection) -> Figure | None:
+def _bold() -> str:
+    return f"Bold: the {level_words()} interval, paired by seed, excludes 0."
+
+
+def boundary(s: Selection) -> Drawing | None:
     """align-distil minus distil-align in reward over the first two varied keys, at one algorithm and beta."""
     variants, names = s.axes.variants.values, s.run.names
     texts = [[n.text(v) for n, v in zip(names, variant, strict=True)] for variant in variants]
@@ -162,9 +157,9 @@ def boundary(s: Selection) -> Figure | None:
     columns, rows = ([*dict.fromkeys(t[k] for t in texts)] for k in (x, y))
     grid = [[pairs.get((r, c)) for c in columns] for r in rows]
     chosen = [*s.choice, *(f"{names[k].label} {texts[0][k]}" for k in rest)]
-    below = f"{', '.join(chosen)}. Bold: the 95 % interval, paired by seed, excludes 0."
+    below = f"{', '.join(chosen)}. {_bold()}"
     labels = (names[y].label, names[x].label)
-    return _grid_figure(grid, rows, columns, labels, 2, "Where is the boundary at which order matters? (reward)", below)
+    return _grid_figure(grid, rows, columns, labels, 2, below)
 
 
 def _boundary_pairs(
@@ -183,8 +178,8 @@ def _boundary_pairs(
 
 def _grid_figure(
     grid: Sequence[Sequence[Mapping[str, Any] | None]], rows: Sequence[str], columns: Sequence[str],
-    labels: tuple[str, str], places: int, question: str, below: str,
-) -> Figure | None:  # fmt: skip
+    labels: tuple[str, str], places: int, below: str,
+) -> Drawing | None:  # fmt: skip
     values = np.array([[np.nan if p is None or p["mean"] is None else p["mean"] for p in row] for row in grid], float)
     if not np.isfinite(values).any():
         return None
@@ -199,7 +194,7 @@ def _grid_figure(
                 dark = np.isfinite(values[j, i]) and abs(values[j, i]) > 0.6 * top
                 ax.text(
                     i + 0.5, j + 0.5, signed(p["mean"], places) if p["mean"] is not None else "n/a", ha="center",
-                    va="center", color="white" if dark else "#1a1d21", fontweight="bold" if clear else "normal",
+                    va="center", color="white" if dark else light("ink"), fontweight="bold" if clear else "normal",
                 )  # fmt: skip
     ax.set_yticks(np.arange(len(rows)) + 0.5, [cut(r) for r in rows])
     ax.set_xticks(np.arange(len(columns)) + 0.5, [cut(c, 12) for c in columns])
@@ -207,16 +202,16 @@ def _grid_figure(
     ax.invert_yaxis()
     ax.grid(False)
     ax.spines[:].set_visible(False)
-    title(figure, question, below)
-    return figure
+    return figure, below
 
 
-def frontier(s: Selection) -> Figure | None:
+def frontier(s: Selection) -> Drawing | None:
     """Reward against KL to the stage's reference along beta, beside the exact optimum where its KL is known."""
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     ax = figure.subplots()
     for r, stages in s.stages.items():
-        name = s.axes.recipes.values[r]
+        name, look = s.axes.recipes.values[r], s.look(r)
+        color = look.colour.light
         for i in [i for i, kind in enumerate(stages) if kind == "align"][:1]:
             cells = [c for b in range(len(s.axes.betas.values)) if (c := s.cell(r, i, beta=b)) is not None]
             cells = [c for c in cells if c["kl_to_reference"] is not None and c["beta"] is not None]
@@ -225,27 +220,26 @@ def frontier(s: Selection) -> Figure | None:
                 ax.plot(
                     x,
                     y,
-                    color=color(name),
+                    color=color,
                     lw=2,
-                    marker=MARKERS.get(name, "h"),
+                    marker=look.marker,
                     mfc="white",
                     mew=1.5,
                     label=cut(name),
                 )
             exact = [(c["exact_kl"], c["exact_reward"]) for c in cells if c.get("exact_kl") is not None]
             if exact:
-                ax.plot(*np.array(exact).T, color=color(name), lw=1.4, ls=":")
+                ax.plot(*np.array(exact).T, color=color, lw=1.4, ls=":")
     if not ax.get_legend_handles_labels()[1]:
         return None
     ax.set(xlabel="KL to the stage's own reference, nats", ylabel="reward")
     ax.legend(loc="best")
     below = ", ".join([s.algorithm_word, *s.variant_words])
     below += ". One mark a beta. Dotted: the exact optimum."
-    title(figure, "How much reward did alignment get for its KL?", below)
-    return figure
+    return figure, below
 
 
-def audited(s: Selection) -> Figure | None:
+def audited(s: Selection) -> Drawing | None:
     """Reward that the audit predicted against reward reached, one panel an algorithm, coloured by verdict."""
     seen: dict[str, dict[str, Mapping[str, Any]]] = {}
     for row in s.run.rows:
@@ -258,11 +252,13 @@ def audited(s: Selection) -> Figure | None:
     figure = Figure(figsize=(0.6 + 2.6 * across, 2.7 * down), layout="constrained")
     grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel()
     for ax, (algorithm, rows) in zip(grid, seen.items(), strict=False):
-        for call, (shade, marker) in CALLS.items():
+        for call, look in CALL_LOOKS.items():
             mine = [(r["audit_reward"], r["reward"]) for r in rows.values() if r["audit_verdict"] == call]
             x, y = np.array(mine, float).reshape(-1, 2).T
-            ax.plot(x, y, ls="none", marker=marker, ms=3.6, color=shade, alpha=0.6, mew=0.8, label=call)
-        ax.axline((0, 0), slope=1, color="#cfccc4", lw=1)
+            ax.plot(
+                x, y, ls="none", marker=look.marker, ms=3.6, color=look.colour.light, alpha=0.6, mew=0.8, label=call
+            )
+        ax.axline((0, 0), slope=1, color=light("line"), lw=1)
         ax.set_title(cut(algorithm), loc="left", fontsize=9.5)
     for ax in grid[len(seen) :]:
         ax.axis("off")
@@ -270,11 +266,10 @@ def audited(s: Selection) -> Figure | None:
     figure.supylabel("reward reached", fontsize=9.5, color=MUTED)
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
-    title(figure, "Did the audit know before training?", "One mark an alignment, at the end of its align stage.")
-    return figure
+    return figure, "One mark an alignment, at the end of its align stage."
 
 
-def seeds(s: Selection) -> Figure | None:
+def seeds(s: Selection) -> Drawing | None:
     """Final reward of every seed, by recipe and beta."""
     betas = list(range(len(s.axes.betas.values))) or [-1]
     recipes = list(s.stages)
@@ -282,7 +277,8 @@ def seeds(s: Selection) -> Figure | None:
     ax = figure.subplots()
     width = 0.8 / len(recipes)
     for k, r in enumerate(recipes):
-        name = s.axes.recipes.values[r]
+        name, look = s.axes.recipes.values[r], s.look(r)
+        color = look.colour.light
         label: str | None = cut(name)
         for j, b in enumerate(betas):
             cell = s.cell(r, len(s.stages[r]) - 1, beta=b)
@@ -291,10 +287,10 @@ def seeds(s: Selection) -> Figure | None:
             centre = j - 0.4 + (k + 0.5) * width
             offset = (np.array(cell["seeds"]) * 0.6180339887 % 1 - 0.5) * 0.7 * width
             y = np.array(cell["reward"]["values"], float)
-            dots: dict[str, Any] = {"marker": MARKERS.get(name, "h"), "ms": 3.6, "alpha": 0.55, "mew": 0, "ls": "none"}
-            ax.plot(centre + offset, y, color=color(name), label=label, **dots)
+            dots: dict[str, Any] = {"marker": look.marker, "ms": 3.6, "alpha": 0.55, "mew": 0, "ls": "none"}
+            ax.plot(centre + offset, y, color=color, label=label, **dots)
             mean, half = cell["reward"]["mean"], 0.42 * width
-            ax.hlines(mean, centre - half, centre + half, color=color(name), lw=1.8)
+            ax.hlines(mean, centre - half, centre + half, color=color, lw=1.8)
             label = None
     if not ax.get_legend_handles_labels()[1]:
         return None
@@ -303,11 +299,11 @@ def seeds(s: Selection) -> Figure | None:
     ax.set(xlabel="beta", ylabel="reward at the last stage")
     ax.legend(loc="best")
     below = ", ".join([s.algorithm_word, *s.variant_words])
-    title(figure, "Do all seeds tell the same story?", f"{below}. Bars are means.")
-    return figure
+    return figure, f"{below}. Bars are means."
 
 
-PLOTS = {
+# File name of a figure -> the question above it, and the function that draws it.
+PLOTS: dict[str, tuple[str, Callable[[Selection], Drawing | None]]] = {
     "filmstrip": ("What does each stage do to the distribution?", filmstrip),
     "behaviours": ("What is left of each behaviour?", behaviours),
     "training": ("How did alignment go?", training),

@@ -10,14 +10,15 @@ from matplotlib.figure import Figure
 
 from alignfirst.records import Row
 from alignfirst.report.exhibit_shapes import CURVE_WORDS
+from alignfirst.report.sentences.words import STAGES
 from alignfirst.report.static_figures.first_choices import Selection
-from alignfirst.report.static_figures.style import MUTED, STAGE_WORDS, TARGET, color, cut, title
+from alignfirst.report.static_figures.style import MUTED, TARGET, Drawing, cut
 from alignfirst.report.text_metrics import Measure, measures
 
 SHADES = ("#80878e", "#959ba1", "#aaafb4", "#bfc3c7", "#d3d6d9", "#e6e8ea")
 
 
-def behaviours(s: Selection) -> Figure | None:
+def behaviours(s: Selection) -> Drawing | None:
     """Mass by behaviour after every stage, mean over seeds; the target last, in its own colour."""
     known = [m for m in measures(s.run) if m.column == "posterior"]
     if not known:
@@ -40,8 +41,7 @@ def behaviours(s: Selection) -> Figure | None:
     ax.grid(False, axis="y")
     ax.set(xlim=(0, 1), xlabel="share of what the model writes")
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), title="behaviour", fontsize=8.5)
-    title(figure, "What is left of each behaviour?", f"{s.words}. Exact posterior, mean over texts and seeds.")
-    return figure
+    return figure, f"{s.words}. Exact posterior, mean over texts and seeds."
 
 
 def _bars(s: Selection, known: Sequence[Measure]) -> list[tuple[str, str, list[float | None]]]:
@@ -57,12 +57,12 @@ def _bars(s: Selection, known: Sequence[Measure]) -> list[tuple[str, str, list[f
             if cell is None or (i == 0 and found):
                 continue
             mass = [_mean([m.of(row) for row in rows[s.axes.key(cell)]]) for m in known]
-            label = "sft" if i == 0 else f"{cut(name)}: {STAGE_WORDS.get(kind, kind)}"
-            found.append((label, MUTED if i == 0 else color(name), mass))
+            label = "sft" if i == 0 else f"{cut(name)}: {STAGES.get(kind, kind)}"
+            found.append((label, MUTED if i == 0 else s.look(r).colour.light, mass))
     return found
 
 
-def training(s: Selection) -> Figure | None:
+def training(s: Selection) -> Drawing | None:
     """Curves of the first align stage of every recipe: the first seed bold, the others faint."""
     models = s.run.exhibits.get("models") or {}
     if s.run.exhibits.get("kind") != "text":
@@ -78,14 +78,13 @@ def training(s: Selection) -> Figure | None:
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     for ax, name in zip(panels, names, strict=False):
         for r, by_seed in runs.items():
-            _draw(ax, by_seed, name, str(s.axes.recipes.values[r]))
+            _draw(ax, by_seed, name, str(s.axes.recipes.values[r]), s.look(r).colour.light)
         ax.set_title(CURVE_WORDS[name], loc="left", fontsize=9.5)
     for ax in panels[len(names) :]:
         ax.axis("off")
     panels[0].legend(loc="best", fontsize=8.5)
     first = min((seed for by_seed in runs.values() for seed in by_seed), default=0)
-    title(figure, "How did alignment go?", f"{s.words}, over updates. Bold: seed {first}. Faint: the other seeds.")
-    return figure
+    return figure, f"{s.words}, over updates. Bold: seed {first}. Faint: the other seeds."
 
 
 def _runs(s: Selection, models: Mapping[str, Any], r: int) -> dict[int, Mapping[str, Any]]:
@@ -98,12 +97,12 @@ def _runs(s: Selection, models: Mapping[str, Any], r: int) -> dict[int, Mapping[
     return {row["seed"]: models[row["model"]].get("curves") or {} for row in rows if row["model"] in models}
 
 
-def _draw(ax: Any, by_seed: Mapping[int, Mapping[str, Any]], name: str, recipe: str) -> None:
+def _draw(ax: Any, by_seed: Mapping[int, Mapping[str, Any]], name: str, recipe: str, color: str) -> None:
     for k, curves in enumerate(by_seed.values()):
         at = [i for i, v in enumerate(curves.get(name) or []) if v is not None]
         x, y = ([curves[n][i] for i in at] for n in ("update", name))
         bold = {"lw": 2.0, "label": cut(recipe)} if k == 0 else {"lw": 0.7, "alpha": 0.3}
-        ax.plot(x, y, color=color(recipe), marker="." if len(at) < 14 else "", **bold)
+        ax.plot(x, y, color=color, marker="." if len(at) < 14 else "", **bold)
 
 
 def _known(curves: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,9 @@ from typing import Any
 
 import yaml
 
+from alignfirst.auditing.constants import LEVEL
+from alignfirst.stats.intervals import level_words
+
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 MEASURED = {
     "reward": "reward of its own answers",
@@ -98,7 +101,11 @@ def seen(config: Mapping[str, Any], data: Mapping[str, Any]) -> str:
 
 
 def numbers(row: Row) -> str:
-    lines = ["## Measured on held-out prompts\n", "| | mean | 95 % interval over prompts |", "|---|---|---|"]
+    lines = [
+        "## Measured on held-out prompts\n",
+        f"| | mean | {level_words(LEVEL)} interval over prompts |",
+        "|---|---|---|",
+    ]
     intervals = row.get("intervals") or {}
     for name, words in MEASURED.items():
         if row.get(name) is not None:

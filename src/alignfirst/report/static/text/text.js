@@ -193,7 +193,7 @@ function massLegend() {
   return h("ul", { class: "legend mass-legend" }, ...names.map(item));
 }
 
-const textExhibit = {
+EXHIBIT_KINDS.text = {
   deps: ["algorithm", "beta", "seed", "variant", "prompt", "texts", "length"],
   controls: () => [
     algorithmControl(),

@@ -143,7 +143,7 @@ FIGURES.tilt = {
     if (!w) return "";
     const found = known(plan.rollouts) ? ` with ${countText(plan.rollouts)} rollouts` : ", rollouts not given: the optimum itself";
     return (
-      `${plan.algorithm}${found}. Beta window (green bar, full where it is sure): ${w.note.replace("<=", "\u2264")}. The dashed line is half of outputs, which counts as success; ` +
+      `${plan.algorithm}${found}. Beta window (${DATA.words.colours.good} bar, full where it is sure): ${w.note.replace("<=", "\u2264")}. The dashed line is half of outputs, which counts as success; ` +
       "dotted verticals are the planned betas. Bands hold sampling error and the error that the rule made on trained mixtures."
     );
   },

@@ -199,7 +199,7 @@ FIGURES.heatmap = {
   caption() {
     const rest = ["algorithm", "beta"].filter((k) => ![state.rows, state.columns].includes(k));
     const where = selectionText(rest);
-    const [first, second] = [AK, KA].map((r) => capital(look(r).word));
+    const [first, second] = ["align-distil", "distil-align"].map((name) => capital(DATA.words.colours[name]));
     const better = `${first}: aligning first is ahead${merit() < 0 ? " (varies less)" : ""}. ${second}: distilling first is.`;
     const what = `Difference in ${metricLabel(state.metric)}, align-distil minus distil-align at the last stage`;
     return `${what}, paired by seed${where ? ` (${where})` : ""}. ${better} Bold with a dot: the ${DATA.words.level} interval excludes 0.`;

@@ -108,7 +108,7 @@ FIGURES.hits = {
       parts.push(
         `Dashed across: ${countText(plan.needed_hits)} effective hits, with which training finds 63 % of what there is to gain.`,
       );
-    parts.push(`Rollouts that bring the target to half of outputs (green, dashed): ${numberText(plan.rollouts_needed)}.`);
+    parts.push(`Rollouts that bring the target to half of outputs (${DATA.words.colours.good}, dashed): ${numberText(plan.rollouts_needed)}.`);
     parts.push(`Target mass of the reference: ${numberText(mass, percentText)}.`);
     if (!(mass.value > 0)) parts.push("No hit was seen, so there is only an upper bound.");
     return parts.join(" ");

@@ -64,6 +64,7 @@ function valuesBySeed(cell, metric) {
 
 // What a world shows of its models, those of the first seeds.
 const EXHIBIT = DATA.exhibits;
+const EXHIBIT_KINDS = {}; // name -> the figure that draws such exhibits
 
 function modelOf(cell, seed = state.seed) {
   const models = cell ? pooled(cell.models) : null;

@@ -48,7 +48,7 @@ function filmRow(r, table) {
   };
 }
 
-const mixtureExhibit = {
+EXHIBIT_KINDS.mixture = {
   deps: ["algorithm", "beta", "seed", "variant"],
   controls: () => [
     algorithmControl(),

@@ -154,7 +154,7 @@ FIGURES.seeds = {
     `${selectionText(["algorithm", "variant"])}: ${metricLabel(state.metric)} of every seed after ` +
     `the ${state.stage === "final" ? "last" : "align"} stage; bars are means. ` +
     "Two clouds in one column mean two kinds of outcome: the mean describes neither. " +
-    "A red \u00d7 counts seeds without a result.",
+    `A ${DATA.words.colours.bad} \u00d7 counts seeds without a result.`,
   table: () => ({
     columns: ["recipe", "beta", "seed", metricLabel(state.metric)],
     rows: stripRecipes().flatMap((r) =>
