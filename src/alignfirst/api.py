@@ -14,7 +14,7 @@ from alignfirst.records import Row
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from alignfirst.report.run_files import Run as Content
+    from alignfirst.report.run_files import RunFiles
     from alignfirst.study.config.preset_files import Source
     from alignfirst.study.config.study_config import StudyConfig
     from alignfirst.study.execution.engine import Progress
@@ -37,7 +37,7 @@ class Run:
         return f"Run({str(self.path)!r}, {self.status}, {len(self.records)} records)"
 
     @cached_property
-    def _content(self) -> Content:
+    def _content(self) -> RunFiles:
         from alignfirst.report.run_files import load
 
         return load(self.path)

@@ -40,6 +40,13 @@ class ExtendedCheckout:
         assert len(found) == 1, f"{len(found)} lines of {file} begin with {line!r}"
         self.replace(file, f"{found[0]}\n", f"{found[0]}\n{new}\n")
 
+    def add_file(self, file: str, text: str) -> None:
+        """A file that was not there before."""
+        path = self.folder / file
+        assert not path.exists(), f"{file} is there already"
+        self.before[file] = ""
+        path.write_text(text, encoding="utf-8")
+
     def edits(self) -> dict[str, int]:
         """Lines that were added or changed, by file."""
         return {file: self._lines(file, old) for file, old in self.before.items()}

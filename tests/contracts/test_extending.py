@@ -17,6 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from extended_checkout import ExtendedCheckout
 
 RECIPES, CLAIMS = "src/alignfirst/study/config/recipe.py", "src/alignfirst/stats/claims.py"
+SECTIONS, PALETTE = "src/alignfirst/report/sections.py", "src/alignfirst/report/palette.py"
+READING, PLOTS = "docs/reading-the-report.md", "src/alignfirst/report/static_figures/plots.py"
 NOT_YET = "not architecture"  # the page is redrawn when every room is in its place
 
 
@@ -49,3 +51,68 @@ def test_b_claim(checkout: ExtendedCheckout) -> None:
     checkout.add_below("docs/statistics.md", "| `lower-spread-over-samples`", row)
     summary = "tests/stats/test_stats_summary.py::test_the_default_study_takes_less_than_a_second"
     checkout.tests("tests/docs", "tests/stats/test_stats_claims.py", summary, chosen=NOT_YET)
+
+
+SECTION = """    Section(
+        "wells", "Wells", "Where are the wells?", "One mark a mode.", when=exhibits("mixture"), figures=("wells",)
+    ),
+"""
+SCRIPT = """// One mark a mode of the chosen model.
+FIGURES.wells = { deps: [], draw: (element) => element.replaceChildren(EXHIBIT.models.length) };
+"""
+PLOT = '''def wells(s: Selection) -> Drawing | None:
+    """One mark a mode of p_star; None where the exhibits are no mixtures."""
+    if s.run.exhibits.get("kind") != "mixture":
+        return None
+    figure = Figure(figsize=(4, 3))
+    figure.subplots().plot(*np.array(s.run.exhibits["p_star"]["means"]).T, "o")
+    return figure, s.words
+
+
+'''
+SHOWN = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests/report")
+import synthetic, synthetic_text
+from alignfirst.report import build
+small = synthetic.Spec(algorithms=("grpo",), betas=(0.1, 0.3), seeds=5)
+for name, world, there in (("mixture", None, True), ("text", synthetic_text.TextSpec(), False)):
+    run = synthetic.write(Path(name), small, world)
+    page, summary = build(run).read_text(), (run / "summary.md").read_text()
+"""
+
+
+def test_e_figure_of_one_world(checkout: ExtendedCheckout) -> None:
+    """A section of the page with the script that draws it, and the static figure of the same name."""
+    checkout.replace(SECTIONS, '    Section("frontier",', f'{SECTION}    Section("frontier",')
+    checkout.add_file("src/alignfirst/report/static/figures/wells.js", SCRIPT)
+    checkout.replace(PLOTS, "# File name of a figure", f"{PLOT}# File name of a figure")
+    checkout.add_below(PLOTS, '"seeds": (', '    "wells": ("Where are the wells?", wells),')
+    checkout.replace(
+        "docs/reading-the-report.md", "## Reward and KL", "## Wells\n\nOne mark a mode.\n\n## Reward and KL"
+    )
+    shown = [
+        "assert there == ('href=\"#wells\">Wells<' in page) == ('data-figure=\"wells\"' in page)",
+        "assert 'FIGURES.wells = {' in page and 'One mark a mode.</p>' in page or not there",
+        "assert there == ('figures/wells.svg' in summary) == (run / 'figures' / 'wells.png').exists()",
+    ]
+    checkout.check(SHOWN + "".join(f"    {line}\n" for line in shown))
+    checkout.tests("tests/docs", "tests/report/test_html.py", "tests/report/test_figures.py", chosen=NOT_YET)
+
+
+def test_f_colour_of_a_recipe(checkout: ExtendedCheckout) -> None:
+    """Another colour in one line: in the style sheet, the scripts, the static figures and every caption."""
+    checkout.replace(PALETTE, '"align-distil": Look(BLUE,', '"align-distil": Look(GREEN,')
+    shown = [
+        "import json, re",
+        "data = json.loads(re.search(r'id=\"payload\">(.*?)</script>', page, re.S)[1])",
+        "look = next(r['look'] for r in data['recipes'] if r['name'] == 'align-distil')",
+        "assert look['word'] == data['words']['colours']['align-distil'] == 'green' and look['light'] == '#12805c'",
+        "assert '--align-distil:#12805c;' in page and '--align-distil:#0a66ad;' not in page",
+        "svg = (run / 'figures' / 'order-reward.svg').read_text()",
+        "assert 'Green: aligning first is ahead.' in svg and 'Blue' not in svg",
+        "assert '#12805c' in (run / 'figures' / 'seeds.svg').read_text()",
+    ]
+    checkout.check(SHOWN + "".join(f"    {line}\n" for line in shown))
+    checkout.tests("tests/report/test_figures.py", "tests/report/test_html.py")

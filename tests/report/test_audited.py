@@ -13,7 +13,7 @@ import pytest
 from alignfirst.report.audit.audited_points import audited
 from alignfirst.report.html import page
 from alignfirst.report.payload import payload
-from alignfirst.report.run_files import Run, load
+from alignfirst.report.run_files import RunFiles, load
 from alignfirst.report.sentences.order_verdict import verdict
 from alignfirst.report.sentences.summary import summary
 from alignfirst.stats.audited import VERDICTS
@@ -31,7 +31,7 @@ def line(algorithm: str, go: tuple[int, int], no: tuple[int, int], refused: int 
     }
 
 
-def with_audits(run: Run, *lines: dict[str, Any]) -> Run:
+def with_audits(run: RunFiles, *lines: dict[str, Any]) -> RunFiles:
     return replace(run, statistics={**run.statistics, "audited": list(lines)})
 
 

@@ -15,7 +15,7 @@ from alignfirst.errors import StoreError
 from alignfirst.report import build, html
 from alignfirst.report.html import embedded, script, strip
 from alignfirst.report.run_files import load
-from alignfirst.report.sentences.order_verdict import Window, verdict
+from alignfirst.report.sentences.order_verdict import TrapWindow, verdict
 
 
 class Page(HTMLParser):
@@ -104,7 +104,7 @@ def test_the_verdict_stands_on_the_page_without_a_script(built: Path, text: str)
     run = load(built)
     body = text[text.index("<main>") : text.index("</main>")]
     found = verdict(run)
-    assert found.headline in body and all(t.value in body for t in found.tiles)
+    assert found.headline in body and all(t.value in body for t in found.headline_numbers)
     assert run.manifest["command"] in body and run.manifest["plan_digest"] in body
     assert "learning_rate: 0.02" in body
     for row in found.key_rows:
@@ -131,9 +131,9 @@ def test_a_script_is_hashed_as_a_browser_parses_it() -> None:
     assert script(get_plotlyjs()).text == get_plotlyjs(), "plotly needs no repair, else its strings would change"
 
 
-def window(low: float | None, high: float | None, betas: list[float]) -> Window:
+def window(low: float | None, high: float | None, betas: list[float]) -> TrapWindow:
     shares = [(b, 0.5) for b in betas]
-    return Window("grpo", "", shares, "", low, high, 20, "")
+    return TrapWindow("grpo", "", shares, "", low, high, 20, "")
 
 
 def test_a_window_is_drawn_where_its_betas_are() -> None:

@@ -13,9 +13,9 @@ import pytest
 
 from alignfirst.report import build, exhibit_shapes
 from alignfirst.report.html import page
-from alignfirst.report.page_budget import STEPS, fitted, size
+from alignfirst.report.page_budget import STEPS, size, within_budget
 from alignfirst.report.payload import payload
-from alignfirst.report.run_files import Run, load
+from alignfirst.report.run_files import RunFiles, load
 from alignfirst.report.sentences.order_verdict import verdict
 from alignfirst.report.text_metrics import MOST_PROMPTS, Measure, measures, parts
 
@@ -25,13 +25,13 @@ def shaped(models: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def run(synthetic: ModuleType, of_text: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(synthetic: ModuleType, of_text: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> RunFiles:
     spec = synthetic.Spec(seeds=6, algorithms=("grpo", "dpo-offline"), betas=(0.1, 0.3))
     return load(synthetic.write(tmp_path_factory.mktemp("text") / "run", spec, of_text.TextSpec()))
 
 
 @pytest.fixture(scope="module")
-def real(synthetic: ModuleType, of_text: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def real(synthetic: ModuleType, of_text: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> RunFiles:
     """As of a real language model: one prompt, nothing exact."""
     spec = synthetic.Spec(seeds=5, algorithms=("grpo",), betas=(0.1,))
     texts = ["The end.\nOr not.", "", "word " * 700]
@@ -118,7 +118,7 @@ def test_a_prompt_is_cut_with_a_mark() -> None:
     assert prompt == "p" * exhibit_shapes.MOST_PROMPT + "… (1\u202f300 more characters)"
 
 
-def test_a_cell_shows_the_texts_of_its_own_model(run: Run) -> None:
+def test_a_cell_shows_the_texts_of_its_own_model(run: RunFiles) -> None:
     data = payload(run)
     shown = 0
     for row in run.rows:
@@ -139,7 +139,7 @@ def test_a_cell_shows_the_texts_of_its_own_model(run: Run) -> None:
 # --- measures
 
 
-def test_measures_are_those_that_the_rows_have(run: Run, real: Run) -> None:
+def test_measures_are_those_that_the_rows_have(run: RunFiles, real: RunFiles) -> None:
     ids = [m.id for m in measures(run)]
     assert ids[:3] == ["text entropy", "text entropy_per_token", "text repetition"]
     assert "text distinct 2" in ids and "text coverage 1000" in ids and "text posterior target" in ids
@@ -147,7 +147,7 @@ def test_measures_are_those_that_the_rows_have(run: Run, real: Run) -> None:
     assert {m.column for m in measures(real)} == {"entropy", "entropy_per_token", "repetition", "distinct"}
 
 
-def test_means_and_single_seeds_are_those_of_the_records(run: Run) -> None:
+def test_means_and_single_seeds_are_those_of_the_records(run: RunFiles) -> None:
     data = payload(run)
     by_id = {m.id: m for m in measures(run)}
     statistics = run.statistics["cells"]
@@ -205,7 +205,7 @@ def headings(text: str) -> list[str]:
     return re.findall(r'<section id="([a-z]+)"', text)
 
 
-def test_text_has_its_own_sections_and_mixtures_keep_theirs(run: Run, real: Run, built: Path) -> None:
+def test_text_has_its_own_sections_and_mixtures_keep_theirs(run: RunFiles, real: RunFiles, built: Path) -> None:
     common = ["plane", "order", "frontier"]
     ends = ["audited", "claims", "cost", "seeds", "provenance"]
     text = page(run, verdict(run))
@@ -220,15 +220,15 @@ def test_text_has_its_own_sections_and_mixtures_keep_theirs(run: Run, real: Run,
     assert '<a href="#exhibits">Densities</a>' in mixture
 
 
-def test_every_link_leads_to_a_section(run: Run) -> None:
+def test_every_link_leads_to_a_section(run: RunFiles) -> None:
     text = page(run, verdict(run))
     links = re.findall(r'<li><a href="#([a-z]+)">', text)
     assert links == headings(text)
 
 
-def test_where_theory_is_unknown_the_report_says_so(run: Run, built: Path) -> None:
+def test_where_theory_is_unknown_the_report_says_so(run: RunFiles, built: Path) -> None:
     found = verdict(run)
-    assert [t.value for t in found.tiles][1] == "not known"
+    assert [t.value for t in found.headline_numbers][1] == "not known"
     assert found.windows and not any(w.known for w in found.windows)
     text = page(run, found)
     assert "theory has no window" not in text and "The band is theory" not in text
@@ -245,7 +245,7 @@ def test_varied_keys_keep_their_own_texts(synthetic: ModuleType, of_text: Module
     spec = synthetic.Spec(seeds=5, algorithms=("grpo",), betas=(0.1,), vary=vary)
     run = load(synthetic.write(tmp_path / "run", spec, of_text.TextSpec()))
     found = verdict(run)
-    assert "not known" in [t.value for t in found.tiles]
+    assert "not known" in [t.value for t in found.headline_numbers]
     data = payload(run)
     assert len(data["study"]["variants"]) == 4 and set(data["cells"]["v"]) == {0, 1, 2, 3}
     assert page(run, found)
@@ -262,9 +262,9 @@ def test_a_page_of_long_texts_fits_and_says_what_it_leaves_out(
     assert "it leaves out exhibits of all but one seed" in text
 
 
-def test_thinning_keeps_numbers_with_their_cells(run: Run) -> None:
+def test_thinning_keeps_numbers_with_their_cells(run: RunFiles) -> None:
     whole = payload(run)
-    thin = fitted(payload(run), 0)
+    thin = within_budget(payload(run), 0)
     assert len(thin["left_out"]) == len(STEPS) and size(thin) < size(whole)
     assert [m["id"] for m in thin["text_measures"]] == [m["id"] for m in whole["text_measures"]]
     for m in whole["text_measures"]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from alignfirst.report.run_files import Run, load
-from alignfirst.report.sentences.headline_numbers import tiles
+from alignfirst.report.run_files import RunFiles, load
+from alignfirst.report.sentences.headline_numbers import headline_numbers
 from alignfirst.report.sentences.other_recipes import recipe_lines
 from alignfirst.report.sentences.varied_keys import named
 from alignfirst.study.config.recipe import RECIPES
@@ -33,12 +33,12 @@ def test_anything_else_is_shown_whole(values: list[Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def many(synthetic: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def many(synthetic: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> RunFiles:
     spec = synthetic.Spec(recipes=tuple(RECIPES), algorithms=("grpo", "best-of-n"), betas=(0.1, 0.3), seeds=6)
     return load(synthetic.write(tmp_path_factory.mktemp("many") / "run", spec))
 
 
-def test_every_recipe_is_counted_against_distil_align(many: Run) -> None:
+def test_every_recipe_is_counted_against_distil_align(many: RunFiles) -> None:
     lines = recipe_lines(many, 0.1)
     compared = [name for name, stages in RECIPES.items() if len(stages) > 1 and name != "distil-align"]
     assert [x.recipe for x in lines] == compared
@@ -59,12 +59,12 @@ def window(algorithm: str, low: float, high: float, seen: list[float]) -> dict[s
     return {"algorithm": algorithm, "predicted": {"low": low, "high": high}, "observed": {"betas": seen}}
 
 
-def values(run: Run, windows: list[dict[str, Any]]) -> list[str]:
+def values(run: RunFiles, windows: list[dict[str, Any]]) -> list[str]:
     bare = dataclasses.replace(run, statistics={**run.statistics, "pairs": []})
-    return [t.value for t in tiles(bare, windows, GRID, None)]
+    return [t.value for t in headline_numbers(bare, windows, GRID, None)]
 
 
-def test_the_window_of_theory_and_what_most_algorithms_showed(many: Run) -> None:
+def test_the_window_of_theory_and_what_most_algorithms_showed(many: RunFiles) -> None:
     a = window("a", 0.1, 0.25, [0.1, 0.2])
     assert values(many, [a]) == ["beta 0.10 to 0.25", "beta 0.1 and 0.2"]
     b, c = window("b", 0.1, 0.25, [0.2]), window("c", 0.1, 0.25, [0.2, 0.3])
@@ -74,6 +74,6 @@ def test_the_window_of_theory_and_what_most_algorithms_showed(many: Run) -> None
     assert values(many, []) == []
 
 
-def test_windows_of_variants_are_counted_and_not_averaged(many: Run) -> None:
+def test_windows_of_variants_are_counted_and_not_averaged(many: RunFiles) -> None:
     windows = [window("a", 0.15, 0.25, [0.2]), window("a", 0.21, 0.29, []), window("a", 0.3, 0.1, [])]
     assert values(many, windows) == ["1 of 3", "1 of 3"]

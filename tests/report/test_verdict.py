@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from alignfirst.report.run_files import Run, load
+from alignfirst.report.run_files import RunFiles, load
 from alignfirst.report.sentences.headline_numbers import focus_beta
-from alignfirst.report.sentences.order_verdict import Verdict, verdict
+from alignfirst.report.sentences.order_verdict import OrderVerdict, verdict
 
 
 @pytest.fixture(scope="module")
-def run(built: Path) -> Run:
+def run(built: Path) -> RunFiles:
     return load(built)
 
 
-def judged(run: Run, verdicts: list[str]) -> Verdict:
+def judged(run: RunFiles, verdicts: list[str]) -> OrderVerdict:
     """The run with its claims on reward replaced by these verdicts."""
     template = next(c for c in run.statistics["claims"] if c["claim"] == "higher-reward")
     claims = [template | {"verdict": v, "algorithm": f"a{i}"} for i, v in enumerate(verdicts)]
@@ -39,27 +39,29 @@ def judged(run: Run, verdicts: list[str]) -> Verdict:
         ([], "insufficient", "this run holds align-distil and distil-align, not"),
     ],
 )
-def test_the_headline_counts_what_holds_and_what_does_not(run: Run, verdicts: list[str], tone: str, words: str) -> None:
+def test_the_headline_counts_what_holds_and_what_does_not(
+    run: RunFiles, verdicts: list[str], tone: str, words: str
+) -> None:
     found = judged(run, verdicts)
     assert found.tone == tone
     assert words in found.headline
 
 
-def test_reversed_settings_are_named(run: Run) -> None:
+def test_reversed_settings_are_named(run: RunFiles) -> None:
     found = judged(run, ["holds", "reversed", "reversed"])
     (line,) = found.lines
     assert line.counts == {"holds": 1, "undecided": 0, "reversed": 2, "insufficient": 0}
     assert "a1 (beta 0.02); a2 (beta 0.02)" in line.against
 
 
-def test_counts_agree_with_the_statistics(run: Run) -> None:
+def test_counts_agree_with_the_statistics(run: RunFiles) -> None:
     for line in verdict(run).lines:
         claims = [c for c in run.statistics["claims"] if c["claim"] == line.id]
         assert line.total == len(claims) == sum(line.counts.values())
         assert line.counts["holds"] == sum(c["verdict"] == "holds" for c in claims)
 
 
-def test_the_strongest_effect_is_the_largest_that_holds(run: Run) -> None:
+def test_the_strongest_effect_is_the_largest_that_holds(run: RunFiles) -> None:
     line = next(x for x in verdict(run).lines if x.id == "higher-reward")
     held = [c for c in run.statistics["claims"] if c["claim"] == "higher-reward" and c["verdict"] == "holds"]
     best = max(held, key=lambda c: c["estimate"])
@@ -80,7 +82,7 @@ def test_the_quoted_beta_is_the_middle_of_the_predicted_window() -> None:
     assert focus_beta([], []) is None
 
 
-def test_key_rows_are_the_statistics_at_that_beta(run: Run) -> None:
+def test_key_rows_are_the_statistics_at_that_beta(run: RunFiles) -> None:
     found = verdict(run)
     pairs = {
         p["algorithm"]: p for p in run.statistics["pairs"]
@@ -98,7 +100,7 @@ def shown(text: str) -> float:
     return float(text.replace("−", "-"))
 
 
-def test_columns_of_the_key_table_are_the_two_sides_of_its_difference(run: Run) -> None:
+def test_columns_of_the_key_table_are_the_two_sides_of_its_difference(run: RunFiles) -> None:
     """No seed is lost, so the mean difference is the first column less the second, to the last digit shown."""
     rows = verdict(run).key_rows
     assert max(abs(shown(r.difference)) for r in rows) > 0.01, "else columns the wrong way round would do"
@@ -117,7 +119,7 @@ def test_columns_of_the_key_table_are_the_two_sides_of_its_difference(run: Run) 
     ],
 )
 def test_the_tile_of_the_quoted_beta_marks_the_order_that_is_ahead(
-    run: Run, intervals: list[tuple[float, float]], kind: str
+    run: RunFiles, intervals: list[tuple[float, float]], kind: str
 ) -> None:
     """`ak` where every algorithm's interval of align-distil minus distil-align is above 0, `ka` where below."""
     focus = float(verdict(run).key_beta)
@@ -128,7 +130,7 @@ def test_the_tile_of_the_quoted_beta_marks_the_order_that_is_ahead(
         for p in (at_focus[0], precision[0])
         for i, (low, high) in enumerate(intervals)
     ]
-    tile = verdict(dataclasses.replace(run, statistics={**run.statistics, "pairs": pairs})).tiles[0]
+    tile = verdict(dataclasses.replace(run, statistics={**run.statistics, "pairs": pairs})).headline_numbers[0]
     assert f"at beta {focus:g}" in tile.caption
     assert tile.kind == kind
 
@@ -143,7 +145,7 @@ def test_a_study_of_variants_stays_short_and_says_what_is_left_out(synthetic: Mo
 
 
 @pytest.mark.parametrize(("seeds", "told"), [(1, True), (4, True), (5, False)])
-def test_a_trial_of_own_models_shows_the_machinery(run: Run, seeds: int, told: bool) -> None:
+def test_a_trial_of_own_models_shows_the_machinery(run: RunFiles, seeds: int, told: bool) -> None:
     own = {"world": "hf", "updates": 9, "held_out_pairs": 32, "measured_on": 16}
     some = [r | own for r in run.rows if r["seed"] in sorted({r["seed"] for r in run.rows})[:seeds]]
     notes = verdict(dataclasses.replace(run, rows=some)).notes

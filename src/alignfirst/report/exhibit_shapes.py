@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from alignfirst.report.run_files import Run
+from alignfirst.report.run_files import RunFiles
 from alignfirst.report.sentences.words import cut, rounded
 
 Shape = Callable[[Mapping[str, Any], list[str]], dict[str, Any]]
@@ -61,7 +61,7 @@ def text(exhibits: Mapping[str, Any], keys: list[str]) -> dict[str, Any]:
 SHAPES: dict[str, Shape] = {"mixture": mixture, "text": text}
 
 
-def exhibit(run: Run) -> tuple[dict[str, Any], dict[str, int]]:
+def exhibit(run: RunFiles) -> tuple[dict[str, Any], dict[str, int]]:
     """The exhibits' part of the payload, and the number in it of each model by its key in the store."""
     kind = run.exhibits.get("kind")
     shape = SHAPES.get(str(kind))

@@ -18,13 +18,13 @@ import jinja2
 from plotly.offline import get_plotlyjs
 
 from alignfirst.errors import StoreError
-from alignfirst.report.page_budget import fitted
+from alignfirst.report.page_budget import within_budget
 from alignfirst.report.palette import style_sheet
 from alignfirst.report.payload import SHOWN_FAILURES, failures, payload, timings_by_kind
-from alignfirst.report.run_files import Run
+from alignfirst.report.run_files import RunFiles
 from alignfirst.report.sections import sections_of, theory_known
 from alignfirst.report.sentences import words
-from alignfirst.report.sentences.order_verdict import VERDICTS, Verdict, Window
+from alignfirst.report.sentences.order_verdict import VERDICTS, OrderVerdict, TrapWindow
 from alignfirst.report.text_metrics import parts
 from alignfirst.report.user_models_page import own
 from alignfirst.stats import intervals
@@ -66,7 +66,7 @@ def embedded(data: Any) -> str:
     return text
 
 
-def page(run: Run, verdict: Verdict) -> str:
+def page(run: RunFiles, verdict: OrderVerdict) -> str:
     """The whole report. Raises StoreError where even the thinnest form does not fit the size of a page."""
     scripts = [script(get_plotlyjs()), script(joined(SCRIPTS))]
     head = script(static(HEAD))
@@ -76,7 +76,7 @@ def page(run: Run, verdict: Verdict) -> str:
     }  # fmt: skip
     template = environment().get_template("report.html.j2")
     bare = len(template.render(**fixed, data="", left_out=[]).encode())
-    data = fitted(payload(run), MOST_BYTES - bare - 2_000)
+    data = within_budget(payload(run), MOST_BYTES - bare - 2_000)
     text = template.render(**fixed, data=embedded(data), left_out=data["left_out"])
     if len(text.encode()) > MOST_BYTES:
         raise StoreError(
@@ -133,7 +133,7 @@ def environment() -> jinja2.Environment:
     return made
 
 
-def _context(run: Run, verdict: Verdict) -> dict[str, Any]:
+def _context(run: RunFiles, verdict: OrderVerdict) -> dict[str, Any]:
     lost = failures(run)
     context = {
         "manifest": dict(run.manifest),
@@ -160,7 +160,7 @@ def _context(run: Run, verdict: Verdict) -> dict[str, Any]:
     return result
 
 
-def strip(window: Window) -> dict[str, Any]:
+def strip(window: TrapWindow) -> dict[str, Any]:
     """Where the marks of one algorithm's window stand, in per cent of an axis with the study's betas evenly spaced."""
     betas = [b for b, _ in window.shares]
     band = None
@@ -186,14 +186,14 @@ def _position(beta: float, grid: Sequence[float]) -> float:
     return 100 * (max(-0.5, min(len(grid) - 0.5, place)) + 0.5) / len(grid)
 
 
-def _seeds(run: Run) -> str:
+def _seeds(run: RunFiles) -> str:
     seeds = list(run.manifest.get("seeds") or [])
     if seeds == list(range(len(seeds))) and len(seeds) > 2:
         return f"0 to {len(seeds) - 1}"
     return words.listed(str(s) for s in seeds)
 
 
-def _traps(run: Run) -> list[Mapping[str, Any]]:
+def _traps(run: RunFiles) -> list[Mapping[str, Any]]:
     """Trapped seeds by recipe and kind, over every algorithm and beta; none where no optimum says what a trap is."""
     if not any(r.get("trap") or r.get("exact_target_mass") is not None for r in run.rows):
         return []

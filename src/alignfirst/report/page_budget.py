@@ -13,7 +13,7 @@ FEW_VARIANTS = 8  # whose exhibits are kept longer
 KEPT_BY_SEED = ("reward", "target_mass", "target_precision", "target_recall")
 
 
-def fitted(data: Payload, most_bytes: int) -> Payload:
+def within_budget(data: Payload, most_bytes: int) -> Payload:
     """The payload, thinned step by step until its JSON takes at most `most_bytes`, or as thin as it gets."""
     for step, words in STEPS:
         if size(data) <= most_bytes:

@@ -12,7 +12,7 @@ from alignfirst.report.audit.audited_points import points
 from alignfirst.report.compact import Codes, columns
 from alignfirst.report.exhibit_shapes import exhibit
 from alignfirst.report.palette import CALL_LOOKS, look_of
-from alignfirst.report.run_files import Run
+from alignfirst.report.run_files import RunFiles
 from alignfirst.report.sentences.words import of_study, rounded, shown
 from alignfirst.report.text_metrics import Measure, column_of, measures
 from alignfirst.stats import METRICS
@@ -56,7 +56,7 @@ class Axes:
         return variant, self.recipes.add(row["recipe"]), algorithm, beta, row["stage_index"]
 
 
-def axes(run: Run) -> Axes:
+def axes(run: RunFiles) -> Axes:
     """Recipes in the order of `RECIPES`, algorithms as the study names them, betas ascending."""
     present = dict.fromkeys(r["recipe"] for r in run.rows)
     known = [r for r in RECIPES.builtin if r in present]
@@ -68,7 +68,7 @@ def axes(run: Run) -> Axes:
     return found
 
 
-def payload(run: Run) -> dict[str, Any]:
+def payload(run: RunFiles) -> dict[str, Any]:
     """Everything that the page's script reads; strings are made visible, numbers have four digits."""
     at = axes(run)
     pool = Codes()
@@ -100,7 +100,7 @@ def payload(run: Run) -> dict[str, Any]:
     return result
 
 
-def _study(run: Run, at: Axes) -> dict[str, Any]:
+def _study(run: RunFiles, at: Axes) -> dict[str, Any]:
     return {
         "name": run.manifest.get("name"),
         "preset": run.manifest.get("preset"),
@@ -112,7 +112,7 @@ def _study(run: Run, at: Axes) -> dict[str, Any]:
     }
 
 
-def _recipes(run: Run, at: Axes) -> list[dict[str, Any]]:
+def _recipes(run: RunFiles, at: Axes) -> list[dict[str, Any]]:
     stages: dict[str, dict[int, str]] = defaultdict(dict)
     for row in run.rows:
         stages[row["recipe"]].setdefault(row["stage_index"], row["stage"])
@@ -123,7 +123,7 @@ def _recipes(run: Run, at: Axes) -> list[dict[str, Any]]:
 
 
 def _cells(
-    run: Run, at: Axes, pool: Codes, by_cell: Mapping[CellKey, list[Row]], models: Mapping[str, int]
+    run: RunFiles, at: Axes, pool: Codes, by_cell: Mapping[CellKey, list[Row]], models: Mapping[str, int]
 ) -> dict[str, Any]:
     """Key columns and extras by cell, statistics by metric; `seeds`, `values` and `models` are numbers of the pool."""
     keys, extras = [], []
@@ -148,7 +148,7 @@ def _cells(
 
 
 def _text_cells(
-    run: Run, at: Axes, pool: Codes, by_cell: Mapping[CellKey, list[Row]], of_text: Sequence[Measure]
+    run: RunFiles, at: Axes, pool: Codes, by_cell: Mapping[CellKey, list[Row]], of_text: Sequence[Measure]
 ) -> dict[str, Any]:
     """Columns that only text has, by measure, in the order of `_cells`."""
     cells = run.statistics.get("cells", []) if of_text else []
@@ -156,7 +156,7 @@ def _text_cells(
     return {m.id: column_of(m, rows, seeds, pool) for m in of_text}
 
 
-def _pairs(run: Run, at: Axes) -> dict[str, Any]:
+def _pairs(run: RunFiles, at: Axes) -> dict[str, Any]:
     notes, rows = Codes(), []
     place = {m: i for i, m in enumerate(METRICS)}
     both = [{"recipe": None, **p} for p in run.statistics.get("pairs", [])]
@@ -170,7 +170,7 @@ def _pairs(run: Run, at: Axes) -> dict[str, Any]:
     return columns(rows) | {"notes": notes.values}
 
 
-def _claims(run: Run, at: Axes) -> dict[str, Any]:
+def _claims(run: RunFiles, at: Axes) -> dict[str, Any]:
     ids, notes, rows = Codes(), Codes(), []
     statements: dict[str, dict[str, Any]] = {}
     for c in run.statistics.get("claims", []):
@@ -197,7 +197,7 @@ def timings_by_kind(timings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
     return [{n: rounded(v) for n, v in k.items()} for k in kinds.values()]
 
 
-def failures(run: Run) -> list[dict[str, Any]]:
+def failures(run: RunFiles) -> list[dict[str, Any]]:
     """Every row that has no result, with its reason; failed ones first."""
     names = (*run.varied, "recipe", "algorithm", "beta", "seed", "stage", "status", "error")
     lost = [r for r in run.rows if r["status"] != "ok"]

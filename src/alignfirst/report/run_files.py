@@ -21,7 +21,7 @@ CURE = "Run the same command again to rebuild it: what is stored is reused."
 
 
 @dataclass(frozen=True)
-class Run:
+class RunFiles:
     """Everything that a report shows. The numbers in it are shown or counted, never computed anew."""
 
     path: Path
@@ -47,7 +47,7 @@ class Run:
         return dict(self.manifest.get("counts") or {})
 
 
-def load(run_dir: Path) -> Run:
+def load(run_dir: Path) -> RunFiles:
     """Read a run directory. Raises StoreError where a file is missing, damaged or not the one that the run wrote."""
     manifest_bytes = _bytes(run_dir / "manifest.json")
     manifest = _object(manifest_bytes, run_dir / "manifest.json")
@@ -59,7 +59,7 @@ def load(run_dir: Path) -> Run:
     timings_path = run_dir / "timings.jsonl"
     timings = timings_path.read_bytes() if timings_path.exists() else b""
     every = [manifest_bytes, timings, *content.values()]
-    return Run(
+    return RunFiles(
         path=run_dir,
         manifest=manifest,
         config=content["config.yaml"].decode(errors="replace"),

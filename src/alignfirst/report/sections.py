@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from alignfirst.report.audit.audited_points import audited
-from alignfirst.report.run_files import Run
+from alignfirst.report.run_files import RunFiles
 from alignfirst.report.text_metrics import parts
 from alignfirst.report.user_models_page import of_own_models
 
@@ -25,23 +25,23 @@ class Section:
     name: str
     question: str = ""
     lead: str = ""
-    when: Callable[[Run], bool] = lambda run: True
+    when: Callable[[RunFiles], bool] = lambda run: True
     figures: tuple[str, ...] = ()
     panels: bool = False  # its figures are groups of panels, not one image
     beside: str = STATIC  # where a reader without JavaScript finds what is drawn
 
 
-def exhibits(kind: str) -> Callable[[Run], bool]:
+def exhibits(kind: str) -> Callable[[RunFiles], bool]:
     """Runs of worlds whose exhibits are of a kind of `exhibit_shapes.SHAPES`."""
     return lambda run: run.exhibits.get("kind") == kind
 
 
-def has_text(*wanted: str) -> Callable[[Run], bool]:
+def has_text(*wanted: str) -> Callable[[RunFiles], bool]:
     """Runs that have any of these parts of `text_metrics.parts`."""
     return lambda run: not parts(run).isdisjoint(wanted)
 
 
-def theory_known(run: Run) -> bool:
+def theory_known(run: RunFiles) -> bool:
     """Whether any row has an exact optimum or a prediction to compare with."""
     return any(r.get(n) is not None for r in run.rows for n in ("exact_reward", "predicted_target_mass"))
 
@@ -131,6 +131,6 @@ SECTIONS = (
 )
 
 
-def sections_of(run: Run) -> list[Section]:
+def sections_of(run: RunFiles) -> list[Section]:
     """What this run has something for."""
     return [section for section in SECTIONS if section.when(run)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from alignfirst.records import Row
 from alignfirst.report.compact import Codes
-from alignfirst.report.run_files import Run
+from alignfirst.report.run_files import RunFiles
 from alignfirst.report.sentences.words import rounded
 
 # Columns that make a run one of text; `coverage` alone does not, for mixtures have it too.
@@ -61,7 +61,7 @@ class Measure:
         return {"id": self.id, "column": self.column, "path": list(self.path), "label": label, "unit": unit}
 
 
-def measures(run: Run) -> list[Measure]:
+def measures(run: RunFiles) -> list[Measure]:
     """What the rows of this run hold of text, in the order of the tables above; empty for other worlds."""
     ok = [r for r in run.rows if r["status"] == "ok"]
     if not any(r.get(c) is not None for r in ok for c in TEXT_COLUMNS):
@@ -88,7 +88,7 @@ def column_of(
     return {"mean": means, "values": values}
 
 
-def parts(run: Run) -> set[str]:
+def parts(run: RunFiles) -> set[str]:
     """Which of the figures of text this run has something for."""
     columns = {m.column for m in measures(run)}
     models = run.exhibits.get("models", {}).values() if run.exhibits.get("kind") == "text" else ()

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from alignfirst.auditing.constants import LEVEL
-from alignfirst.report.run_files import Run
+from alignfirst.report.run_files import RunFiles
 from alignfirst.report.sentences.words import DASH, beta_text, count, decimal, listed, number, signed
 from alignfirst.stats.intervals import MIN_SEEDS, level_words
 
@@ -112,11 +112,11 @@ class _Cell:
         return next(rows for rows in self.stages.values() if rows[0]["final"])
 
 
-def of_own_models(run: Run) -> bool:
+def of_own_models(run: RunFiles) -> bool:
     return any(row["world"] == "hf" for row in run.rows)
 
 
-def own(run: Run) -> Own:
+def own(run: RunFiles) -> Own:
     """The tables of a run of own models."""
     if not of_own_models(run):
         return Own()
@@ -143,7 +143,7 @@ def own(run: Run) -> Own:
     )
 
 
-def _cells(run: Run) -> list[_Cell]:
+def _cells(run: RunFiles) -> list[_Cell]:
     found: dict[tuple[Any, ...], _Cell] = {}
     for row in run.rows:
         varied = tuple(repr(row[key]) for key in run.varied)
@@ -287,7 +287,7 @@ def _signed(gap: float, m: Measured) -> str:
 # -- the audit --------------------------------------------------------------------------------------------------------
 
 
-def _audits(run: Run, cells: Sequence[_Cell]) -> list[AuditLine]:
+def _audits(run: RunFiles, cells: Sequence[_Cell]) -> list[AuditLine]:
     told: Mapping[str, Any] = run.exhibits.get("audits") or {}
     lines: dict[tuple[str, str], AuditLine] = {}
     for cell in cells:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alignfirst.report.compact import columns
-from alignfirst.report.run_files import Run
+from alignfirst.report.run_files import RunFiles
 from alignfirst.report.sentences.words import DASH, count, decimal, listed
 from alignfirst.stats.audited import VERDICTS
 
@@ -15,7 +15,7 @@ REFUSED = "refused"
 
 
 @dataclass(frozen=True)
-class AuditLine:
+class AuditedAlgorithm:
     """One algorithm: for each of VERDICTS how many alignments had it and reached the target, as text."""
 
     algorithm: str
@@ -29,10 +29,10 @@ class Audited:
     """`sentence` is empty where nothing was predicted: then there is no section either."""
 
     sentence: str
-    lines: tuple[AuditLine, ...]
+    lines: tuple[AuditedAlgorithm, ...]
 
 
-def audited(run: Run) -> Audited:
+def audited(run: RunFiles) -> Audited:
     found = run.statistics.get("audited") or []  # a run of an older version has none
     if not any(a["predicted"] for a in found) or not any(_has_both(row) for row in run.rows):
         return Audited("", ())
@@ -55,13 +55,13 @@ def _sentence(found: Sequence[Mapping[str, Any]]) -> str:
     return f"Before any training the audit {first}{f'; it {listed(rest)}' if rest else ''}."
 
 
-def _line(a: Mapping[str, Any]) -> AuditLine:
+def _line(a: Mapping[str, Any]) -> AuditedAlgorithm:
     found = [a["verdicts"][v] for v in VERDICTS]
     verdicts = tuple(f"{DASH if v['reached'] is None else v['reached']} of {v['n']}" if v["n"] else DASH for v in found)
-    return AuditLine(a["algorithm"], verdicts, decimal(a["reward_error"]), decimal(a["mass_error"]))
+    return AuditedAlgorithm(a["algorithm"], verdicts, decimal(a["reward_error"]), decimal(a["mass_error"]))
 
 
-def points(run: Run, axes: Any) -> dict[str, Any]:
+def points(run: RunFiles, axes: Any) -> dict[str, Any]:
     """One point an alignment that has numbers, however many recipes share it; `c` is the place in VERDICTS."""
     rows, seen = [], set()
     for row in run.rows:

@@ -21,7 +21,7 @@ PLAN_NUMBERS = {
 }  # fmt: skip
 
 
-class Room(NamedTuple):
+class RowBudget(NamedTuple):
     """How much of the rows a page takes: points drawn, rows listed, characters of an answer, tokens of an answer."""
 
     points: int
@@ -30,7 +30,12 @@ class Room(NamedTuple):
     tokens: int
 
 
-ROOMS = (Room(4_000, 1_000, 1_500, 2_000), Room(4_000, 500, 600, 600), Room(2_000, 200, 300, 200), Room(500, 50, 0, 0))
+ROW_BUDGETS = (
+    RowBudget(4_000, 1_000, 1_500, 2_000),
+    RowBudget(4_000, 500, 600, 600),
+    RowBudget(2_000, 200, 300, 200),
+    RowBudget(500, 50, 0, 0),
+)
 
 
 def payload(found: Findings, most_bytes: int) -> Payload:
@@ -47,8 +52,8 @@ def payload(found: Findings, most_bytes: int) -> Payload:
         "means": {k: v for k, v in (found.pairs or {}).items() if k.startswith("cost_")},
     }
     data: Payload = {}
-    for room in ROOMS:
-        data = _rounded(shown({**fixed, **_rows(found, room)}))
+    for budget in ROW_BUDGETS:
+        data = _rounded(shown({**fixed, **_rows(found, budget)}))
         if size(data) <= most_bytes:
             break
     return data
@@ -93,24 +98,24 @@ def _plan(p: Mapping[str, Any]) -> dict[str, Any]:
     return found | {name: p.get(key) for name, key in PLAN_NUMBERS.items()}
 
 
-def _rows(found: Findings, room: Room) -> Payload:
+def _rows(found: Findings, budget: RowBudget) -> Payload:
     rows = found.rows
     # The audit names the worst and the words for them; the others follow in the order of the first known cost.
     worst = list((found.pairs or {}).get("worst") or [])
     named = {row["line"]: row for row in worst}
     key = next((k for k in _KEYS if any(row.get(k) is not None for row in rows)), "line")
     rest = sorted((r for r in rows if r["line"] not in named), key=lambda r: _known(r.get(key)))
-    ranked = [*worst, *rest][: room.listed]
+    ranked = [*worst, *rest][: budget.listed]
     left_out = []
-    if len(rows) > room.points:
-        left_out.append(f"{count(len(rows) - room.points, 'row')} of the figures of rows, taken evenly")
+    if len(rows) > budget.points:
+        left_out.append(f"{count(len(rows) - budget.points, 'row')} of the figures of rows, taken evenly")
     if len(rows) > len(ranked):
         left_out.append(f"{count(len(rows) - len(ranked), 'row')} of the list of worst rows, the least bad")
-    listed = [_listed(row, found.texts.get(row["line"]), room) for row in ranked]
+    listed = [_listed(row, found.texts.get(row["line"]), budget) for row in ranked]
     if any(row["cut"] for row in listed):
-        left_out.append(f"the ends of answers longer than {count(room.characters, 'character')}")
+        left_out.append(f"the ends of answers longer than {count(budget.characters, 'character')}")
     return {
-        "rows": _columns(_spread(rows, room.points)),
+        "rows": _columns(_spread(rows, budget.points)),
         "total": len(rows),
         "teacher": any(row.get("cost_chosen") is not None for row in rows),
         "listed": listed,
@@ -136,18 +141,18 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return {name: [row.get(name) for row in rows] for name in ROW_COLUMNS}
 
 
-def _listed(row: Mapping[str, Any], text: str | None, room: Room) -> dict[str, Any]:
+def _listed(row: Mapping[str, Any], text: str | None, budget: RowBudget) -> dict[str, Any]:
     found: dict[str, Any] = {name: row.get(name) for name in ROW_COLUMNS}
     prompt = row.get("prompt")
-    found["prompt"] = None if prompt is None else _short(prompt, room.characters)
-    found["text"] = None if text is None else text[: room.characters]
-    found["cut"] = text is not None and len(text) > room.characters
+    found["prompt"] = None if prompt is None else _short(prompt, budget.characters)
+    found["text"] = None if text is None else text[: budget.characters]
+    found["cut"] = text is not None and len(text) > budget.characters
     keys = ("at", "text", "logp_reference", "logp_teacher")
     found["costliest"] = [[t.get(k) for k in keys] for t in row.get("costliest_tokens") or ()]
     tokens = row.get("tokens") or {}
     found["tokens"] = None
-    if tokens.get("text") and room.tokens:
-        n = room.tokens
+    if tokens.get("text") and budget.tokens:
+        n = budget.tokens
         teacher = tokens.get("logp_teacher")
         found["tokens"] = [tokens["text"][:n], tokens["logp_reference"][:n], None if teacher is None else teacher[:n]]
         found["cut"] = len(tokens["text"]) > n

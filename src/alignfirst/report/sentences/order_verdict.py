@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any
 
 from alignfirst.report.audit.audited_points import Audited, audited
-from alignfirst.report.run_files import Run
-from alignfirst.report.sentences.headline_numbers import Tile, focus_beta, theory_answers, tiles
+from alignfirst.report.run_files import RunFiles
+from alignfirst.report.sentences.headline_numbers import HeadlineNumber, focus_beta, headline_numbers, theory_answers
 from alignfirst.report.sentences.other_recipes import RecipeLine, recipe_lines
 from alignfirst.report.sentences.words import beta_text, count, decimal, listed, number, runs_of, signed
 from alignfirst.stats.intervals import MIN_SEEDS
@@ -37,7 +37,7 @@ class ClaimLine:
 
 
 @dataclass(frozen=True)
-class Window:
+class TrapWindow:
     """Where in beta the trap was seen for one algorithm, beside where theory has it."""
 
     algorithm: str
@@ -69,13 +69,13 @@ class KeyRow:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class OrderVerdict:
     tone: str  # one of VERDICTS
     headline: str
-    tiles: list[Tile]
+    headline_numbers: list[HeadlineNumber]
     notes: list[str]
     lines: list[ClaimLine]
-    windows: list[Window]
+    windows: list[TrapWindow]
     windows_left_out: int
     recipes: list[RecipeLine]
     key_beta: str
@@ -84,7 +84,7 @@ class Verdict:
     audited: Audited
 
 
-def verdict(run: Run) -> Verdict:
+def verdict(run: RunFiles) -> OrderVerdict:
     """Arrange what the statistics say. Tables of a study that varies keys show its first lines only."""
     most = MOST_VARIED if run.varied else MOST
     claims = list(run.statistics.get("claims", []))
@@ -96,10 +96,10 @@ def verdict(run: Run) -> Verdict:
     focus = focus_beta(windows, grid)
     rows = _key_rows(run, focus)
     shown_windows = [_window(run, w) for w in windows]
-    return Verdict(
+    return OrderVerdict(
         tone=tone,
         headline=headline,
-        tiles=tiles(run, windows, grid, focus),
+        headline_numbers=headline_numbers(run, windows, grid, focus),
         notes=_notes(run),
         lines=lines,
         windows=shown_windows[:most],
@@ -112,7 +112,7 @@ def verdict(run: Run) -> Verdict:
     )
 
 
-def _headline(run: Run, claims: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+def _headline(run: RunFiles, claims: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     n = Counter(c["verdict"] for c in claims)
     total = len(claims)
     settings = count(total, "setting")
@@ -135,7 +135,7 @@ def _headline(run: Run, claims: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     return "undecided", f"No setting is decided: in none of {settings} do the two orders differ clearly in reward."
 
 
-def _line(run: Run, group: Sequence[Mapping[str, Any]], grid: Sequence[float]) -> ClaimLine:
+def _line(run: RunFiles, group: Sequence[Mapping[str, Any]], grid: Sequence[float]) -> ClaimLine:
     first = group[0]
     counts = Counter(c["verdict"] for c in group)
     known = [c for c in group if c["estimate"] is not None and c["verdict"] == "holds"]
@@ -167,17 +167,17 @@ def _effect(claim: Mapping[str, Any]) -> str:
     return f"{size} [{show(claim['low'])}, {show(claim['high'])}]"
 
 
-def _place(run: Run, row: Mapping[str, Any]) -> str:
+def _place(run: RunFiles, row: Mapping[str, Any]) -> str:
     beta = "" if row["beta"] is None else f", beta {row['beta']:g}"
     return f"{row['algorithm']}{beta}{_variant(run, row, ', ')}"
 
 
-def _variant(run: Run, row: Mapping[str, Any], before: str = "") -> str:
+def _variant(run: RunFiles, row: Mapping[str, Any], before: str = "") -> str:
     text = ", ".join(f"{n.label} {n.text(row[n.key])}" for n in run.names)
     return before + text if text else ""
 
 
-def _places(run: Run, claims: Sequence[Mapping[str, Any]], grid: Sequence[float]) -> str:
+def _places(run: RunFiles, claims: Sequence[Mapping[str, Any]], grid: Sequence[float]) -> str:
     """Settings grouped by algorithm (and varied values), their betas as ranges."""
     by_algorithm: dict[str, list[float]] = defaultdict(list)
     for c in claims:
@@ -189,11 +189,11 @@ def _places(run: Run, claims: Sequence[Mapping[str, Any]], grid: Sequence[float]
     return "; ".join([*parts[:most], f"and {more} more" if more > 0 else ""]).rstrip("; ")
 
 
-def _notes(run: Run) -> list[str]:
+def _notes(run: RunFiles) -> list[str]:
     return [*_failures(run), *_small(run), *_few_seeds(run)]
 
 
-def _small(run: Run) -> list[str]:
+def _small(run: RunFiles) -> list[str]:
     """A study of own models that is a trial: the paper's claim is one over seeds."""
     own = [r for r in run.rows if r["world"] == "hf"]
     if not own or len({r["seed"] for r in own}) >= MIN_SEEDS:
@@ -207,7 +207,7 @@ def _small(run: Run) -> list[str]:
     ]
 
 
-def _few_seeds(run: Run) -> list[str]:
+def _few_seeds(run: RunFiles) -> list[str]:
     """What a run of so few seeds can show and what it cannot."""
     seeds = len({r["seed"] for r in run.rows})
     if not 0 < seeds < MIN_SEEDS:
@@ -221,7 +221,7 @@ def _few_seeds(run: Run) -> list[str]:
     ]
 
 
-def _failures(run: Run) -> list[str]:
+def _failures(run: RunFiles) -> list[str]:
     failed, blocked = run.counts.get("failed", 0), run.counts.get("blocked", 0)
     if not failed and not blocked:
         return []
@@ -231,12 +231,12 @@ def _failures(run: Run) -> list[str]:
     ]
 
 
-def _window(run: Run, w: Mapping[str, Any]) -> Window:
+def _window(run: RunFiles, w: Mapping[str, Any]) -> TrapWindow:
     kinds = Counter[str]()
     for b in w["betas"]:
         kinds.update(b["kinds"])
     grid = [b["beta"] for b in w["betas"]]
-    return Window(
+    return TrapWindow(
         algorithm=w["algorithm"],
         setting=_variant(run, w),
         shares=[(b["beta"], b["share"]) for b in w["betas"]],
@@ -249,7 +249,7 @@ def _window(run: Run, w: Mapping[str, Any]) -> Window:
     )
 
 
-def _key_rows(run: Run, focus: float | None) -> list[KeyRow]:
+def _key_rows(run: RunFiles, focus: float | None) -> list[KeyRow]:
     final = {
         (*_identity(run, c), c["recipe"]): c["reward"]["mean"] for c in run.statistics.get("cells", []) if c["final"]
     }
@@ -261,7 +261,7 @@ def _key_rows(run: Run, focus: float | None) -> list[KeyRow]:
     ]
 
 
-def _key_row(run: Run, p: Mapping[str, Any], precision: Mapping[str, Any], final: Mapping[Any, Any]) -> KeyRow:
+def _key_row(run: RunFiles, p: Mapping[str, Any], precision: Mapping[str, Any], final: Mapping[Any, Any]) -> KeyRow:
     low, high = p["low"], p["high"]
     decided = low is not None and (low > 0 or high < 0)
     return KeyRow(
@@ -279,7 +279,7 @@ def _key_row(run: Run, p: Mapping[str, Any], precision: Mapping[str, Any], final
     )
 
 
-def _identity(run: Run, row: Mapping[str, Any]) -> tuple[str, ...]:
+def _identity(run: RunFiles, row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(repr(row[k]) for k in (*run.varied, "algorithm", "beta"))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alignfirst.report.run_files import Run
+from alignfirst.report.run_files import RunFiles
 from alignfirst.report.sentences.words import signed
 
 
@@ -22,7 +22,7 @@ class RecipeLine:
     at_focus: str  # range of the difference over the settings at the beta that the summary quotes
 
 
-def recipe_lines(run: Run, focus: float | None) -> list[RecipeLine]:
+def recipe_lines(run: RunFiles, focus: float | None) -> list[RecipeLine]:
     """Empty where the study has no recipes of two or more stages beside the two orders."""
     by_recipe: dict[str, list[Mapping[str, Any]]] = {}
     for d in run.statistics.get("recipes", []):

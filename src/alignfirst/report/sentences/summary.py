@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from alignfirst.report.run_files import Run
-from alignfirst.report.sentences.order_verdict import VERDICTS, KeyRow, Verdict, Window
+from alignfirst.report.run_files import RunFiles
+from alignfirst.report.sentences.order_verdict import VERDICTS, KeyRow, OrderVerdict, TrapWindow
 from alignfirst.report.sentences.words import DASH, count, number, seconds_text, visible
 from alignfirst.report.static_figures.figures import Drawn
 from alignfirst.stats import intervals
@@ -20,12 +20,12 @@ def plain(text: object) -> str:
     return _MARKUP.sub(r"\\\1", " ".join(visible(str(text)).split()))
 
 
-def summary(run: Run, verdict: Verdict, figures: Sequence[Drawn]) -> str:
+def summary(run: RunFiles, verdict: OrderVerdict, figures: Sequence[Drawn]) -> str:
     """The verdict, the two orders beside each other, the claims, the windows, the figures and how to make it again."""
     parts = [
         f"# {plain(run.manifest.get('name'))}: align before you distil?",
         f"**{plain(verdict.headline)}**",
-        *_tiles(verdict),
+        *_headline_numbers(verdict),
         *(plain(n) for n in verdict.notes),
         *_orders(verdict),
         *_claims(verdict),
@@ -38,11 +38,15 @@ def summary(run: Run, verdict: Verdict, figures: Sequence[Drawn]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _tiles(verdict: Verdict) -> list[str]:
-    return ["\n".join(f"- **{plain(t.value)}**: {plain(t.caption)}" for t in verdict.tiles)] if verdict.tiles else []
+def _headline_numbers(verdict: OrderVerdict) -> list[str]:
+    return (
+        ["\n".join(f"- **{plain(t.value)}**: {plain(t.caption)}" for t in verdict.headline_numbers)]
+        if verdict.headline_numbers
+        else []
+    )
 
 
-def _orders(verdict: Verdict) -> list[str]:
+def _orders(verdict: OrderVerdict) -> list[str]:
     if not verdict.key_rows:
         return []
     head = [
@@ -69,7 +73,7 @@ def _order(r: KeyRow) -> list[str]:
     return [name, r.first, r.second, r.difference, interval, r.won, r.precision]
 
 
-def _claims(verdict: Verdict) -> list[str]:
+def _claims(verdict: OrderVerdict) -> list[str]:
     if not verdict.lines:
         return []
     rows = [
@@ -80,7 +84,7 @@ def _claims(verdict: Verdict) -> list[str]:
     return ["## Claims, over all settings", _table(head, rows)]
 
 
-def _recipes(verdict: Verdict) -> list[str]:
+def _recipes(verdict: OrderVerdict) -> list[str]:
     if not verdict.recipes:
         return []
     head = ["recipe", "ahead", "level", "behind", "too few seeds", f"difference at beta {verdict.key_beta}"]
@@ -90,7 +94,7 @@ def _recipes(verdict: Verdict) -> list[str]:
     return ["## Every recipe against distil-align, in reward", note, _table(head, rows)]
 
 
-def _windows(verdict: Verdict) -> list[str]:
+def _windows(verdict: OrderVerdict) -> list[str]:
     if not verdict.windows:
         return []
     rows = [[_named(w.algorithm, w.setting), _theory(w), w.observed, w.kinds] for w in verdict.windows]
@@ -98,7 +102,7 @@ def _windows(verdict: Verdict) -> list[str]:
     return ["## Where in beta the low-recall trap is", _table(head, rows)]
 
 
-def _audited(verdict: Verdict) -> list[str]:
+def _audited(verdict: OrderVerdict) -> list[str]:
     if not verdict.audited.sentence:
         return []
     head = ["algorithm", *(f"reached of {v}" for v in CALLS), "error of reward", "error of target mass"]
@@ -110,7 +114,7 @@ def _named(algorithm: str, setting: str) -> str:
     return f"{algorithm}, {setting}" if setting else algorithm
 
 
-def _theory(w: Window) -> str:
+def _theory(w: TrapWindow) -> str:
     if not w.known:
         return "not known"
     if w.low is None or w.high is None:
@@ -123,7 +127,7 @@ def _figures(figures: Sequence[Drawn]) -> list[str]:
     return ["## Figures", *(f"![{plain(f.question)}](figures/{f.name}.svg)" for f in figures)] if figures else []
 
 
-def _provenance(run: Run) -> str:
+def _provenance(run: RunFiles) -> str:
     m = run.manifest
     seeds = count(len(m.get("seeds") or []), "seed")
     counts = ", ".join(f"{n} {plain(k.replace('_', ' '))}" for k, n in run.counts.items())

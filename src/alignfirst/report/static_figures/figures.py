@@ -14,7 +14,7 @@ from typing import Any
 
 from alignfirst.files import write_atomic, writing
 from alignfirst.report.palette import light
-from alignfirst.report.run_files import Run
+from alignfirst.report.run_files import RunFiles
 from alignfirst.report.static_figures.first_choices import Selection
 from alignfirst.report.static_figures.style import Drawing, title
 
@@ -39,7 +39,7 @@ class Drawn:
     question: str
 
 
-def draw(run: Run) -> list[Drawn]:
+def draw(run: RunFiles) -> list[Drawn]:
     """Write figures/*.svg and *.png, unless they already show exactly this run; return what there is."""
     folder = run.path / "figures"
     with writing(folder):
@@ -79,7 +79,7 @@ def _save(path: Path, question: str, plot: Draw, selection: Selection) -> bool:
     return True
 
 
-def _identity(run: Run) -> str:
+def _identity(run: RunFiles) -> str:
     """What the figures depend on: the run's results and the code that draws them; not when it was run."""
     here = Path(__file__).parent
     files = [*sorted(here.glob("*.py")), *(here.parent / f"{name}.py" for name in ("palette", "text_metrics"))]

@@ -9,7 +9,7 @@ from typing import Any
 
 from alignfirst.report.palette import Look, look_of
 from alignfirst.report.payload import Axes, CellKey, axes
-from alignfirst.report.run_files import Run
+from alignfirst.report.run_files import RunFiles
 from alignfirst.report.sentences.headline_numbers import focus_beta
 
 Cell = Mapping[str, Any]
@@ -19,7 +19,7 @@ Cell = Mapping[str, Any]
 class Selection:
     """A run with one variant, algorithm, beta and seed chosen."""
 
-    run: Run
+    run: RunFiles
 
     @cached_property
     def axes(self) -> Axes:

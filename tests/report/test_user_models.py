@@ -9,12 +9,12 @@ import pytest
 
 from alignfirst.report import build
 from alignfirst.report.html import page
-from alignfirst.report.run_files import Run, load
+from alignfirst.report.run_files import RunFiles, load
 from alignfirst.report.sentences.order_verdict import verdict
 from alignfirst.report.user_models_page import Own, own
 
 
-def made(synthetic: ModuleType, of_own: ModuleType, folder: Path, seeds: int = 1, **spec: object) -> Run:
+def made(synthetic: ModuleType, of_own: ModuleType, folder: Path, seeds: int = 1, **spec: object) -> RunFiles:
     shape = synthetic.Spec(seeds=seeds, algorithms=("dpo-offline",), betas=(0.1,))
     return load(synthetic.write(folder / "run", shape, of_own.OwnSpec(**spec)))
 

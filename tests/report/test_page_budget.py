@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from alignfirst.report.html import embedded
-from alignfirst.report.page_budget import STEPS, fitted, size
+from alignfirst.report.page_budget import STEPS, size, within_budget
 from alignfirst.report.payload import payload
 from alignfirst.report.run_files import load
 
@@ -27,7 +27,7 @@ def check(data: dict[str, Any]) -> None:
 
 
 def test_what_fits_is_left_alone(data: dict[str, Any]) -> None:
-    assert fitted(copy.deepcopy(data), 3_000_000) == data
+    assert within_budget(copy.deepcopy(data), 3_000_000) == data
 
 
 def test_each_step_makes_it_smaller_and_keeps_it_whole(data: dict[str, Any]) -> None:
@@ -42,10 +42,10 @@ def test_each_step_makes_it_smaller_and_keeps_it_whole(data: dict[str, Any]) -> 
 
 
 def test_thinning_stops_as_soon_as_it_fits_and_is_said(data: dict[str, Any]) -> None:
-    thin = fitted(copy.deepcopy(data), size(data) - 1000)
+    thin = within_budget(copy.deepcopy(data), size(data) - 1000)
     assert thin["left_out"] == [STEPS[0][1]]
     assert thin["exhibits"]["seeds"] == [0]
-    bare = fitted(copy.deepcopy(data), 0)
+    bare = within_budget(copy.deepcopy(data), 0)
     assert bare["left_out"] == [words for _, words in STEPS]
     assert bare["cells"]["reward"]["mean"] == data["cells"]["reward"]["mean"], "means are never left out"
 
