@@ -71,7 +71,12 @@ SECTIONS = (
         panels=True,
         beside="the texts are in exhibits.json beside this file",
     ),
-    Section("variety", "Variety and coverage", when=has_text("behaviours", "variety", "prompts")),
+    Section(
+        "variety",
+        "Variety and coverage",
+        when=has_text("behaviours", "variety", "prompts"),
+        figures=("behaviours", "variety", "prompts"),
+    ),
     Section(
         "curves",
         "Training",
@@ -107,7 +112,7 @@ SECTIONS = (
         "Each cell compares the last stages of the two orders, seed by seed.",
         figures=("heatmap",),
     ),
-    Section("frontier", "Reward and KL"),
+    Section("frontier", "Reward and KL", figures=("frontier",)),
     Section(
         "exact",
         "Exact and trained",
@@ -117,9 +122,9 @@ SECTIONS = (
         when=lambda run: theory_known(run) or not parts(run),
         figures=("exact",),
     ),
-    Section("audited", "Audited against reached", when=lambda run: bool(audited(run).sentence)),
+    Section("audited", "Audited against reached", when=lambda run: bool(audited(run).sentence), figures=("audited",)),
     Section("claims", "Claims"),
-    Section("cost", "Cost"),
+    Section("cost", "Cost", figures=("cost",)),
     Section(
         "seeds",
         "Every seed",
