@@ -51,7 +51,7 @@ def distilled(gguf: Path, pairs: Path, folder: Path) -> tuple[Any, Any]:
 
     teacher = load(str(gguf))
     tokens = Tokeniser(teacher.tokenizer)
-    others = [tokens.prompt(pair.prompt, pair.line) for pair in read_pairs(pairs).rows[ROWS:]]
+    others = [row.prompt for row in tokens.rows(read_pairs(pairs).rows[ROWS:], answers=0)]
     [(length, _)] = Counter(map(len, others)).most_common(1)  # prompts of one length are answered together
     asked = Prompts([_tensor(ids) for ids in others if len(ids) == length][:ANSWERS], NEW_TOKENS)
     student = cut_layers(teacher.model, LAYERS)

@@ -14,7 +14,9 @@ from alignfirst.auditing.collect import Collected, Request, collect
 from alignfirst.auditing.findings import audit
 from alignfirst.auditing.gated_prediction import Plan
 from alignfirst.auditing.inputs import Target, inputs_of
-from alignfirst.data.pairs import Message, Pair, Pairs, Text
+from alignfirst.data.counts import RowCounts
+from alignfirst.data.pairs import LoadedRows
+from alignfirst.data.rows import Message, Text, TextRow, TokenRow
 from alignfirst.data.tokenise import Tokeniser, common_prefix
 from alignfirst.errors import InputError
 from alignfirst.store import Store
@@ -67,8 +69,8 @@ class Coin:
         return [[ord("X" if x < self.mass else "Y")] for x in np.random.default_rng(seed).random(count)]
 
 
-def pairs(*rows: tuple[Text, Text, Text]) -> Pairs:
-    return Pairs(tuple(Pair(i, *row) for i, row in enumerate(rows, 1)), len(rows), {}, {})
+def pairs(*rows: tuple[Text, Text, Text]) -> LoadedRows:
+    return LoadedRows(tuple(TextRow(i, *row) for i, row in enumerate(rows, 1)), RowCounts(len(rows)))
 
 
 def run(request: Request, store: Path, q: Coin, p: Coin | None = None) -> Collected:
@@ -80,29 +82,29 @@ def run(request: Request, store: Path, q: Coin, p: Coin | None = None) -> Collec
 
 def test_an_answer_begins_where_training_lets_it_begin() -> None:
     """ "xa" + "b" is one token at the boundary: it and all after it are the answer's, as in TRL's `tokenize_fn`."""
-    encoded = Tokeniser(Letters()).pair(Pair(1, "xa", "b", "c"))
-    assert encoded == ([ord("x")], [1, ord("$")], [ord("a"), ord("c"), ord("$")], 1)
-    plain = Tokeniser(Letters()).pair(Pair(1, "x", "c", "d$"))
-    assert plain == ([ord("x")], [ord("c"), ord("$")], [ord("d"), ord("$")], 0)
+    [encoded] = Tokeniser(Letters()).rows([TextRow(1, "xa", "b", "c")])
+    assert encoded == TokenRow(1, [ord("x")], [1, ord("$")], [ord("a"), ord("c"), ord("$")], 1)
+    [plain] = Tokeniser(Letters()).rows([TextRow(2, "x", "c", "d$")])
+    assert plain == TokenRow(2, [ord("x")], [ord("c"), ord("$")], [ord("d"), ord("$")], 0)
 
 
 def test_messages_go_through_the_template() -> None:
     user, yes, no = Message("user", "q"), Message("assistant", "y"), Message("assistant", "n")
-    encoded = Tokeniser(Letters()).pair(Pair(1, (user,), (yes,), (no,)))
+    [encoded] = Tokeniser(Letters()).rows([TextRow(1, (user,), (yes,), (no,))])
     show = Letters().decode
-    assert [show(part) for part in encoded[:3]] == ["<u>q$<a>", "y$", "n$"]
+    assert [show(part) for part in encoded[1:4]] == ["<u>q$<a>", "y$", "n$"]
     bare = Letters()
     bare.chat_template = None  # type: ignore[assignment]
     with pytest.raises(InputError, match="chat template"):
-        Tokeniser(bare).pair(Pair(1, (user,), (yes,), (no,)))
+        Tokeniser(bare).rows([TextRow(1, (user,), (yes,), (no,))])
 
 
 def test_a_prompt_without_a_token_needs_a_first_one() -> None:
     with pytest.raises(InputError, match=r"must have a token.*line 4"):
-        Tokeniser(Letters()).pair(Pair(4, "", "b", "c"))
+        Tokeniser(Letters()).rows([TextRow(4, "", "b", "c")])
     begun = Letters()
     begun.bos_token_id = 7  # type: ignore[assignment]
-    assert Tokeniser(begun).pair(Pair(4, "", "b", "c")).prompt == [7]
+    assert Tokeniser(begun).rows([TextRow(4, "", "b", "c")])[0].prompt == [7]
 
 
 def test_the_policy_on_end_and_template_is_told() -> None:
@@ -174,7 +176,8 @@ def test_a_moved_boundary_is_noted(tmp_path: Path) -> None:
 
 def test_draws_of_a_prompt_do_not_depend_on_its_neighbours(tmp_path: Path) -> None:
     def draws(folder: str, prompts: list[tuple[int, Text]]) -> dict[str, list[Any]]:
-        found = run(Request(Tokeniser(Letters()), prompts=prompts, samples=50), tmp_path / folder, Coin(0.3))
+        asked = [TextRow(line, text) for line, text in prompts]
+        found = run(Request(Tokeniser(Letters()), prompts=asked, samples=50), tmp_path / folder, Coin(0.3))
         texts: dict[str, list[Any]] = {}
         for item in found.items:
             texts.setdefault(json.dumps(item.prompt), []).append(item.response)

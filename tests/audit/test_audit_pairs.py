@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignfirst.data.pairs import Message, Pair, Pairs, read_pairs
+from alignfirst.data.pairs import LoadedRows, read_pairs
+from alignfirst.data.prompts import read_examples, read_prompts
+from alignfirst.data.rows import Message, TextRow
 from alignfirst.data.tokenise import pieces
 from alignfirst.errors import InputError
 
@@ -28,7 +30,7 @@ def write(path: Path, rows: list[Any]) -> Path:
     return path
 
 
-def load(tmp_path: Path, *rows: Any, **options: Any) -> Pairs:
+def load(tmp_path: Path, *rows: Any, **options: Any) -> LoadedRows:
     return read_pairs(write(tmp_path / "pairs.jsonl", list(rows)), **options)
 
 
@@ -82,6 +84,7 @@ def test_every_format_of_trl_is_read(row: dict[str, Any], tmp_path: Path) -> Non
         ({"chosen": "Red", "rejected": "Red and blue"}, "empty chosen"),
         (GOOD | {"chosen": "\ud800"}, "half a surrogate pair, which is no text"),
         (GOOD | {"chosen": "x" * 101}, "a cell longer than 100 characters"),
+        ({"prompt": [USER], "chosen": [RED], "rejected": [SEVEN, USER]}, "rejected does not end with the assistant"),
         (GOOD | {"confidence": 0.4}, "confidence outside 0.5 to 1"),
         (GOOD | {"confidence": True}, "confidence outside 0.5 to 1"),
         (GOOD | {"confidence": float("nan")}, "confidence outside 0.5 to 1"),
@@ -91,15 +94,15 @@ def test_every_format_of_trl_is_read(row: dict[str, Any], tmp_path: Path) -> Non
 def test_every_reason_to_drop_a_row_is_counted_and_its_line_named(row: Any, reason: str, tmp_path: Path) -> None:
     other = GOOD | {"prompt": "another"}
     found = load(tmp_path, other, row, max_cell=100)
-    assert {name: (d.count, d.lines) for name, d in found.dropped.items()} == {reason: (1, [2])}
-    assert len(found.rows) == 1 and found.total == 2
+    assert {name: (d.count, d.lines) for name, d in found.counts.dropped.items()} == {reason: (1, [2])}
+    assert len(found.rows) == 1 and found.counts.total == 2
     assert reason in found.summary() and "line 2" in found.summary()
     assert found.plain()["dropped"] == {reason: {"count": 1, "lines": [2]}}
 
 
 def test_a_repeated_row_counts_once(tmp_path: Path) -> None:
     found = load(tmp_path, GOOD, GOOD, GOOD | {"source": "elsewhere"})
-    assert len(found.rows) == 1 and found.dropped["repeats an earlier row"].lines == [2, 3]
+    assert len(found.rows) == 1 and found.counts.dropped["repeats an earlier row"].lines == [2, 3]
 
 
 def test_contradicting_labels_take_all_their_rows_with_them(tmp_path: Path) -> None:
@@ -107,19 +110,19 @@ def test_contradicting_labels_take_all_their_rows_with_them(tmp_path: Path) -> N
     other = GOOD | {"prompt": "another"}
     found = load(tmp_path, GOOD, other, swapped, GOOD)
     assert [pair.line for pair in found.rows] == [2]
-    [(reason, dropped)] = found.dropped.items()
+    [(reason, dropped)] = found.counts.dropped.items()
     assert reason.startswith("contradicting") and dropped.lines == [1, 3, 4]
 
 
 def test_the_lines_of_the_first_five_are_named(tmp_path: Path) -> None:
     found = load(tmp_path, GOOD, *[b"{"] * 9)
-    assert found.dropped["not JSON"].count == 9 and found.dropped["not JSON"].lines == [2, 3, 4, 5, 6]
+    assert found.counts.dropped["not JSON"].count == 9 and found.counts.dropped["not JSON"].lines == [2, 3, 4, 5, 6]
 
 
 def test_blank_lines_are_no_rows_and_a_limit_counts_rows(tmp_path: Path) -> None:
     rows = [b"", *(GOOD | {"prompt": str(n)} for n in range(5))]
     found = load(tmp_path, *rows, limit=3)
-    assert found.total == 3 and [pair.line for pair in found.rows] == [2, 3, 4]
+    assert found.counts.total == 3 and [pair.line for pair in found.rows] == [2, 3, 4]
 
 
 def test_a_gzipped_file_is_read(tmp_path: Path) -> None:
@@ -137,14 +140,55 @@ def test_a_file_without_a_usable_row_is_refused(rows: list[Any], words: str, tmp
         load(tmp_path, *rows)
 
 
-def test_no_file_a_bad_limit_and_parquet_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="must name a file"):
+def test_no_file_and_a_bad_limit_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="data must be there"):
         read_pairs(tmp_path / "none")
     with pytest.raises(InputError, match="at least 1"):
         load(tmp_path, GOOD, limit=0)
-    (tmp_path / "pairs.parquet").write_bytes(b"PAR1")
-    with pytest.raises(InputError, match="JSON lines"):
-        read_pairs(tmp_path / "pairs.parquet")
+
+
+@pytest.mark.parametrize("form", ["parquet", "folder"])
+def test_tables_and_data_sets_are_read_as_json_lines_are(form: str, tmp_path: Path) -> None:
+    """The same rows and reasons as a study that trains on them finds."""
+    rows = [GOOD, GOOD | {"prompt": "another"}, GOOD | {"chosen": " "}]
+    plain = load(tmp_path, *rows)
+    if form == "parquet":
+        arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "pairs.parquet")
+        assert read_pairs(tmp_path / "pairs.parquet") == plain
+    else:
+        datasets = pytest.importorskip("datasets")
+        datasets.disable_progress_bars()
+        datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "folder"))
+        assert read_pairs(tmp_path / "folder") == plain
+
+
+def test_prompts_are_kept_or_dropped_for_a_counted_reason(tmp_path: Path) -> None:
+    """As rows of pairs are: a bad line stops none of the others."""
+    rows = [{"prompt": "a", "note": 1}, {"prompt": [USER]}, {"prompt": ""}, {"prompt": 3}, {"prompt": "a"}, b"{", {}]
+    found = read_prompts(write(tmp_path / "prompts.jsonl", rows))
+    assert found.rows == (TextRow(1, "a"), TextRow(2, (Message(**USER),)))
+    assert {reason: counted.lines for reason, counted in found.counts.dropped.items()} == {
+        "empty prompt": [3], "prompt neither text nor messages": [4], "repeats an earlier row": [5],
+        "not JSON": [6], "without prompt": [7],
+    }  # fmt: skip
+    assert len(read_prompts(tmp_path / "prompts.jsonl", limit=1)) == 1
+
+
+def test_examples_are_prompts_with_a_response_or_a_chosen_answer(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "a", "response": "b"}, {"prompt": "a", "chosen": "c", "rejected": "d"},
+        {"prompt": "a", "response": None, "chosen": "e"}, {"prompt": "a"}, {"prompt": "a", "response": [RED]},
+        {"prompt": "a", "response": " "}, {"prompt": [USER], "response": [USER]}, {"prompt": "a", "response": "b"},
+    ]  # fmt: skip
+    found = read_examples(write(tmp_path / "wanted.jsonl", rows))
+    assert [(row.line, row.prompt, row.chosen, row.rejected) for row in found.rows] == [
+        (1, "a", "b", ""), (2, "a", "c", ""), (3, "a", "e", ""),
+    ]  # fmt: skip
+    assert {reason: counted.lines for reason, counted in found.counts.dropped.items()} == {
+        "without response": [4], "text and messages mixed": [5], "empty response": [6],
+        "response does not end with the assistant": [7], "repeats an earlier row": [8],
+    }  # fmt: skip
 
 
 def trl_extract_prompt(chosen: Any, rejected: Any) -> tuple[Any, Any, Any]:
@@ -176,7 +220,7 @@ def test_an_implicit_prompt_is_cut_where_trl_cuts_it(prefix: str, a: str, b: str
 
 def test_a_prompt_that_ends_inside_a_word_is_noted(tmp_path: Path) -> None:
     found = load(tmp_path, {"chosen": "The cat sat", "rejected": "The car sat"}, {"chosen": "A b", "rejected": "A c"})
-    assert found.notes["implicit prompt that ends inside a word"].lines == [1]
+    assert found.counts.notes["implicit prompt that ends inside a word"].lines == [1]
     assert len(found.rows) == 2
 
 
@@ -196,9 +240,9 @@ def test_any_bytes_are_rows_and_reasons_that_add_up(lines: list[bytes]) -> None:
         except InputError as e:
             assert e.rule and e.cure
             return
-        assert len(found.rows) + sum(d.count for d in found.dropped.values()) == found.total
+        assert len(found.rows) + sum(d.count for d in found.counts.dropped.values()) == found.counts.total
         for pair in found.rows:
-            assert isinstance(pair, Pair) and pair.chosen != pair.rejected
+            assert isinstance(pair, TextRow) and pair.chosen != pair.rejected
             assert len({type(part) for part in pair[1:4]}) == 1
 
 

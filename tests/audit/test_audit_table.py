@@ -19,7 +19,7 @@ from alignfirst.auditing.gated_prediction import Plan
 from alignfirst.auditing.inputs import Target, inputs_of
 from alignfirst.auditing.logprob_table import COLUMNS, build, read
 from alignfirst.auditing.rows import every_row
-from alignfirst.data.row_files import raw_lines
+from alignfirst.data.row_files import placed_lines
 from alignfirst.errors import InputError
 
 DOCS = Path(__file__).parents[2] / "docs" / "audit.md"
@@ -116,7 +116,7 @@ def test_gzip_is_told_by_content_and_a_byte_order_mark_is_dropped(tmp_path: Path
 def test_a_line_that_is_too_long_is_passed_over_without_its_neighbours(tmp_path: Path) -> None:
     path = tmp_path / "long"
     path.write_bytes(b"a\n" + b"x" * 1000 + b"\nb\n" + b"y" * 10 + b"\n" + b"z" * 25)
-    assert list(raw_lines(path, 10)) == [b"a\n", None, b"b\n", b"y" * 10 + b"\n", None]
+    assert [line for _, line in placed_lines(path, 10)] == [b"a\n", None, b"b\n", b"y" * 10 + b"\n", None]
 
 
 @given(st.lists(st.binary(max_size=40), max_size=8), st.integers(1, 12))
@@ -129,7 +129,7 @@ def test_lines_are_those_of_the_file(parts: list[bytes], limit: int) -> None:
         path.write_bytes(data)
         expected = [x if len(x.removesuffix(b"\n")) <= limit else None for x in data.splitlines(keepends=True)]
         if b"\r" not in data and not any(c in data for c in b"\x0b\x0c\x1c\x1d\x1e\x85"):
-            assert list(raw_lines(path, limit)) == expected
+            assert [line for _, line in placed_lines(path, limit)] == expected
 
 
 json_values = st.recursive(

@@ -157,7 +157,7 @@ def check_pairs(folder: Path, content: bytes, limit: int | None) -> None:
         found = read_pairs(path, limit)
     except (InputError, StoreError) as e:
         return in_words(e)
-    assert len(found.rows) + sum(c.count for c in found.dropped.values()) == found.total
+    assert len(found.rows) + sum(c.count for c in found.counts.dropped.values()) == found.counts.total
     json.dumps(found.plain(), allow_nan=False)
     assert found.summary().isprintable()
 

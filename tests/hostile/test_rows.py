@@ -16,8 +16,9 @@ import pytest
 from ledger import Count
 
 from alignfirst.auditing.logprob_table import read
-from alignfirst.cli.audit_files import read_prompts
-from alignfirst.data.pairs import MAX_CELL, read_pairs
+from alignfirst.data.pairs import read_pairs
+from alignfirst.data.prompts import read_prompts
+from alignfirst.data.shapes import MAX_CELL
 from alignfirst.errors import InputError
 
 Counter = Callable[[str], Count]
@@ -82,7 +83,7 @@ def test_files(name: str, tmp_path: Path, count: Counter) -> None:
     for what, good, reader, expected in (
         ("pairs", [pair(i) for i in TEN], lambda p: len(read_pairs(p).rows), pairs),
         ("log-probabilities", [logp(i) for i in TEN], lambda p: len(read(p)), table),
-        ("prompts", [logp(i) for i in TEN], lambda p: len(read_prompts(p)), table),
+        ("prompts", [logp(i) for i in TEN], lambda p: len(read_prompts(p)), pairs),
     ):
         path.write_bytes(spoil(good))
         with count(f"rows: {what}").trial():
@@ -112,17 +113,17 @@ def test_rows_that_are_no_pairs(tmp_path: Path, count: Counter) -> None:
     found = read_pairs(path)
     with count("rows: pairs").trial():
         assert len(found.rows) == 69
-        assert found.dropped["repeats an earlier row"].count == 30
-        assert {reason: found.dropped[reason].count for reason in odd} == dict.fromkeys(odd, 1) | {
+        assert found.counts.dropped["repeats an earlier row"].count == 30
+        assert {reason: found.counts.dropped[reason].count for reason in odd} == dict.fromkeys(odd, 1) | {
             "contradicting labels (the same pair both ways round)": 2
         }
-        assert found.total == 100 + len(odd)
+        assert found.counts.total == 100 + len(odd)
 
 
 CHILD = """
 import json, sys, time
 from pathlib import Path
-from alignfirst.data.row_files import read
+from alignfirst.auditing.logprob_table import read
 from alignfirst.data.pairs import read_pairs
 from alignfirst.errors import InputError
 begin = time.process_time()

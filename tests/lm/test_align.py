@@ -13,6 +13,7 @@ pytest.importorskip("transformers")
 import torch
 from scipy.special import expit
 
+from alignfirst.data.rows import TokenRow
 from alignfirst.errors import InputError, StageFailure
 from alignfirst.lm.align.batches import FromPolicy
 from alignfirst.lm.align.coefficients import Rollouts, RolloutWork
@@ -401,21 +402,8 @@ def test_impossible_tasks_are_refused():
         Prompts([], NEW)
 
 
-@pytest.mark.parametrize(
-    ("row", "words"),
-    [
-        (([1], [2], []), "without an answer.*row 1"),
-        (([1], [2, 3], [2, 3]), "equal in both answers.*row 1"),
-        (([1] * 9, [2], [3]), "too long.*row 1"),
-    ],
-)
-def test_unusable_pairs_of_ones_own_are_refused_not_dropped(row, words):
-    with pytest.raises(InputError, match=words):
-        Pairs.of_rows([([1], [2], [3]), row], max_length=8)
-
-
 def test_own_pairs_train_without_a_reward():
-    rows = [([0], [1, 2], [3]), ([0, 4], [5], [6, 7, 8])]
+    rows = [TokenRow(1, [0], [1, 2], [3]), TokenRow(2, [0, 4], [5], [6, 7, 8])]
     result = align(
         copy.deepcopy(POLICY), REFERENCE, Task(ONE, pairs=Pairs.of_rows(rows)), settings("dpo-offline", updates=30), 0
     )

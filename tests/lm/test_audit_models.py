@@ -28,8 +28,8 @@ from fake_ray import FakeRay, RayError
 
 from alignfirst.cli import audit_cluster
 from alignfirst.cli.app import app
-from alignfirst.cli.audit_files import read_examples, read_prompts
-from alignfirst.data.pairs import Message, Pair, Text
+from alignfirst.data.prompts import read_examples, read_prompts
+from alignfirst.data.rows import Message, Text, TextRow
 from alignfirst.data.tokenise import Tokeniser
 from alignfirst.errors import InputError
 from alignfirst.lm.models import load as lm
@@ -174,13 +174,13 @@ def test_models_of_different_tokens_are_not_compared(folder: Path) -> None:
 
 
 def test_prompts_and_examples_are_text_or_messages(folder: Path) -> None:
-    assert [(line, prompt) for line, prompt, _ in read_prompts(folder / "prompts.jsonl")] == [
+    assert [row[:2] for row in read_prompts(folder / "prompts.jsonl").rows] == [
         (1, "a b"),
         (2, (Message("user", "c"),)),
     ]
     (folder / "wanted.jsonl").write_text('{"prompt": "a", "response": "b"}\n\n{"prompt": "a", "chosen": "c"}\n')
-    assert read_examples(folder / "wanted.jsonl") == [(1, "a", "b"), (3, "a", "c")]
-    with pytest.raises(InputError, match="has a response"):
+    assert [row[:3] for row in read_examples(folder / "wanted.jsonl").rows] == [(1, "a", "b"), (3, "a", "c")]
+    with pytest.raises(InputError, match=r"2 without response.*name its columns prompt and response"):
         read_examples(folder / "prompts.jsonl")
 
 
@@ -224,9 +224,8 @@ def test_rows_are_tokenised_as_trl_tokenises_them(row: tuple[Text, Text, Text], 
         expected = prepare(own, data, made, args, "train")[0]
     finally:
         logging.disable(logging.NOTSET)
-    pair = Pair(1, *row)
     try:
-        found = Tokeniser(made).pair(pair)
+        [found] = Tokeniser(made).rows([TextRow(1, *row)])
     except InputError:
         assert expected["prompt_ids"] == []  # TRL trains on it, scoring the first token by nothing
         return

@@ -16,7 +16,8 @@ import numpy as np
 
 from alignfirst.auditing.logprob_table import Table, build
 from alignfirst.auditing.share_intervals import Floats
-from alignfirst.data.pairs import Pairs, Text
+from alignfirst.data.pairs import LoadedRows
+from alignfirst.data.rows import TextRow
 from alignfirst.data.tokenise import Tokeniser
 from alignfirst.errors import InputError
 from alignfirst.nodes import Artefact
@@ -88,12 +89,12 @@ class Collected:
 
 @dataclass(frozen=True)
 class Request:
-    """What to collect. `prompts` [(line, prompt)] are sampled from; those of the pairs where none are given."""
+    """What to collect. `prompts` are sampled from; those of the pairs where none are given."""
 
     tokeniser: Tokeniser
-    pairs: Pairs | None = None
-    prompts: Sequence[tuple[int, Text]] = ()
-    targets: Sequence[tuple[int, Text, Text]] = ()  # (line, prompt, response): examples of what is wanted
+    pairs: LoadedRows | None = None
+    prompts: Sequence[TextRow] = ()
+    targets: Sequence[TextRow] = ()  # examples of what is wanted
     samples: int = 0  # a prompt and model
     new_tokens: int = 256
     seed: int = 0
@@ -134,24 +135,22 @@ def collect(
 def _given(request: Request, notes: list[str]) -> Iterator[Item]:
     """Responses of the pairs and target examples, cut as training cuts them."""
     moved = 0
-    for pair in request.pairs.rows if request.pairs is not None else ():
-        ids = request.tokeniser.pair(pair)
-        moved += ids.moved > 0
-        for kind, answer in (("chosen", ids.chosen), ("rejected", ids.rejected)):
-            yield Item(pair.line, kind, None, tuple(ids.prompt), tuple(answer))
+    for row in request.tokeniser.rows(request.pairs.rows if request.pairs is not None else ()):
+        moved += row.moved > 0
+        for kind, answer in (("chosen", row.chosen), ("rejected", row.rejected)):
+            yield Item(row.line, kind, None, tuple(row.prompt), tuple(answer))
     if moved:
         notes.append(
             f"in {moved} pairs a token spans the end of the prompt: their answers begin before it, as in training"
         )
-    for line, prompt, example in request.targets:
-        before, after = request.tokeniser.example(prompt, example, line)
-        yield Item(line, "target", None, tuple(before), tuple(after))
+    for row in request.tokeniser.rows(request.targets, answers=1):
+        yield Item(row.line, "target", None, tuple(row.prompt), tuple(row.chosen))
 
 
 def _prompts(request: Request, items: Sequence[Item]) -> list[tuple[int, tuple[int, ...]]]:
     """(line, ids) of distinct prompts."""
     if request.prompts:
-        asked = [(line, tuple(request.tokeniser.prompt(text, line))) for line, text in request.prompts]
+        asked = [(row.line, tuple(row.prompt)) for row in request.tokeniser.rows(request.prompts, answers=0)]
     else:
         asked = [(item.line, item.prompt) for item in items]
     first: dict[tuple[int, ...], int] = {}

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alignfirst.auditing.share_intervals import Floats, Ints
-from alignfirst.data.row_files import rows_of
+from alignfirst.data.sources import table_of
 from alignfirst.errors import InputError, shorten
 
 
@@ -211,9 +211,9 @@ def read(path: Path, targets: Path | None = None) -> Table:
 
     Raises InputError for what they say, StoreError where one cannot be read.
     """
-    rows, lines = rows_of(path)
+    rows, lines = table_of(path)
     if targets is not None:
-        more, more_lines = rows_of(targets)
+        more, more_lines = table_of(targets)
         rows += [row | {"kind": "target"} for row in more]
         lines += more_lines
     names = dict.fromkeys(name for row in rows for name in row)

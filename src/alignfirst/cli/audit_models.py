@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alignfirst.cli import out
-from alignfirst.cli.audit_files import DIGEST, read_examples, read_prompts, write_rows
+from alignfirst.cli.audit_files import DIGEST, write_rows
 from alignfirst.cli.audited import LanguageModel, load_model
 from alignfirst.errors import InputError, StageFailure
 
@@ -104,16 +104,16 @@ def _progress() -> Callable[[str, int, int], None]:
 def _request(given: Mapping[str, Any], tokenizer: Any) -> tuple[Request, dict[str, Any]]:
     from alignfirst.auditing.collect import Request
     from alignfirst.data.pairs import read_pairs
+    from alignfirst.data.prompts import read_examples, read_prompts
     from alignfirst.data.tokenise import Tokeniser
 
     pairs = None if given["pairs"] is None else read_pairs(given["pairs"], given["rows"])
     if pairs is not None:
         out.note(pairs.summary())
-    prompts = [] if given["prompts"] is None else read_prompts(given["prompts"], given["rows"])
+    prompts = () if given["prompts"] is None else read_prompts(given["prompts"], given["rows"]).rows
     samples = given["samples"] if given["samples"] is not None else SAMPLES if given["reward"] else 0
-    targets = [] if given["target_file"] is None else read_examples(given["target_file"])
-    plain = [(line, prompt) for line, prompt, _ in prompts]
-    request = Request(Tokeniser(tokenizer), pairs, plain, targets, samples, given["new_tokens"])
+    targets = () if given["target_file"] is None else read_examples(given["target_file"]).rows
+    request = Request(Tokeniser(tokenizer), pairs, prompts, targets, samples, given["new_tokens"])
     about: dict[str, Any] = {"samples_per_prompt": samples, "new_tokens": given["new_tokens"]}
     return request, about if pairs is None else about | {"pairs_file": str(given["pairs"]), "pairs": pairs.plain()}
 

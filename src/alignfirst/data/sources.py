@@ -1,6 +1,7 @@
 """Where rows come from: JSON lines (plain or gzipped), Parquet, a `datasets` folder, a data set on the hub.
 
 Every source is read once from its beginning, row by row, and later at some of its rows again; none is kept in memory.
+Only `table_of` keeps rows, up to a cap.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
+from sys import getsizeof, intern
 from typing import Any, NamedTuple, Protocol
 
-from alignfirst.data.pairs import Unusable, decoded
-from alignfirst.data.row_files import opened, placed_lines
+from alignfirst.data.row_files import MAX_LINE, decoded, line_at, opened, placed_lines
+from alignfirst.data.rows import Unusable
 from alignfirst.errors import InputError
 from alignfirst.files import known_digest, reading
 
 CHUNK = 256  # rows of a table in memory at a time
+MAX_TABLE = 640 << 20  # bytes of memory that the rows of one table may take: a million of them without long texts
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 CURE = "Name a file of JSON lines (.jsonl, .gz) or .parquet, a folder that save_to_disk made, or a hub id."
 
@@ -42,17 +45,49 @@ class Source(Protocol):
         ...
 
 
-def source_of(name: str, split: str) -> Source:
-    """The source that a study names. Raises InputError where there is none, or one of another kind."""
+def source_of(name: str | Path, split: str = "train") -> Source:
+    """The source of a name: a file, a folder, a hub id (`id@revision`); `split` is one of a data set's.
+
+    Raises InputError where there is none, or one of another kind.
+    """
     path = Path(name).expanduser()
     if path.is_file():
-        return Table(path) if path.suffix == ".parquet" else Lines(path)
-    if path.is_dir() or (HUB_ID.fullmatch(name) and not path.exists()):
-        return DataSet(name, split)
-    raise InputError("data must be there", name, CURE)
+        return ParquetRows(path) if path.suffix == ".parquet" else JsonLines(path)
+    if path.is_dir() or (HUB_ID.fullmatch(str(name)) and not path.exists()):
+        return DataSet(str(name), split)
+    raise InputError("data must be there", str(name), CURE)
 
 
-class Lines:
+def table_of(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
+    """All rows of a file of log-probabilities, as they stand there, and their lines.
+
+    Raises InputError for a row that is none, naming its line, and where the rows take more than MAX_TABLE bytes.
+    """
+    if not path.is_file():
+        raise InputError("log-probabilities must be in a file", str(path), "JSON lines or Parquet, see docs/audit.md.")
+    rows: list[dict[str, Any]] = []
+    lines, size = [], 0
+    for placed in source_of(path).rows():
+        if placed.cells is None:
+            cure = "Write one JSON object a line, UTF-8; for an array, `jq -c '.[]'` makes one of it."
+            rule = f"every line must be a JSON object of at most {MAX_LINE >> 20} MB"
+            raise InputError(rule, f"line {placed.line}: {placed.wrong}", cure)
+        rows.append({intern(name): value for name, value in placed.cells.items()})  # names are shared by all rows
+        lines.append(placed.line)
+        size += _memory(rows[-1])
+        if size > MAX_TABLE:
+            rule = f"log-probabilities must fit into memory: rows that take at most {MAX_TABLE >> 20} MB"
+            raise InputError(rule, f"more from line {placed.line} of {path} on", "Audit a random part of the rows.")
+    return rows, lines
+
+
+def _memory(value: Any) -> int:
+    """Bytes that a value takes with all that is in it, names left out."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return getsizeof(value) + sum(_memory(v) if isinstance(v, dict | list) else getsizeof(v) for v in inner)
+
+
+class JsonLines:
     """JSON lines. A position is the byte where a line begins, in what a gzipped file unpacks to."""
 
     def __init__(self, path: Path) -> None:
@@ -70,11 +105,10 @@ class Lines:
     def at(self, positions: Iterable[int]) -> Iterator[Mapping[str, Any]]:
         with reading(self.path), opened(self.path) as f:
             for position in positions:
-                f.seek(position)
-                yield decoded(f.readline().removeprefix(b"\xef\xbb\xbf"))
+                yield decoded(line_at(f, position))
 
 
-class Table:
+class ParquetRows:
     """Parquet. A position is a row's number, from 0."""
 
     def __init__(self, path: Path) -> None:

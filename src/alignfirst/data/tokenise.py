@@ -10,19 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any
 
-from alignfirst.data.pairs import Message, Pair, Text
+from alignfirst.data.rows import Message, Text, TextRow, TokenRow
 from alignfirst.errors import InputError
-
-
-class Encoded(NamedTuple):
-    """Token ids. `moved`: tokens of the prompt that went to the answers, because the boundary fell inside one."""
-
-    prompt: list[int]
-    chosen: list[int]
-    rejected: list[int]
-    moved: int
 
 
 @dataclass(frozen=True)
@@ -41,36 +33,20 @@ class Tokeniser:
             "truncation": "none",
         }
 
-    def pair(self, pair: Pair) -> Encoded:
-        """Raises InputError for messages without a template, and for a prompt of no tokens where there is no BOS."""
-        return self.pairs([pair])[0]
+    def rows(self, rows: Sequence[TextRow], answers: int = 2) -> list[TokenRow]:
+        """Rows as token ids, with the first so many of their answers (0: the prompt alone).
 
-    def pairs(self, pairs: Sequence[Pair]) -> list[Encoded]:
-        """The same for many at once, which is several times as fast. Raises what any of them raises alone."""
-        prompts = self._many([pair.prompt for pair in pairs], generation=True)
-        answers = [(pair, answer) for pair in pairs for answer in (pair.chosen, pair.rejected)]
-        both = self._many([_joined(pair.prompt, self._ended(answer)) for pair, answer in answers])
-        cut = zip(pairs, prompts, both[::2], both[1::2], strict=True)
-        return [self._cut(pair.line, prompt, chosen, rejected) for pair, prompt, chosen, rejected in cut]
+        Raises InputError for messages without a template, and for a prompt of no tokens where there is no BOS.
+        """
+        prompts = self._many([row.prompt for row in rows], generation=True)
+        wanted = [(row, answer) for row in rows for answer in (row.chosen, row.rejected)[:answers]]
+        both = iter(self._many([_joined(row.prompt, self._ended(answer)) for row, answer in wanted]))
+        return [self._cut(row.line, ids, list(islice(both, answers))) for row, ids in zip(rows, prompts, strict=True)]
 
-    def _cut(self, line: int, prompt: list[int], chosen: list[int], rejected: list[int]) -> Encoded:
-        at = min(common_prefix(prompt, ids) for ids in (chosen, rejected))
-        return Encoded(self._begun(prompt[:at], line), chosen[at:], rejected[at:], len(prompt) - at)
-
-    def example(self, prompt: Text, answer: Text, line: int) -> tuple[list[int], list[int]]:
-        """One prompt and one answer, cut in the same way."""
-        alone, both = self._ids(prompt, generation=True), self._ids(_joined(prompt, self._ended(answer)))
-        at = common_prefix(alone, both)
-        return self._begun(alone[:at], line), both[at:]
-
-    def prompt(self, prompt: Text, line: int) -> list[int]:
-        """A prompt to sample from."""
-        return self.prompts([prompt], [line])[0]
-
-    def prompts(self, prompts: Sequence[Text], lines: Sequence[int]) -> list[list[int]]:
-        """The same for many at once."""
-        found = self._many(prompts, generation=True)
-        return [self._begun(ids, line) for ids, line in zip(found, lines, strict=True)]
+    def _cut(self, line: int, prompt: list[int], both: list[list[int]]) -> TokenRow:
+        at = min((common_prefix(prompt, ids) for ids in both), default=len(prompt))
+        chosen, rejected = [ids[at:] for ids in both] + [[] for _ in range(2 - len(both))]
+        return TokenRow(line, self._begun(prompt[:at], line), chosen, rejected, len(prompt) - at)
 
     def _ended(self, answer: Text) -> Text:
         end = self.tokenizer.eos_token
@@ -83,9 +59,6 @@ class Tokeniser:
             cure = "Begin the prompt with some text: the first token of a text has no log-probability."
             raise InputError("a prompt must have a token", f"none in line {line}", cure)
         return [self.tokenizer.bos_token_id]
-
-    def _ids(self, text: Text, generation: bool = False) -> list[int]:
-        return self._many([text], generation)[0]
 
     def _many(self, texts: Sequence[Text], generation: bool = False) -> list[list[int]]:
         """Token ids of texts, and of messages through the template; both may stand in one file."""
@@ -127,7 +100,7 @@ def pieces(ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> list[s
 
 
 def _joined(prompt: Text, answer: Text) -> Text:
-    return prompt + answer  # type: ignore[operator]  # a Pair is all text or all messages
+    return prompt + answer  # type: ignore[operator]  # a row is all text or all messages
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

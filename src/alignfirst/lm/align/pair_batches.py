@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from alignfirst.data.rows import TokenRow
 from alignfirst.errors import InputError
 from alignfirst.lm.sampling.saved_forward import SavedForward
 from alignfirst.lm.text.batch import Batch, Bools, Floats, Ints
@@ -52,34 +53,11 @@ class Pairs:
         return len(self.first)
 
     @classmethod
-    def of_rows(
-        cls, rows: Sequence[tuple[Sequence[int], Sequence[int], Sequence[int]]], max_length: int | None = None
-    ) -> Pairs:
-        """(prompt ids, chosen ids, rejected ids) of a user's own data; nothing is dropped or cut.
-
-        Raises InputError for pairs that teach nothing or cannot be read whole: equal, empty, longer than `max_length`.
-        """
-        for problem, bad in unusable(rows, max_length).items():
-            rule = f"every pair must be usable; {len(bad)} of {len(rows)} are {problem}"
-            raise InputError(rule, f"row {bad[0]}", "Remove those rows before training.")
-        pool = Batch.of_rows([(p, c) for p, c, _ in rows] + [(p, r) for p, _, r in rows])
+    def of_rows(cls, rows: Sequence[TokenRow]) -> Pairs:
+        """Pairs of a user's own data, as the data room read them: usable and whole. Nothing is dropped or cut here."""
+        pool = Batch.of_rows([(r.prompt, r.chosen) for r in rows] + [(r.prompt, r.rejected) for r in rows])
         n = len(rows)
         return cls(pool, np.arange(n), np.arange(n, 2 * n), np.ones(n, np.bool_))
-
-
-def unusable(
-    rows: Sequence[tuple[Sequence[int], Sequence[int], Sequence[int]]], max_length: int | None = None
-) -> dict[str, list[int]]:
-    """Rows that other trainers train on, cut or drop without a word, by what is wrong with them."""
-    found: dict[str, list[int]] = {"without an answer": [], "equal in both answers": [], "too long": []}
-    for i, (prompt, chosen, rejected) in enumerate(rows):
-        if not (len(chosen) and len(rejected)):
-            found["without an answer"].append(i)
-        elif list(chosen) == list(rejected):
-            found["equal in both answers"].append(i)
-        elif max_length is not None and len(prompt) + max(len(chosen), len(rejected)) > max_length:
-            found["too long"].append(i)
-    return {problem: bad for problem, bad in found.items() if bad}
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def _texts(found: Findings) -> dict[int, str]:
     Texts are a convenience: nothing is refused for lack of them. Rows that the audit of a model wrote are known by
     their `pair_id`, which is the line in the file of pairs.
     """
-    from alignfirst.data.row_files import rows_of
+    from alignfirst.data.sources import table_of
 
     about = found.plain.get("about") or {}
     given = about.get("log_probs")
@@ -95,7 +95,7 @@ def _texts(found: Findings) -> dict[int, str]:
     try:
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != about.get(DIGEST):
             return {}
-        rows, lines = rows_of(path)
+        rows, lines = table_of(path)
     except (AlignfirstError, OSError):
         return {}
     named = zip(lines if given is not None else [row.get("pair_id") for row in rows], rows, strict=True)

@@ -17,7 +17,7 @@ from alignfirst.auditing.audit_nodes import AuditDraws
 from alignfirst.auditing.inputs import Target
 from alignfirst.auditing.pooled_draws import Sample
 from alignfirst.auditing.rows import PairRows, Responses
-from alignfirst.data.index import Row
+from alignfirst.data.rows import TokenRow
 from alignfirst.lm.align.reward_calls import rewards_of
 from alignfirst.lm.text.batch import Batch
 from alignfirst.lm.text.logprobs import score_rows
@@ -46,7 +46,7 @@ def run_draw(desk: NodeContext) -> Artefact:
     return Artefact(arrays, {})
 
 
-def pairs_of(model: Any, rows: Sequence[Row]) -> dict[str, NDArray[Any]]:
+def pairs_of(model: Any, rows: Sequence[TokenRow]) -> dict[str, NDArray[Any]]:
     """What a model makes of preference pairs: for each side [R] log-probability, tokens, least likely token."""
     scored = score_rows(model, [(row.prompt, [row.chosen, row.rejected]) for row in rows])
     found: dict[str, NDArray[Any]] = {"line": np.array([row.line for row in rows], np.int64)}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from alignfirst.auditing.inputs import Target
 from alignfirst.auditing.share_intervals import Number, clustered_mean, clustered_share
-from alignfirst.data.index import Row
+from alignfirst.data.rows import TokenRow
 from alignfirst.lm.sampling.draw import draw_answers
 from alignfirst.lm.text.batch import Batch, Prompts
 from alignfirst.lm.text.logprobs import score_rows
@@ -68,7 +68,7 @@ def logp_of(model: Any, text: Text) -> F64:
 @np.errstate(invalid="ignore")  # a model that broke gives infinities: they become nulls, not warnings
 def describe(
     models: Mapping[str, Any],
-    held: Sequence[Row],
+    held: Sequence[TokenRow],
     own: Text,
     sft: Text,
     rewards: F64 | None,
@@ -115,7 +115,7 @@ def describe(
     }  # fmt: skip
 
 
-def held_out(models: Mapping[str, Any], held: Sequence[Row]) -> dict[str, Number]:
+def held_out(models: Mapping[str, Any], held: Sequence[TokenRow]) -> dict[str, Number]:
     """Held-out pairs: does the implicit reward, log pi - log pi_ref, of the chosen answer exceed that of the other?
 
     The reference is the stage's own, or sft where a stage has none; a model against itself has no such reward.
@@ -142,7 +142,7 @@ def hash_of(ids: Sequence[int]) -> int:
     return hash(tuple(ids))
 
 
-def scores(model: Any, held: Sequence[Row]) -> F64:
+def scores(model: Any, held: Sequence[TokenRow]) -> F64:
     """log-probability of chosen and rejected answers, [2, P]."""
     scored = score_rows(model, [(row.prompt, [row.chosen, row.rejected]) for row in held])
     return np.array([[x.sum() for x in row] for row in scored]).T

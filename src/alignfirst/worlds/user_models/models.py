@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from alignfirst.data.index import Row
+from alignfirst.data.rows import TokenRow
 from alignfirst.errors import StageFailure
 from alignfirst.lm.models import lora, named_models
 from alignfirst.lm.text.logprobs import score_rows
@@ -65,7 +65,7 @@ def train(model: Any, settings: Mapping[str, Any], seed: int, training: Callable
 
 
 def artefact_of(
-    model: Any, settings: Mapping[str, Any], base: Base, load: Load, result: Any, rows: list[Row]
+    model: Any, settings: Mapping[str, Any], base: Base, load: Load, result: Any, rows: list[TokenRow]
 ) -> Artefact:
     """A trained model as an artefact, with what it cost, how it went and what it says of a few rows.
 
@@ -99,7 +99,7 @@ def origin(settings: Mapping[str, Any]) -> dict[str, Json]:
     return {name: settings[name] for name in ("teacher", "student", "data") if name in settings}
 
 
-def checked(model: Any, rows: list[Row]) -> list[dict[str, Json]]:
+def checked(model: Any, rows: list[TokenRow]) -> list[dict[str, Json]]:
     """Token ids of a few held-out rows and their log-probability: what an export must reproduce."""
     asked = [(r.prompt, [(r.chosen or r.prompt)[:CHECKED_TOKENS]]) for r in rows[:CHECKED]]
     scored = score_rows(model, asked)

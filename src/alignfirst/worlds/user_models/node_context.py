@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from alignfirst.data.index import Row, Rows
+from alignfirst.data.index import Rows
+from alignfirst.data.rows import TokenRow
 from alignfirst.errors import StageFailure
 from alignfirst.lm.align.rewards import named
 from alignfirst.lm.io import numpy_api
@@ -40,12 +41,12 @@ class NodeContext:
     def rows(self) -> Rows:
         return rows_of(self.s["data"], self.load(self.s["data"]["index"]), self.tokenizer)
 
-    def training(self, n: int) -> list[Row]:
+    def training(self, n: int) -> list[TokenRow]:
         """The first n training rows of this seed's order, or all: the same for every stage and recipe."""
         order = streams.generator(self.s["seed"], "rows").permutation(self.rows.side(held=False))
         return self.rows.read(order[:n])
 
-    def audited(self, n: int) -> list[Row]:
+    def audited(self, n: int) -> list[TokenRow]:
         """n training rows, the same for every seed and model."""
         rows = self.rows
         return rows.read(streams.generator(0, "audit-rows").permutation(rows.side(held=False))[:n])
@@ -54,7 +55,7 @@ class NodeContext:
     def reward(self) -> Any:
         return reward_of(self.s["reward"], self.tokenizer)
 
-    def held_out(self, n: int) -> list[Row]:
+    def held_out(self, n: int) -> list[TokenRow]:
         """n held-out rows, the same for every seed."""
         rows = self.rows
         return rows.read(streams.generator(0, "held-out").permutation(rows.side(held=True))[:n])

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from alignfirst.data import sources
-from alignfirst.data.index import Encoder, Rows, Rules, index, index_key
+from alignfirst.data.encode import Encoder, Rules
+from alignfirst.data.index import Rows, index, index_key
+from alignfirst.data.shapes import Kind
 from alignfirst.errors import InputError
 from alignfirst.files import default_cache
 from alignfirst.nodes import Artefact, Json
@@ -103,7 +105,7 @@ class ResolvedInputs:
         vocabulary = min(a["vocab_size"] for a in limits)
         positions = [a["max_position_embeddings"] for a in limits if a.get("max_position_embeddings")]
         longest = min([d.max_length, *positions])
-        kind = "pairs" if d.pairs is not None else "prompts"
+        kind: Kind = "pairs" if d.pairs is not None else "prompts"
         return Rules(kind, d.rows, longest, d.chat, d.held_out, d.split_seed, vocabulary)
 
     @cached_property

@@ -112,7 +112,7 @@ def _task(desk: NodeContext) -> Task:
     s = desk.s
     if "reward" not in s:
         rows = desk.training(s["updates"] * s["samples"] // 2)
-        pairs = Pairs.of_rows([(r.prompt, r.chosen, r.rejected) for r in rows])
+        pairs = Pairs.of_rows(rows)
         return Task(Prompts(named_models.token_rows([rows[0].prompt]), 1, desk.tokenizer.eos_token_id), pairs=pairs)
     prompts = desk.prompts(s["updates"] * s["samples"], s["new_tokens"], held=False, seed=s["seed"])
     source = desk.model("pairs") if "pairs" in desk.node.inputs else None
