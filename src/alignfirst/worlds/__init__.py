@@ -1,18 +1,23 @@
-"""The worlds a study can be played in, by name. A new world is one line here."""
+"""The worlds a study can be played in. A new world is one line here.
+
+Its package is a module of this one, with a `WORLD`; its config is the `CONFIG` of `<package>_sections` in study/config.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from alignfirst.errors import InputError
-from alignfirst.world import World
 
-WORLDS = {
-    "mog": "alignfirst.worlds.mog:WORLD",
-    "grammar": "alignfirst.worlds.grammar:WORLD",
-    "chain": "alignfirst.worlds.chain:WORLD",
-    "hf": "alignfirst.worlds.user_models:WORLD",
+if TYPE_CHECKING:
+    from alignfirst.world import World
+
+WORLDS = {  # name in a study -> package
+    "mog": "mog",
+    "grammar": "grammar",
+    "chain": "chain",
+    "hf": "user_models",
 }
 
 
@@ -23,5 +28,4 @@ def get(name: str) -> World:
     """
     if name not in WORLDS:
         raise InputError(f"world must be one of {', '.join(WORLDS)}", name, "Correct `world:` in the config.")
-    module, attribute = WORLDS[name].split(":")
-    return cast(World, getattr(import_module(module), attribute))
+    return cast("World", import_module(f"alignfirst.worlds.{WORLDS[name]}").WORLD)

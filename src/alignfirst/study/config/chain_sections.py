@@ -24,7 +24,6 @@ from alignfirst.study.config.study_config import (
 from alignfirst.study.config.validation import broken
 
 MAX_TEXTS = 1_000_000_000
-PACKAGED = "packaged"
 
 
 def _text(value: str) -> str:
@@ -78,10 +77,7 @@ class Fitted(Section):
 
     @model_validator(mode="after")
     def _check_heads(self) -> Self:
-        name = type(self).__name__.lower()
-        if self.hidden % (2 * self.heads):
-            rule = f"{name}.hidden must be a multiple of twice {name}.heads ({self.heads})"
-            raise broken(rule, self.hidden, "Rotary positions turn pairs of numbers within a head.")
+        name = sections.check_heads(self, self.hidden, self.heads)
         if self.heads % self.kv_heads:
             rule = f"{name}.kv_heads must divide {name}.heads ({self.heads})"
             raise broken(rule, self.kv_heads, "Queries share keys and values in groups of one size.")
@@ -169,3 +165,6 @@ class ChainConfig(StudyConfig):
             rule = f"chunk must divide align.samples ({self.align.samples}), groups of {self.align.group_size} whole"
             raise broken(rule, self.chunk, "Groups and pairs stay together in a chunk.")
         return self
+
+
+CONFIG = ChainConfig

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -15,11 +14,10 @@ from alignfirst.study.config.study_config import Algorithms, Betas, Real, Sectio
 from alignfirst.study.config.validation import broken, did_you_mean
 
 REWARDS = ("reflected", "clip", "none", "posterior")
-_NAMED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 
 
 def _reward(kind: str) -> str:
-    if kind not in REWARDS and not _NAMED.fullmatch(kind) and kind not in REWARD_FUNCTIONS:
+    if kind not in REWARDS and not sections.names_function(kind):
         known = (*REWARDS, *REWARD_FUNCTIONS)
         choices = f"Choose from {', '.join(known)}, or name a function of yours as module:function."
         raise broken("{key} must be a reward", kind, did_you_mean(kind, known, choices))
@@ -77,10 +75,7 @@ class Transformer(Section):
 
     @model_validator(mode="after")
     def _check_heads(self) -> Self:
-        name = type(self).__name__.lower()
-        if self.hidden % (2 * self.heads):
-            rule = f"{name}.hidden must be a multiple of twice {name}.heads ({self.heads})"
-            raise broken(rule, self.hidden, "Rotary positions turn pairs of numbers within a head.")
+        sections.check_heads(self, self.hidden, self.heads)
         return self
 
 
@@ -149,3 +144,6 @@ class GrammarConfig(StudyConfig):
                     rule = "recipes must not rehearse where distil.loss is reverse-kl"
                     raise broken(rule, name, "It learns on the student's own text: no examples can be mixed in.")
         return self
+
+
+CONFIG = GrammarConfig

@@ -1,4 +1,4 @@
-"""The sections of a mixture study; defaults are the preset `rare` of the paper's Mixture-of-Gaussians world."""
+"""The sections of a mixture study; defaults are those of the preset `mog`: the paper's study with a rare target."""
 
 from __future__ import annotations
 
@@ -140,3 +140,6 @@ class MogConfig(StudyConfig):
 
 def _section(section: Any) -> str:
     return type(section).__name__.lower()
+
+
+CONFIG = MogConfig

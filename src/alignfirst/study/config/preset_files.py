@@ -32,7 +32,7 @@ class _Layer:
 
 
 def names() -> list[str]:
-    """The presets of this package; `mog` first, then by name."""
+    """The presets of this package, by name."""
     found = [entry.name.removesuffix(".yaml") for entry in _folder().iterdir() if entry.name.endswith(".yaml")]
     return sorted(found)
 

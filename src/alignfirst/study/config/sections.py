@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, Self
 
 from pydantic import model_validator
 
 from alignfirst.lm.align.trl_limits import TRL_VERSION, check_trl
+from alignfirst.plugins import REWARD_FUNCTIONS
 from alignfirst.study.config.recipe import RECIPES
 from alignfirst.study.config.study_config import Real, Section, StudyConfig, Whole, option
 from alignfirst.study.config.validation import broken
 
 MAX_SAMPLES = 1_000_000
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 
 
 class Align(Section):
@@ -55,6 +58,20 @@ class TextAlign(Align):
     def trained_by(self) -> str:
         """The trainer as a part of what a node's key digests."""
         return self.trainer if self.trainer == "native" else f"{self.trainer}-{TRL_VERSION}"
+
+
+def names_function(name: str) -> bool:
+    """Whether it names a reward function: `module:function`, or that of a plug-in."""
+    return _FUNCTION.fullmatch(name) is not None or name in REWARD_FUNCTIONS
+
+
+def check_heads(model: Section, hidden: int, heads: int) -> str:
+    """Refuses heads that rotary positions cannot turn; returns the section's name."""
+    name = type(model).__name__.lower()
+    if hidden % (2 * heads):
+        rule = f"{name}.hidden must be a multiple of twice {name}.heads ({heads})"
+        raise broken(rule, hidden, "Rotary positions turn pairs of numbers within a head.")
+    return name
 
 
 def check_trainer(study: StudyConfig, align: TextAlign) -> None:

@@ -1,6 +1,6 @@
 """The config of a study: what is common to all worlds, and how keys are set, varied and checked.
 
-A world adds its own sections by subclassing `StudyConfig` and one line in `WORLDS`.
+A world adds its own sections by subclassing `StudyConfig`; `worlds.WORLDS` says in which module.
 """
 
 from __future__ import annotations
@@ -31,14 +31,9 @@ from alignfirst.study.config import overrides
 from alignfirst.study.config.recipe import RECIPES
 from alignfirst.study.config.validation import broken, did_you_mean, input_error, plain
 from alignfirst.theory.beta import checked_beta
+from alignfirst.worlds import WORLDS
 
 Config = TypeVar("Config", bound="StudyConfig")
-WORLDS: dict[str, str] = {
-    "mog": "alignfirst.study.config.mog_sections:MogConfig",
-    "grammar": "alignfirst.study.config.grammar_sections:GrammarConfig",
-    "chain": "alignfirst.study.config.chain_sections:ChainConfig",
-    "hf": "alignfirst.study.config.user_models_sections:UserModelsConfig",
-}
 
 MAX_CELLS = 1_000_000
 MAX_SEED = 2**32 - 1
@@ -76,7 +71,7 @@ def one_line(text: str) -> str:
     return text
 
 
-def _listed(value: Any) -> Any:
+def listed(value: Any) -> Any:
     """One value stands for a list of one."""
     return value if isinstance(value, list | tuple) else (value,)
 
@@ -132,7 +127,7 @@ def _seeds(value: Any) -> int | tuple[int, ...]:
 
 Name = Annotated[str, PlainValidator(_safe_name)]
 _Text = Annotated[str, Strict()]
-Axis = (BeforeValidator(_listed), AfterValidator(distinct))
+Axis = (BeforeValidator(listed), AfterValidator(distinct))
 Recipes = Annotated[tuple[Annotated[_Text, AfterValidator(_known_recipe)], ...], Field(max_length=100), *Axis]
 Algorithms = Annotated[tuple[Annotated[_Text, AfterValidator(_known_algorithm)], ...], Field(max_length=100), *Axis]
 Betas = Annotated[tuple[Annotated[Real, AfterValidator(_beta)], ...], Field(max_length=1000), *Axis]
@@ -255,8 +250,7 @@ def model_for(world: Any) -> type[StudyConfig]:
     if not isinstance(world, str) or world not in WORLDS:
         cure = did_you_mean(str(world), WORLDS, f"Choose from {', '.join(WORLDS)}.")
         raise InputError("world must be a known one", world, cure)
-    module, _, name = WORLDS[world].partition(":")
-    model: type[StudyConfig] = getattr(import_module(module), name)
+    model: type[StudyConfig] = import_module(f"alignfirst.study.config.{WORLDS[world]}_sections").CONFIG
     return model
 
 

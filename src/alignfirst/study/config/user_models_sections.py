@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_validator
 
@@ -19,26 +18,21 @@ from alignfirst.study.config.study_config import (
     Seeds,
     StudyConfig,
     Whole,
+    listed,
     one_line,
     option,
 )
 from alignfirst.study.config.validation import broken, did_you_mean
 from alignfirst.theory.objectives import ALGORITHMS
 
-_NAMED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
-
 
 def _function(name: str) -> str:
-    if not _NAMED.fullmatch(name) and name not in REWARD_FUNCTIONS:
+    if not sections.names_function(name):
         known = tuple(REWARD_FUNCTIONS)
         more = f", or a plug-in: {', '.join(known)}" if known else ""
         cure = did_you_mean(name, known, f"For example my_rewards:helpful{more}.")
         raise broken("{key} must be named as module:function", name, cure)
     return name
-
-
-def _listed(value: Any) -> Any:
-    return value if isinstance(value, list | tuple) else (value,)
 
 
 Line = Annotated[str, Strict(), Field(min_length=1, max_length=1_000), AfterValidator(one_line)]
@@ -105,7 +99,7 @@ class Lora(Section):
 
     rank: Whole = option(0, "Typical ranks are 8 to 64; 0 trains all weights.", ge=0, le=4_096)
     alpha: Real = option(16.0, "Adapters are scaled by alpha / rank.", gt=0, le=1e4)
-    stages: Annotated[tuple[Literal["sft", "align", "distil"], ...], BeforeValidator(_listed)] = ("align",)
+    stages: Annotated[tuple[Literal["sft", "align", "distil"], ...], BeforeValidator(listed)] = ("align",)
 
 
 class Fit(Section):
@@ -241,3 +235,6 @@ class UserModelsConfig(StudyConfig):
             raise broken("data.prompts must come with a reward", "none", "Set reward.function, or name data.pairs.")
         if self.data.prompts is not None and self.sft.steps:
             raise broken("sft.steps must be 0 where there are prompts alone", self.sft.steps, "There are no answers.")
+
+
+CONFIG = UserModelsConfig

@@ -76,39 +76,27 @@ def keys(model: type[BaseModel]) -> list[str]:
     return names
 
 
+_REQUIREMENTS = {  # by the type of pydantic's complaint; names in braces are of its context
+    "greater_than": "be > {gt:g}",
+    "greater_than_equal": "be >= {ge:g}",
+    "less_than": "be < {lt:g}",
+    "less_than_equal": "be <= {le:g}",
+    "finite_number": "be a finite number",
+    "string_type": "be text",
+    "literal_error": "be one of {expected}",
+    "missing": "be given",
+    "too_short": "have at least {min_length} value(s)",
+    "too_long": "have at most {max_length} values",
+    **dict.fromkeys(("float_type", "float_parsing"), "be a number"),
+    **dict.fromkeys(("int_type", "int_from_float", "int_parsing"), "be a whole number"),
+    **dict.fromkeys(("tuple_type", "list_type"), "be a list"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "be a mapping of keys to values"),
+}
+
+
 def _requirement(details: ErrorDetails) -> str:
-    context: Mapping[str, Any] = details.get("ctx", {})
-    match details["type"]:
-        case "greater_than":
-            return f"be > {context['gt']:g}"
-        case "greater_than_equal":
-            return f"be >= {context['ge']:g}"
-        case "less_than":
-            return f"be < {context['lt']:g}"
-        case "less_than_equal":
-            return f"be <= {context['le']:g}"
-        case "finite_number":
-            return "be a finite number"
-        case "float_type" | "float_parsing":
-            return "be a number"
-        case "int_type" | "int_from_float" | "int_parsing":
-            return "be a whole number"
-        case "string_type":
-            return "be text"
-        case "tuple_type" | "list_type":
-            return "be a list"
-        case "dict_type" | "mapping_type" | "model_type" | "model_attributes_type" | "dataclass_type":
-            return "be a mapping of keys to values"
-        case "literal_error":
-            return f"be one of {context['expected']}"
-        case "missing":
-            return "be given"
-        case "too_short":
-            return f"have at least {context['min_length']} value(s)"
-        case "too_long":
-            return f"have at most {context['max_length']} values"
-        case _:
-            return f"be valid ({shorten(details['msg'])})"
+    known = _REQUIREMENTS.get(details["type"])
+    return f"be valid ({shorten(details['msg'])})" if known is None else known.format_map(details.get("ctx", {}))
 
 
 def _cure(loc: tuple[int | str, ...], model: type[BaseModel]) -> str:

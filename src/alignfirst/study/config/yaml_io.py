@@ -92,20 +92,11 @@ def _syntax_error(e: yaml.YAMLError, text: str, source: str) -> InputError:
     mark = getattr(e, "problem_mark", None)
     where = shorten(source) if mark is None else f"{shorten(source)} line {mark.line + 1}"
     if mark is not None:
-        line = next((x for i, x in enumerate(_lines(text)) if i == mark.line), "")
+        [line] = text.split("\n")[mark.line : mark.line + 1] or [""]
         if "\t" in line[: len(line) - len(line.lstrip())]:
             return InputError(f"{where} must be indented with spaces", "a tab", "Replace the tab by two spaces.")
     problem = getattr(e, "problem", None) or getattr(e, "reason", None) or "a character that YAML does not allow"
     return InputError(f"{where} must be valid YAML", str(problem), "See `alignfirst show mog` for an example.")
-
-
-def _lines(text: str) -> Iterator[str]:
-    start = 0
-    while start <= len(text):
-        end = text.find("\n", start)
-        end = len(text) if end < 0 else end
-        yield text[start:end]
-        start = end + 1
 
 
 class _Reader:
