@@ -29,11 +29,11 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import own_models as made
 from alignfirst.study import dry_run
-from alignfirst.worlds.user_models.resolved_inputs import facts, rows_of
+from alignfirst.worlds.user_models.resolved_inputs import resolve_inputs, rows_of
 begin = time.process_time()
 study = made.study(Path("teacher"), Path("large.jsonl"))
 found = dry_run.dry_run(study, Path("run")).preflight.data["data"]
-known = facts(study)
+known = resolve_inputs(study)
 last = rows_of(known.data, known.index, known.loaded_tokenizer).read([0, found["kept"] - 1])
 peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 print(json.dumps([found, [row.line for row in last], peak, time.process_time() - begin]))

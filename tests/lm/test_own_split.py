@@ -20,7 +20,7 @@ from alignfirst.store import Store
 from alignfirst.study.execution.worker import load_world
 from alignfirst.study.plan.planner import plan_study
 from alignfirst.worlds.user_models import draws, measure, work
-from alignfirst.worlds.user_models.resolved_inputs import facts, rows_of
+from alignfirst.worlds.user_models.resolved_inputs import resolve_inputs, rows_of
 
 Seen = dict[str, set[tuple[int, ...]]]
 REWARD = "def few_a(prompts, answers):\n    return [-float(a.split().count('a')) for a in answers]\n"
@@ -118,7 +118,7 @@ def test_held_out_prompts_are_measured_on_and_never_trained_on(
     (tmp_path / "own_reward.py").write_text(REWARD)
     made.write(tmp_path / "pairs.jsonl", made.pairs(80))
     config = made.study(made.teacher(tmp_path / "teacher"), tmp_path / "pairs.jsonl", **BOTH, **more)
-    world, store, known = load_world("hf"), Store(tmp_path / "store"), facts(config)
+    world, store, known = load_world("hf"), Store(tmp_path / "store"), resolve_inputs(config)
     world.prepare(config, store)  # type: ignore[attr-defined]
     rows = rows_of(known.data, known.index, known.loaded_tokenizer)
     kept, held = ({tuple(r.prompt) for r in rows.read(rows.side(held=side))} for side in (False, True))

@@ -30,7 +30,7 @@ from alignfirst.study.plan.planner import plan_study
 from alignfirst.worlds.user_models import models, work
 from alignfirst.worlds.user_models.cost import Costs
 from alignfirst.worlds.user_models.node_context import NodeContext
-from alignfirst.worlds.user_models.resolved_inputs import facts
+from alignfirst.worlds.user_models.resolved_inputs import resolve_inputs
 
 Rows = list[dict[str, Any]]
 
@@ -91,7 +91,7 @@ def test_both_orders_end_in_a_student_and_every_stage_is_measured(both: tuple[Pa
 def test_measurements_are_those_of_the_models(both: tuple[Path, Rows], place: Path) -> None:
     """Margin, log-probability and accuracy of a stage again, from the stored weights alone."""
     out, rows = both
-    store, known = Store(out / "store"), facts(study(place))
+    store, known = Store(out / "store"), resolve_inputs(study(place))
     row = next(r for r in rows if r["recipe"] == "distil-align" and r["stage"] == "align")
     before = next(r for r in rows if r["recipe"] == "distil-align" and r["stage"] == "distil")
     policy, reference = (models.model_of(store.get(r["model"]), store.get, "float32") for r in (row, before))

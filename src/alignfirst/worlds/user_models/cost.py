@@ -17,7 +17,7 @@ from alignfirst.errors import InputError
 from alignfirst.lm.models import named_models
 from alignfirst.lm.training.flops import Sizes
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.worlds.user_models.resolved_inputs import facts
+from alignfirst.worlds.user_models.resolved_inputs import resolve_inputs
 
 DRAWS = 256  # random chunks that stand for all
 MOST = 1_000.0  # times align.updates: beyond, no budget is worth matching
@@ -54,8 +54,8 @@ class Costs:
     """Of one study."""
 
     def __init__(self, config: Any) -> None:
-        self.config, self.facts = config, facts(config)
-        index = self.facts.index.arrays
+        self.config, self.inputs = config, resolve_inputs(config)
+        index = self.inputs.index.arrays
         lengths = index["lengths"][~index["held"]]
         if not len(lengths):
             raise InputError("there must be a row to train on", 0, "Hold out fewer prompts, or bring more rows.")
@@ -66,11 +66,11 @@ class Costs:
 
     @cached_property
     def teacher(self) -> Sizes:
-        return Sizes.of_config(named_models.config_of(self.facts.teacher_architecture))
+        return Sizes.of_config(named_models.config_of(self.inputs.teacher_architecture))
 
     @cached_property
     def student(self) -> Sizes:
-        return Sizes.of_config(named_models.config_of(self.facts.student_architecture))
+        return Sizes.of_config(named_models.config_of(self.inputs.student_architecture))
 
     def stages(self, recipe: Sequence[Any], algorithm: str | None, scale: float = 1.0) -> list[StageCost]:
         """The stages of a recipe after sft, with the updates of its align stages scaled."""

@@ -15,7 +15,7 @@ from alignfirst.nodes import Json
 from alignfirst.world import Preflight
 from alignfirst.worlds.user_models.cost import Costs, Spent, scale
 from alignfirst.worlds.user_models.node_context import reward_of
-from alignfirst.worlds.user_models.resolved_inputs import ResolvedInputs, facts
+from alignfirst.worlds.user_models.resolved_inputs import ResolvedInputs, resolve_inputs
 
 BYTES = {"float32": 4, "bfloat16": 2}
 PROCESS = 5e8  # bytes of a process with torch in it
@@ -25,7 +25,7 @@ Recipes = Mapping[str, Sequence[Any]]
 
 def preflight(config: Any, recipes: Recipes, out: Path) -> Preflight:
     """Raises InputError for what cannot work: no usable row, nothing held out, other tokens, no room on the disk."""
-    known = facts(config)
+    known = resolve_inputs(config)
     parts = [rows(known), models(known), budgets(config, recipes), room(config, known, recipes, out)]
     lines = [line for part in parts for line in part[0]]
     warnings = [warning for part in parts for warning in part[1]]

@@ -25,9 +25,9 @@ CACHED = "indexes"  # in the cache of this package
 
 @dataclass(frozen=True)
 class ResolvedInputs:
-    """Of one study. Everything is looked up when it is first asked for; nothing here trains or draws."""
+    """What the names in a study stand for, each looked up when it is first asked for. Nothing here trains or draws."""
 
-    config: Any
+    config: Any  # a UserModelsConfig
 
     @cached_property
     def teacher(self) -> dict[str, Json]:
@@ -154,8 +154,12 @@ def rows_of(data: Mapping[str, Any], index: Artefact, tokenizer: Any) -> Rows:
 _KNOWN: dict[str, ResolvedInputs] = {}
 
 
-def facts(config: Any) -> ResolvedInputs:
-    """Facts of a study; those of the last few are remembered, for planning asks for them once a node."""
+def resolve_inputs(config: Any) -> ResolvedInputs:
+    """The resolved inputs of a study. Those of the last few are remembered, for planning asks for them once a node.
+
+    `config`: a `UserModelsConfig`. Nothing is looked up here, so nothing is raised: a model, file or column that is not
+    there is an InputError of the attribute that needs it.
+    """
     name = json.dumps([config.resolved(), _stamps(config)], sort_keys=True)
     if name not in _KNOWN:
         while len(_KNOWN) > 8:

@@ -12,7 +12,7 @@ from alignfirst.store import Store
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.world import Need, Preflight, World
 from alignfirst.worlds.node_settings import align_settings, keys
-from alignfirst.worlds.user_models.resolved_inputs import facts
+from alignfirst.worlds.user_models.resolved_inputs import resolve_inputs
 
 FIT_KEYS = ("steps", "batch", "chunk", "learning_rate")
 
@@ -30,11 +30,11 @@ class UserModelsWorld(World):
 
     def settings(self, kind: NodeKind, config: Any, **context: Json) -> dict[str, Json]:
         """What of the config changes the output of a node of this kind; nothing else may stand here."""
-        common = {"tokenizer": facts(config).tokenizer_key, "precision": config.precision}
+        common = {"tokenizer": resolve_inputs(config).tokenizer_key, "precision": config.precision}
         return common | super().settings(kind, config, **context)
 
     def _sft_settings(self, config: Any, *, seed: int) -> dict[str, Json]:
-        settings: dict[str, Json] = {"teacher": facts(config).teacher, "data": facts(config).data}
+        settings: dict[str, Json] = {"teacher": resolve_inputs(config).teacher, "data": resolve_inputs(config).data}
         if config.sft.steps:
             settings |= {"seed": seed, **keys(config.sft, FIT_KEYS)} | _lora(config, "sft")
         return settings
@@ -44,9 +44,9 @@ class UserModelsWorld(World):
         settings = {
             "seed": seed,
             "occurrence": occurrence,
-            "teacher": facts(config).teacher,
-            "student": facts(config).student,
-            "data": facts(config).data,
+            "teacher": resolve_inputs(config).teacher,
+            "student": resolve_inputs(config).student,
+            "data": resolve_inputs(config).data,
             **keys(d, (*FIT_KEYS, "loss", "temperature", "samples", "prompts", "new_tokens")),
         }
         if d.loss != "sequence":
@@ -58,18 +58,18 @@ class UserModelsWorld(World):
     def _align_settings(self, config: Any, *, algorithm: str, **context: Any) -> dict[str, Json]:
         given = _given(config, algorithm)
         settings = align_settings(self, config, algorithm=algorithm, given_pairs=given, **context)
-        settings |= {"data": facts(config).data, "chunk": config.align.chunk}
+        settings |= {"data": resolve_inputs(config).data, "chunk": config.align.chunk}
         if not given:
-            settings |= {"reward": facts(config).reward, "new_tokens": config.align.new_tokens}
+            settings |= {"reward": resolve_inputs(config).reward, "new_tokens": config.align.new_tokens}
         return settings | _lora(config, "align")
 
     def _measure_settings(self, config: Any, *, beta: float | None, algorithm: str | None) -> dict[str, Json]:
         m = config.measure
-        settings = {"data": facts(config).data, **keys(m, ("pairs", "prompts", "samples", "new_tokens"))}
+        settings = {"data": resolve_inputs(config).data, **keys(m, ("pairs", "prompts", "samples", "new_tokens"))}
         if config.reward.given:
-            settings["reward"] = facts(config).reward
+            settings["reward"] = resolve_inputs(config).reward
         if m.tasks:
-            settings |= {"tasks": facts(config).tasks, "task_limit": m.task_limit}
+            settings |= {"tasks": resolve_inputs(config).tasks, "task_limit": m.task_limit}
         if config.audit.target is not None:
             settings["target"] = config.audit.target
         return settings
@@ -86,11 +86,11 @@ class UserModelsWorld(World):
 
     def _draw_settings(self, config: Any, *, given: bool) -> dict[str, Json]:
         a = config.audit
-        settings: dict[str, Json] = {"data": facts(config).data}
+        settings: dict[str, Json] = {"data": resolve_inputs(config).data}
         if config.data.pairs is not None:
             settings["pairs"] = a.pairs
         if config.reward.given and not given:
-            settings |= {"reward": facts(config).reward, **keys(a, ("prompts", "samples"))}
+            settings |= {"reward": resolve_inputs(config).reward, **keys(a, ("prompts", "samples"))}
             settings["new_tokens"] = config.align.new_tokens
         return settings
 
@@ -155,7 +155,7 @@ class UserModelsWorld(World):
 
     def prepare(self, config: Any, store: Store) -> None:
         """The tokenizer, which travels with the models, and the index of the data."""
-        known = facts(config)
+        known = resolve_inputs(config)
         store.put_many([(known.tokenizer_key, known.tokenizer), (known.index_key, known.index)])
 
     def scale(self, config: Any, recipe: Sequence[Any], first: Sequence[Any], algorithm: str | None) -> float:
