@@ -151,7 +151,7 @@ def test_draws_have_the_probabilities_that_the_model_gives_them(folder: Path) ->
         (("--reference", "student"), "--pairs or --prompts"),
         (("--reference", "student", "--prompts", "prompts.jsonl"), "need a reward"),
         (("--reference", "nowhere/model", "--pairs", "pairs.jsonl"), "nowhere/model"),
-        (("--reference", "student", "--pairs", "none.jsonl"), "must name a file"),
+        (("--reference", "student", "--pairs", "none.jsonl"), "data must be there"),
         (("--reference", "student", "--prompts", "bad.jsonl", "--reward", "count_c:reward"), "line 1"),
         (("--reference", "student", "--pairs", "pairs.jsonl", "--reward", "nomodule:f"), "importable"),
         (("--reference", "student", "--pairs", "pairs.jsonl", "--reward", "count_c:broken", "--samples", "0"), "row 0"),
