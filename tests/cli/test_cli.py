@@ -15,8 +15,8 @@ from alignfirst import __version__
 from alignfirst.api import Run
 from alignfirst.cli import out
 from alignfirst.cli.progress import plain_lines
+from alignfirst.files import sealed
 from alignfirst.study.config import preset_files, yaml_io
-from alignfirst.study.output.run_dir import seal
 
 Invoke = Callable[..., Result]
 
@@ -130,7 +130,7 @@ def test_status_names_damage(invoke: Invoke, copy: Path) -> None:
 
 def test_status_of_an_unfinished_run(invoke: Invoke, copy: Path) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
-    (copy / "manifest.json").write_text(json.dumps(seal(manifest | {"status": "interrupted"})))
+    (copy / "manifest.json").write_text(json.dumps(sealed(manifest | {"status": "interrupted"})))
     stored = as_json(invoke("status", "tiny", "--json"))["stored"]
     assert stored["steps"] == stored["of"] > 0
     assert "run the same command again" in invoke("status", "tiny").stdout
@@ -186,7 +186,7 @@ HOSTILE = "\x1b[31m[bold red]x[/]\r\n\x9b2J\u202e"
 def test_text_of_others_neither_steers_the_terminal_nor_is_markup(invoke: Invoke, copy: Path) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     hostile = {"preset": HOSTILE, "status": HOSTILE, "started": HOSTILE, "counts": {HOSTILE: 1, "cells": 2}}
-    (copy / "manifest.json").write_text(json.dumps(seal(manifest | hostile)))
+    (copy / "manifest.json").write_text(json.dumps(sealed(manifest | hostile)))
     for arguments in (
         ("ls",),
         ("status", "tiny"),

@@ -20,10 +20,11 @@ from toy_world import ToyConfig
 from alignfirst import report
 from alignfirst.api import load
 from alignfirst.errors import StoreError
+from alignfirst.files import sealed
 from alignfirst.records import SCHEMA_VERSION
 from alignfirst.store import FORMAT, _name
 from alignfirst.study.config import yaml_io
-from alignfirst.study.output.run_dir import RunDir, seal
+from alignfirst.study.output.run_dir import RunDir
 from alignfirst.study.runner import run
 
 CONFIG: dict[str, Any] = {"seeds": 2, "algorithms": ["ppo"], "beta": [0.1, 0.2]}
@@ -49,7 +50,7 @@ def of_schema(whole: Path, out: Path, version: int) -> Path:
     manifest = json.loads((out / "manifest.json").read_text())
     manifest["digests"]["records.jsonl"] = hashlib.sha256(text.encode()).hexdigest()
     manifest |= {"schema_version": version, "version": "0.0.1", "plan_digest": "0" * 64}
-    (out / "manifest.json").write_text(json.dumps(seal(manifest)))
+    (out / "manifest.json").write_text(json.dumps(sealed(manifest)))
     return out
 
 

@@ -27,13 +27,14 @@ from alignfirst.auditing.logprob_table import COLUMNS, read
 from alignfirst.cli.app import app
 from alignfirst.data.pairs import read_pairs
 from alignfirst.errors import AlignfirstError, InputError, StoreError
+from alignfirst.files import sealed
 from alignfirst.nodes import Artefact
 from alignfirst.store import Store, _name, encode
 from alignfirst.study.config import preset_files, yaml_io
 from alignfirst.study.config.overrides import depths
 from alignfirst.study.config.study_config import WORLDS, from_mapping
 from alignfirst.study.config.validation import keys
-from alignfirst.study.output.run_dir import config_text, seal
+from alignfirst.study.output.run_dir import config_text
 from alignfirst.theory.objectives import ALGORITHMS
 
 Counter = Callable[[str], Count]
@@ -245,7 +246,7 @@ def test_log_probabilities(examples: int, count: Counter, tmp_path: Path) -> Non
 
 # -- stores and manifests -------------------------------------------------------------------------------------------
 
-GOOD = encode(Artefact({}, {"reward": 1.0}))
+GOOD = b"".join(encode(Artefact({}, {"reward": 1.0})))
 ENTRIES = st.lists(
     st.lists(DATA, max_size=5)
     | st.tuples(
@@ -331,7 +332,7 @@ def check_manifest(finished: Path, folder: Path, changes: dict[str, Any], honest
     manifest = json.loads((finished / "manifest.json").read_text()) | changes
     if lost is not None:
         manifest.pop(lost, None)
-    (folder / "manifest.json").write_text(json.dumps(seal(manifest) if honest else manifest))
+    (folder / "manifest.json").write_text(json.dumps(sealed(manifest) if honest else manifest))
     invoke("ls", str(folder.parent))
     invoke("status", str(folder))
     try:

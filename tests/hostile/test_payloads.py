@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from alignfirst import records
 from alignfirst.cli.app import app
-from alignfirst.study.output.run_dir import seal
+from alignfirst.files import sealed
 
 Counter = Callable[[str], Count]
 
@@ -43,7 +43,7 @@ def test_terminals(
     for payload in payloads:
         with counted.trial():
             hostile = dict.fromkeys(("name", "preset", "status", "version", "started", "command"), payload)
-            (folder / "manifest.json").write_text(json.dumps(seal(original | hostile | {"counts": {payload: 1}})))
+            (folder / "manifest.json").write_text(json.dumps(sealed(original | hostile | {"counts": {payload: 1}})))
             for arguments in (
                 ["ls"], ["status", "x"], ["status", "x", "--json"], ["run", payload], ["run", "mog", "--set", payload],
                 ["run", "mog", "--dry-run", "--set", f"name={payload}"], ["show", payload], ["ls", payload], [payload],

@@ -14,7 +14,7 @@ from alignfirst import records
 from alignfirst.errors import StoreError, shorten
 from alignfirst.records import Row
 from alignfirst.report.sentences.varied_keys import Varied, named
-from alignfirst.study.output.run_dir import flaw
+from alignfirst.study.output.manifest import flaw
 
 VERIFIED = ("config.yaml", "records.jsonl", "statistics.json", "exhibits.json")
 CURE = "Run the same command again to rebuild it: what is stored is reused."

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alignfirst import files, records, version
+from alignfirst import files, version
 from alignfirst.errors import ExitCode, GateError, InputError
 from alignfirst.records import Row
 from alignfirst.signals import die_with_parent, terminable
@@ -26,18 +26,8 @@ from alignfirst.study.execution.schedule import Schedule
 from alignfirst.study.execution.worker import Report, Task, load_world
 from alignfirst.study.gate import Gate, Say, Watch, require_audited
 from alignfirst.study.output import output_files
-from alignfirst.study.output.run_dir import (
-    CONFIG,
-    DIGESTED,
-    ERRORS,
-    EVENTS,
-    MANIFEST_VERSION,
-    TIMINGS,
-    RunDir,
-    config_text,
-    hardware,
-    now,
-)
+from alignfirst.study.output.manifest import Manifest, hardware, now
+from alignfirst.study.output.run_dir import CONFIG, DIGESTED, ERRORS, EVENTS, TIMINGS, RunDir, config_text
 from alignfirst.study.plan.planner import Plan, plan_study
 from alignfirst.world import Preflight, World
 
@@ -272,25 +262,23 @@ class _Run:
         self, status: str, counts: Mapping[str, int], digests: Mapping[str, str | None], finished: bool = True
     ) -> None:
         self.run_dir.write_manifest(
-            {
-                "manifest_version": MANIFEST_VERSION,
-                "schema_version": records.SCHEMA_VERSION,
-                "name": self.config.name,
-                "preset": self.config.preset,
-                "world": self.plan.world,
-                "version": version.__version__,
-                "command": self.command,
-                "plan_digest": self.plan.digest,
-                "status": status,
-                "counts": counts,
-                "varied": self.plan.varied,
-                "seeds": self.plan.seeds,
-                "digests": digests,
-                "hardware": hardware(),
-                "started": self.started,
-                "finished": now() if finished else None,
-                "seconds": round(time.perf_counter() - self.begin, 3) if finished else None,
-            }
+            Manifest(
+                name=self.config.name,
+                preset=self.config.preset,
+                world=self.plan.world,
+                version=version.__version__,
+                command=self.command,
+                plan_digest=self.plan.digest,
+                status=status,
+                counts=dict(counts),
+                varied=list(self.plan.varied),
+                seeds=list(self.plan.seeds),
+                digests=dict(digests),
+                hardware=hardware(),
+                started=self.started,
+                finished=now() if finished else None,
+                seconds=round(time.perf_counter() - self.begin, 3) if finished else None,
+            )
         )
 
 
