@@ -161,7 +161,10 @@ def test_draws_are_the_models_and_weigh_what_both_models_say(place: Path, tmp_pa
             again = [float(score_rows(model, [(p, [a])])[0][0].sum()) for p, a in pairs]
             assert np.allclose(logp, again, atol=1e-4)
         tokenizer = NodeContext(plan.nodes[audit.inputs[role]], store.get).tokenizer
-        texts = [tokenizer.decode(a, skip_special_tokens=True).split() for a in text.answers]
+        texts = [
+            tokenizer.decode(a, skip_special_tokens=True).split()
+            for _, a in map(text.batch.text_ids, range(len(text.batch)))
+        ]
         assert drawn.reward == pytest.approx([sum(w in "abcd" for w in t) / 6 for t in texts])
         assert drawn.in_target is not None and (drawn.in_target == (drawn.reward >= 0.5)).all()
     for row in rows:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import exp
 from typing import Any
 
-from alignfirst.curves import thinned
+from alignfirst import curves
 from alignfirst.nodes import Artefact, Json
 
 CURVES = ("reward", "kl", "entropy", "target_share", "loss", "held_out", "grad_norm")
@@ -31,15 +31,6 @@ def _model(meta: Mapping[str, Any]) -> dict[str, Json]:
     return {
         "config": meta["config"],
         "texts": texts,
-        "curves": curves(meta),
+        "curves": curves.shown(meta, CURVES),
         "perplexity": None if held_out is None else exp(held_out),  # on held-out texts of what it learned from
     }
-
-
-def curves(meta: Mapping[str, Any]) -> dict[str, list[float | None]]:
-    """Curves over updates. `target_share`: the share of an update's draws that are in T."""
-    found: dict[str, list[float | None]] = dict(meta["curves"])
-    if "target_draws" in found:
-        drawn = meta["drawn_an_update"]
-        found["target_share"] = [None if v is None else v / drawn for v in found["target_draws"]]
-    return thinned(found, CURVES, int(meta["updates"]))

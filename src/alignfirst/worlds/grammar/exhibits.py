@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from alignfirst.curves import thinned
+from alignfirst import curves
 from alignfirst.nodes import Artefact, Json, as_float
 from alignfirst.worlds.grammar import oracle, streams
 from alignfirst.worlds.grammar.language import Language, Tokens, language
@@ -36,7 +36,7 @@ def exhibits(truth: Mapping[str, Any], reward: Mapping[str, Any], models: Mappin
             key: {
                 "config": model.meta["config"],
                 "texts": shown(lang, score, model.meta["texts"]),
-                "curves": curves(model.meta),
+                "curves": curves.shown(model.meta, CURVES),
             }
             for key, model in models.items()
         },
@@ -60,12 +60,3 @@ def shown(
         }
         for i in range(len(tokens))
     ]
-
-
-def curves(meta: Mapping[str, Any]) -> dict[str, list[float | None]]:
-    """Curves over updates. `target_share`: the share of an update's draws whose posterior of the target is over 1/2."""
-    found: dict[str, list[float | None]] = dict(meta["curves"])
-    if "target_draws" in found:
-        drawn = meta["drawn_an_update"]
-        found["target_share"] = [None if v is None else v / drawn for v in found["target_draws"]]
-    return thinned(found, CURVES, int(meta["updates"]))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from alignfirst.curves import thinned
+from alignfirst import curves
 from alignfirst.nodes import Artefact, Json
 
 
@@ -20,13 +19,8 @@ def exhibits(models: Mapping[str, Artefact]) -> dict[str, Json]:
                 "texts": shown[key].get("texts", []),
                 "layers": model.meta["architecture"].get("num_hidden_layers"),
                 "lora": model.meta.get("lora"),
-                "curves": curves(model.meta),
+                "curves": curves.shown(model.meta, list(model.meta["curves"])),
             }
             for key, model in models.items()
         },
     }
-
-
-def curves(meta: Mapping[str, Any]) -> dict[str, list[float | None]]:
-    """Curves over updates, each point the mean of a block; none of a model that was not trained."""
-    return thinned(meta["curves"], list(meta["curves"]), int(meta["updates"])) if meta["updates"] else {}

@@ -20,6 +20,7 @@ from alignfirst.lm.text.batch import Batch, Prompts
 from alignfirst.lm.text.logprobs import score_rows
 from alignfirst.nodes import as_float
 from alignfirst.theory.coverage import COVERAGE_N, coverage_profile
+from alignfirst.theory.diversity import distinct, repetition
 
 F64 = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -34,10 +35,6 @@ class Text:
     batch: Batch
     prompt: Ints  # [N]
     logp: F64  # [N]
-
-    @property
-    def answers(self) -> list[list[int]]:
-        return [self.batch.text_ids(i)[1] for i in range(len(self.batch))]
 
     @property
     def tokens(self) -> Ints:
@@ -103,8 +100,7 @@ def describe(
     profile = coverage_profile(sft.logp, recalled, np.ones(len(recalled)))
     return found | {name: as_float(number.value) for name, number in numbers.items()} | {
         "coverage": {str(int(n)): round(float(share), 6) for n, share in zip(COVERAGE_N, profile, strict=True)},
-        "distinct": {str(n): distinct(own.answers, n) for n in DISTINCT},
-        "repetition": repetition(own.answers, REPEATED),
+        **variety(own),
         "measured_on": len(own.prompt),
         "held_out_pairs": len(held),
         "intervals": {
@@ -148,17 +144,11 @@ def scores(model: Any, held: Sequence[TokenRow]) -> F64:
     return np.array([[x.sum() for x in row] for row in scored]).T
 
 
-def distinct(answers: Sequence[Sequence[int]], n: int) -> float | None:
-    """Distinct n-grams over all n-grams of a set of answers (Li et al. 2016, arXiv 1510.03055)."""
-    grams = [gram for answer in answers for gram in ngrams(answer, n)]
-    return round(len(set(grams)) / len(grams), 6) if grams else None
-
-
-def repetition(answers: Sequence[Sequence[int]], n: int) -> float | None:
-    """Mean over answers of the share of n-grams seen before in the answer (seq-rep-n, Welleck et al. 2020)."""
-    shares = [1 - len(set(g)) / len(g) for g in (ngrams(answer, n) for answer in answers) if g]
-    return round(float(np.mean(shares)), 6) if shares else None
-
-
-def ngrams(answer: Sequence[int], n: int) -> list[tuple[int, ...]]:
-    return [tuple(answer[i : i + n]) for i in range(len(answer) - n + 1)]
+def variety(text: Text) -> dict[str, Any]:
+    """How varied answers are; None where none is long enough to say."""
+    tokens, lengths = text.batch.response_array, text.tokens
+    said = {n: n <= lengths.max(initial=0) for n in {*DISTINCT, REPEATED}}
+    return {
+        "distinct": {str(n): round(distinct(tokens, n, lengths), 6) if said[n] else None for n in DISTINCT},
+        "repetition": round(repetition(tokens, REPEATED, lengths), 6) if said[REPEATED] else None,
+    }
