@@ -31,7 +31,7 @@ from alignfirst.lm.training.checkpoint import Checkpoints, State
 from alignfirst.lm.training.counters import Tally
 from alignfirst.lm.training.optim import OptimSettings
 from alignfirst.lm.training.processes import ALONE
-from alignfirst.lm.training.sft import fit
+from alignfirst.lm.training.sft import sft
 from alignfirst.signals import deferred
 from alignfirst.theory.objectives import ALGORITHMS
 
@@ -87,7 +87,7 @@ def fitted(checkpoints: Checkpoints | None) -> tuple[torch.Tensor, Any]:
         while True:
             yield Batch.of_rows([([0], rng.integers(0, V, 4).tolist()) for _ in range(6)])
 
-    return weights(student), fit(student, batches(), UPDATES, OPTIM, checkpoints=checkpoints)
+    return weights(student), sft(student, batches(), UPDATES, OPTIM, checkpoints=checkpoints)
 
 
 def weights(trained: Any) -> list[torch.Tensor]:

@@ -21,7 +21,7 @@ from alignfirst.lm.sampling.draw import draw_answers
 from alignfirst.lm.text.batch import Batch, Prompts
 from alignfirst.lm.text.logprobs import next_token_logp, score_batch
 from alignfirst.lm.training.optim import Optimiser, OptimSettings, rate
-from alignfirst.lm.training.sft import fit
+from alignfirst.lm.training.sft import sft
 from alignfirst.theory import divergences as theory
 
 V, NEW = 12, 4
@@ -215,7 +215,7 @@ def test_fitting_reaches_the_frequencies():
     student = build(TinyLlama(V, 16, 1, 2, 2, 32, 12), 4)
     counts = np.array([5, 3, 2])
     batch = Batch.of_rows([([0], [i + 1]) for i, n in enumerate(counts) for _ in range(n)])
-    result = fit(student, [batch] * 200, 200, OptimSettings(1e-2, decay=0.5))
+    result = sft(student, [batch] * 200, 200, OptimSettings(1e-2, decay=0.5))
     p = counts / counts.sum()
     assert result.curves["loss"][-1] == pytest.approx(-(p * np.log(p)).sum(), abs=1e-3)
     assert (result.updates, result.samples) == (200, 2000)
@@ -223,13 +223,13 @@ def test_fitting_reaches_the_frequencies():
 
 def test_fitting_in_chunks_is_fitting():
     a, b = copy.deepcopy(STUDENT), copy.deepcopy(STUDENT)
-    losses = [fit(m, [ROWS] * 3, 3, OptimSettings(1e-3), chunk=c).curves["loss"] for m, c in ((a, None), (b, 1))]
+    losses = [sft(m, [ROWS] * 3, 3, OptimSettings(1e-3), chunk=c).curves["loss"] for m, c in ((a, None), (b, 1))]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
 
 
 def test_fitting_says_when_data_run_out():
-    with pytest.raises(InputError, match="needs 5 batches, got 2"):
-        fit(copy.deepcopy(STUDENT), [ROWS] * 2, 5, OptimSettings(1e-3))
+    with pytest.raises(InputError, match="a batch for every update, got 2"):
+        sft(copy.deepcopy(STUDENT), [ROWS] * 2, 5, OptimSettings(1e-3))
 
 
 def test_the_rate_rises_stays_and_falls():

@@ -44,16 +44,16 @@ def of_batch(batch: Batch) -> set[tuple[int, ...]]:
 def spied(patch: pytest.MonkeyPatch) -> Seen:
     """The prompts that each kind of work is given, filled while it runs."""
     seen: Seen = defaultdict(set)
-    fit, distil, align, describe, pairs_of = work.fit, work.distil, work.align, measure.describe, draws.pairs_of
+    sft, distil, align, describe, pairs_of = work.sft, work.distil, work.align, measure.describe, draws.pairs_of
     draw = measure.draw
 
-    def fitted(model: Any, batches: Any, *rest: Any) -> Any:
-        def told() -> Any:
-            for batch in batches:
-                seen["sft"] |= of_batch(batch)
-                yield batch
+    def fitted(model: Any, order: Any, *rest: Any, read: Any, **k: Any) -> Any:
+        def told(picks: Any) -> Any:
+            batch = read(picks)
+            seen["sft"] |= of_batch(batch)
+            return batch
 
-        return fit(model, told(), *rest)
+        return sft(model, order, *rest, read=told, **k)
 
     def distilled(
         teacher: Any, student: Any, prompts: Any, s: Any, seed: int, rehearsal: Any, *a: Any, **k: Any
@@ -91,7 +91,7 @@ def spied(patch: pytest.MonkeyPatch) -> Seen:
         kind_of_draw.pop()
         return found
 
-    patch.setattr(work, "fit", fitted)
+    patch.setattr(work, "sft", fitted)
     patch.setattr(work, "distil", distilled)
     patch.setattr(work, "align", aligned)
     patch.setattr(measure, "draw", drawn)

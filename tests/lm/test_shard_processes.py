@@ -28,8 +28,8 @@ from alignfirst.lm.align.trainer import AlignSettings, Labels, Task, align
 from alignfirst.lm.text.batch import Batch, Prompts
 from alignfirst.lm.training.checkpoint import Checkpoints
 from alignfirst.lm.distil.distillation import DistilSettings, distil
-from alignfirst.lm.training.epochs import Corpus, EpochSettings, fit_epochs
-from alignfirst.lm.training.sft import fit
+from alignfirst.lm.text.torch_streams import permutations, stream
+from alignfirst.lm.training.sft import HeldOut, sft
 from alignfirst.lm.models.lora import adapters, add_adapters
 from alignfirst.lm.training.optim import Optimiser, OptimSettings
 from alignfirst.lm.training.processes import ALONE, Accelerated
@@ -105,17 +105,16 @@ def case(name):
 for tied in (True, False):
     m = model(1, tied)
     assert len(list(m.parameters())) == (29 if tied else 30)
-    note(case(f"fit tied {tied}"), m, fit(m, data, 6, optim, chunk=4, team=team))  # three chunks: two and one
+    note(case(f"fit tied {tied}"), m, sft(m, data, 6, optim, chunk=4, team=team))  # three chunks: two and one
 m = model(1)
 summed_once = ALONE if team is ALONE else Accelerated(team.accelerator)
-note(case("fit, summed once an update"), m, fit(m, data, 6, optim, chunk=4, team=summed_once))
+note(case("fit, summed once an update"), m, sft(m, data, 6, optim, chunk=4, team=summed_once))
 m = model(1)
 add_adapters(m, 2, 4.0, 0)
-note(case("fit lora"), m, fit(m, data, 6, optim, chunk=4, team=team))
+note(case("fit lora"), m, sft(m, data, 6, optim, chunk=4, team=team))
 m = model(1)
-pick = lambda i: data[0].rows(i)
-note(case("epochs"), m, fit_epochs(m, Corpus(12, pick), Corpus(9, held_out.rows),
-     EpochSettings(optim, 6, 8, checks=3, chunk=2), 0, team=team))
+note(case("epochs"), m, sft(m, permutations(stream(0, "batches", 0), 12, 8), 6, optim,
+     read=data[0].rows, chunk=2, held_out=HeldOut(held_out, 3), team=team))
 for loss in ("sequence", "forward-kl", "reverse-kl"):
     m = model(1)
     s = DistilSettings(loss, optim, samples=24, updates=5, batch=10, chunk=4)
@@ -140,12 +139,12 @@ def until(k):
 def stopped(folder, team, k=4):
     m = model(1)
     with suppress(Stop):
-        fit(m, data, 6, optim, until(k), 4, Checkpoints(folder, updates=2), team)
+        sft(m, data, 6, optim, log=until(k), chunk=4, checkpoints=Checkpoints(folder, updates=2), team=team)
     return m
 
 def resumed(folder, team):
     m = model(3)
-    return m, fit(m, data, 6, optim, None, 4, Checkpoints(folder, updates=2), team)
+    return m, sft(m, data, 6, optim, chunk=4, checkpoints=Checkpoints(folder, updates=2), team=team)
 
 case("resume")
 if role == "alone":
@@ -165,7 +164,7 @@ m = model(1)
 if team.rank == team.size - 1:
     m.model.norm.weight.register_hook(lambda gradient: gradient * float("nan"))
 try:
-    fit(m, data, 6, optim, chunk=4, team=team)
+    sft(m, data, 6, optim, chunk=4, team=team)
 except StageFailure as e:
     results["failure"] = str(e)
 

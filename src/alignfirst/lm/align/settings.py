@@ -1,4 +1,4 @@
-"""What an alignment is asked to do: data, settings, and what comes back."""
+"""What an alignment is asked to do: data and settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from alignfirst.lm.align.pair_batches import Labels, Pairs
 from alignfirst.lm.align.reward_calls import Reward
 from alignfirst.lm.align.value import ValueSettings
 from alignfirst.lm.text.batch import Batch, Prompts
-from alignfirst.lm.training.counters import Curves
 from alignfirst.lm.training.optim import OptimSettings
 from alignfirst.theory.beta import checked_beta
 from alignfirst.theory.objectives import ALGORITHMS, Algorithm
@@ -108,16 +107,3 @@ class AlignSettings:
     def b(self) -> float:
         """What DPO and IPO call beta."""
         return self.labels.scale * self.beta
-
-
-@dataclass(frozen=True)
-class AlignResult:
-    """What a training took and how it went; the policy itself was trained in place."""
-
-    updates: int
-    samples: int  # responses drawn for training
-    target_draws: int | None  # of those, how many were target; None when nobody can tell
-    tokens: dict[str, int]
-    flops: float
-    curves: Curves = field(repr=False)
-    products: float = 0.0

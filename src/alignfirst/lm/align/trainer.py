@@ -15,14 +15,15 @@ from alignfirst.errors import InputError
 from alignfirst.lm.align.batches import Progress, Update, Work, source_of
 from alignfirst.lm.align.pair_batches import Labels, Pairs
 from alignfirst.lm.align.rollouts import Session, probe
-from alignfirst.lm.align.settings import AlignResult, AlignSettings, Task
+from alignfirst.lm.align.settings import AlignSettings, Task
 from alignfirst.lm.text.logprobs import response_logp
 from alignfirst.lm.training.checkpoint import Checkpoints
 from alignfirst.lm.training.counters import Log
 from alignfirst.lm.training.loop import Loop
 from alignfirst.lm.training.processes import ALONE, Team
+from alignfirst.lm.training.result import TrainingResult
 
-__all__ = ["AlignResult", "AlignSettings", "Labels", "Pairs", "Task", "align"]
+__all__ = ["AlignSettings", "Labels", "Pairs", "Task", "align"]
 
 
 def align(
@@ -34,7 +35,7 @@ def align(
     log: Log | None = None,
     team: Team = ALONE,
     checkpoints: Checkpoints | None = None,
-) -> AlignResult:
+) -> TrainingResult:
     """Train `policy` in place, regularised against `reference`, a model of its own (None: an algorithm without one).
 
     With one thread, the same arguments give the same weights, bit for bit, also where a training goes on from the last
@@ -55,8 +56,7 @@ def align(
                 seen |= probe(s, step)
             loop.step(seen | backward(s, source.update, drawn_now=progress.begins(step)))
     hits = None if task.is_target is None or not s.samples else s.hits
-    tally = s.tally.over(team)
-    return AlignResult(settings.updates, s.samples, hits, tally.tokens(), tally.flops, loop.book.curves, tally.products)
+    return TrainingResult.of(loop, s.samples, target_draws=hits)
 
 
 def backward(s: Session, update: Update, drawn_now: bool = False) -> dict[str, float | None]:

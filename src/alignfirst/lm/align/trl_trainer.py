@@ -34,7 +34,7 @@ from alignfirst.extras import need
 from alignfirst.lm.align.pair_batches import Pairs
 from alignfirst.lm.align.reward_calls import rewards_of
 from alignfirst.lm.align.rollouts import Session, draw_pairs
-from alignfirst.lm.align.settings import AlignResult, AlignSettings, Task
+from alignfirst.lm.align.settings import AlignSettings, Task
 from alignfirst.lm.align.trainer import check
 from alignfirst.lm.align.trl_limits import check_trl
 from alignfirst.lm.io.trackers import wanted
@@ -44,11 +44,12 @@ from alignfirst.lm.text.torch_streams import permutations
 from alignfirst.lm.training.counters import Book, Log
 from alignfirst.lm.training.optim import rate
 from alignfirst.lm.training.processes import ALONE
+from alignfirst.lm.training.result import TrainingResult
 
 
 def align_with_trl(
     policy: Any, reference: Any, task: Task, settings: AlignSettings, seed: int, log: Log | None = None
-) -> AlignResult:
+) -> TrainingResult:
     """As `alignfirst.lm.align.trainer.align`, by TRL's trainer. Trains `policy` in place.
 
     Pairs are taken in the same order, so that DPO has the same losses; rollouts are drawn by other random numbers.
@@ -67,7 +68,7 @@ def align_with_trl(
     book = book_of(trainer.state.log_history, settings, log)
     hits = None if task.is_target is None or not s.samples else s.hits
     t = s.tally
-    return AlignResult(settings.updates, s.samples, hits, t.tokens(), t.flops, book.curves, t.products)
+    return TrainingResult(settings.updates, s.samples, t.tokens(), t.flops, book.curves, t.products, hits)
 
 
 def trainer_for(s: Session, student: Any, scratch: Path) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -20,16 +20,19 @@ from alignfirst.lm.distil.teacher import Outputs, forward_kl, outputs_of, rememb
 from alignfirst.lm.sampling.draw import draw_answers
 from alignfirst.lm.text.batch import Batch, Ints, Prompts, join
 from alignfirst.lm.text.logprobs import next_token_logp
-from alignfirst.lm.text.torch_streams import permutations, skip, stream, torch_stream
+from alignfirst.lm.text.torch_streams import permutations, stream, torch_stream
+from alignfirst.lm.training.batch_cursor import BatchCursor
+from alignfirst.lm.training.cached import cached
 from alignfirst.lm.training.checkpoint import Checkpoints, State
 from alignfirst.lm.training.counters import Log, Tally
 from alignfirst.lm.training.loop import Loop
 from alignfirst.lm.training.optim import OptimSettings
 from alignfirst.lm.training.processes import ALONE, Team
-from alignfirst.lm.training.sft import FitResult, likelihood_step
+from alignfirst.lm.training.result import TrainingResult
+from alignfirst.lm.training.sft import likelihood_step
 
 Method = Literal["sequence", "forward-kl", "reverse-kl"]
-DRAWN_TOGETHER = 512  # teacher samples in one call; part of what the numbers are
+AT_ONCE = 512  # teacher samples in one call; part of what the numbers are
 
 
 @dataclass(frozen=True)
@@ -67,23 +70,29 @@ def distil(
     log: Log | None = None,
     checkpoints: Checkpoints | None = None,
     team: Team = ALONE,
-) -> FitResult:
-    """Train `student` in place. `rehearsal` examples take the places of as many of the `samples`, fitted by likelihood.
+) -> TrainingResult:
+    """Train `student` in place to write as `teacher` does after `prompts`, which take turns.
 
-    Curves: `loss` in nats per response token, the terms it is the sum of under their names, `grad_norm`. Processes of a
-    team share the teacher's samples and the chunks of an update; what all need of the teacher's outputs, or of the
-    student's own samples, each makes for itself, and it is counted once. Raises StageFailure when the gradient is not
-    finite.
+    Both are causal LMs of one vocabulary on one device; the teacher is only asked. `seed` (>= 0) decides every random
+    number. `rehearsal` examples take the places of as many of the `settings.samples` and are fitted by likelihood.
+    `log(update, values)` is told of every update. With `checkpoints` an interrupted training goes on from the last one.
+    Processes of a `team` share the teacher's samples and the chunks of an update; what all need of the teacher's
+    outputs, or of the student's own samples, each makes for itself, and it is counted once.
+
+    Curves: `loss` in nats per response token, the terms it is the sum of under their names, `grad_norm`. Raises
+    StageFailure when the gradient or a model's logits are not finite, InputError where rehearsal leaves no room for
+    samples, the teacher's outputs do not fit into memory, or text does not fit a model's positions.
     """
     d = Distillation(teacher.eval(), student.eval(), prompts, settings, seed, rehearsal, checkpoints, team)
-    method, order = METHODS[settings.method](d), Order(d)
-    identity = ("distil", settings, seed)
+    method, identity = METHODS[settings.method](d), ("distil", settings, seed)
+    rows: BatchCursor[Ints] = BatchCursor(
+        permutations(stream(seed, "batches", settings.occurrence), settings.samples, settings.batch)
+    )
     with Loop(student, settings.optim, settings.updates, identity, d.tally, log, checkpoints, team) as loop:
-        for update in loop.steps(order):
-            terms = {n: team.sum(share) for n, share in step(d, method, update, next(order.picks)).items()}
+        for update in loop.steps(rows):
+            terms = {n: team.sum(share) for n, share in step(d, method, update, next(rows)).items()}
             loop.step({"loss": sum(terms.values()), **terms})
-    n, total = settings.updates * settings.batch, d.tally.over(team)
-    return FitResult(settings.updates, n, total.tokens(), total.flops, loop.book.curves, total.products)
+    return TrainingResult.of(loop, settings.updates * settings.batch)
 
 
 @dataclass
@@ -116,50 +125,22 @@ class Distillation:
 
     def teacher_text(self) -> Batch:
         """The teacher's samples, the same for every method that uses them."""
-        if self.checkpoints is None:
-            return self._draw_text()
 
-        def make() -> State:
-            text = self._draw_text()
-            return State(
-                {"tally": asdict(self.tally.over(self.team))},
-                {"tokens": text.tokens, "start": text.start, "mask": text.mask},
-            )
-
-        kept = self.checkpoints.kept(self.team, "teacher", make)
-        self.tally.set(kept.numbers["tally"] if self.first else asdict(Tally()))
-        return Batch(kept.tensors["tokens"], kept.tensors["start"], kept.tensors["mask"]).to(self.teacher.device)
-
-    def _draw_text(self) -> Batch:
-        starts = range(0, self.own, DRAWN_TOGETHER)
-        sizes = [min(DRAWN_TOGETHER, self.own - a) for a in starts]
-        tau = self.settings.temperature
-        pieces = list(zip(starts, sizes, strict=True))
-
-        def draw(piece: tuple[int, int]) -> Batch:
-            batch = self.draw(self.teacher, "teacher", *piece, tau)
+        def draw(first: int) -> Batch:
+            n = min(AT_ONCE, self.own - first)
+            batch = self.draw(self.teacher, "teacher", first, n, self.settings.temperature)
             return batch if self.team.size == 1 else batch.to("cpu")
 
-        return join(self.team.map_and_gather(pieces, draw)).to(self.teacher.device)
+        def make() -> State:
+            return State({}, join(self.team.map_and_gather(range(0, self.own, AT_ONCE), draw)).tensors())
+
+        text = cached("teacher", make, self.tally, self.team, self.checkpoints)
+        return Batch.of_tensors(text.tensors).to(self.teacher.device)
 
     @property
     def first(self) -> bool:
         """Whether this process counts what all of them make."""
         return self.team.rank == 0
-
-
-class Order:
-    """In which order examples are seen: found again by going through it."""
-
-    def __init__(self, d: Distillation) -> None:
-        s = d.settings
-        self.picks = permutations(stream(d.seed, "batches", s.occurrence), s.samples, s.batch)
-
-    def state(self, done: int) -> State:
-        return State()
-
-    def restore(self, done: int, state: State) -> None:
-        skip(self.picks, done)
 
 
 def step(d: Distillation, method: MethodSteps, update: int, picks: Ints) -> dict[str, float]:
@@ -208,7 +189,7 @@ class ForwardKl(Sequence):
 
     def __init__(self, d: Distillation) -> None:
         super().__init__(d)
-        size = d.settings.chunk or DRAWN_TOGETHER
+        size = d.settings.chunk or AT_ONCE
         self.outputs = remember(d.teacher, self.text, d.settings.temperature, d.settings.top_k, size)
         if d.first:
             d.tally.score(d.teacher, self.text, whole=True)

@@ -44,12 +44,12 @@ class Batch:
     @classmethod
     def of_arrays(cls, prompts: Integers, responses: Integers, lengths: Integers | None = None) -> Batch:
         """Prompts [B, P], or one for all rows [P], and responses [B, L], of each the first `lengths[B]` tokens."""
-        tokens = torch.from_numpy(np.ascontiguousarray(responses, np.int64))
+        tokens = torch.from_numpy(np.array(responses, np.int64))
         asked = np.broadcast_to(prompts, (len(tokens), np.shape(prompts)[-1]))
         mask = None
         if lengths is not None:
             mask = torch.arange(tokens.shape[1]) < torch.from_numpy(lengths.astype(np.int64))[:, None]
-        return cls.of(torch.from_numpy(np.ascontiguousarray(asked, np.int64)), tokens, mask)
+        return cls.of(torch.from_numpy(np.array(asked, np.int64)), tokens, mask)
 
     @classmethod
     def of_rows(cls, rows: Sequence[tuple[Sequence[int], Sequence[int]]], pad: int = 0) -> Batch:
@@ -177,7 +177,7 @@ class Prompts:
     @classmethod
     def of_array(cls, rows: Integers, new_tokens: int, eos: int | None = None) -> Prompts:
         """Prompts of one length, `rows[M, P]`."""
-        return cls(torch.from_numpy(np.ascontiguousarray(rows, np.int64)), new_tokens, eos)
+        return cls(torch.from_numpy(np.array(rows, np.int64)), new_tokens, eos)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from alignfirst.lm.sampling.draw import draw_answers
 from alignfirst.lm.text.batch import Batch, Prompts
 from alignfirst.lm.text.logprobs import score_batch
-from alignfirst.lm.training.epochs import Corpus
 from alignfirst.nodes import Artefact, Load, Node
 
 F64 = NDArray[np.float64]
@@ -44,10 +43,6 @@ class Texts:
 
     def batches(self) -> Iterator[Batch]:
         return (self.rows(slice(a, a + TOGETHER)) for a in range(0, len(self), TOGETHER))
-
-    @property
-    def corpus(self) -> Corpus:
-        return Corpus(len(self), self.rows)
 
     @property
     def fed(self) -> int:

@@ -16,10 +16,11 @@ from alignfirst.lm.io import numpy_api
 from alignfirst.lm.models.build import SmolLlama
 from alignfirst.lm.models.load import build, from_arrays, to_arrays
 from alignfirst.lm.text.device import enable_tf32, local_device
+from alignfirst.lm.text.torch_streams import permutations, stream
 from alignfirst.lm.training.checkpoint import Checkpoints
 from alignfirst.lm.training.counters import Tally
-from alignfirst.lm.training.epochs import EpochSettings, fit_epochs
 from alignfirst.lm.training.optim import OptimSettings
+from alignfirst.lm.training.sft import HeldOut, sft
 from alignfirst.nodes import Artefact, Json, Load, Node, Outcome, rounded
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.worlds.chain import cost, draws, measure, streams
@@ -166,19 +167,19 @@ def _fitted(node: Node, load: Load, truth: Truth, seed: int, purpose: str, occur
     sizes = SmolLlama(truth.vocabulary, **s["model"], positions=len(truth.prompt) + truth.settings["length"])
     start = f"{purpose}-start"
     model = build(sizes, streams.number(seed, start, occurrence)).to(local_device())  # type: ignore[arg-type]
-    settings = EpochSettings(
-        OptimSettings(s["learning_rate"], warmup=WARMUP, decay=DECAY),
-        s["updates"],
-        s["batch"],
-        s["checks"],
-        s["patience"],
-        s["chunk"],
-    )
     data = of_shards(truth.prompt, shards_of(node, load, "data") + shards_of(node, load, "again"))
-    held = _texts(node, load, truth, "held")
     number = streams.number(seed, purpose, occurrence)  # type: ignore[arg-type]
-    kept = Checkpoints.of(node.key)
-    result = fit_epochs(model, data.corpus, held.corpus, settings, number, team=numpy_api.team(), checkpoints=kept)
+    result = sft(
+        model,
+        permutations(stream(number, "batches", 0), len(data), s["batch"]),
+        s["updates"],
+        OptimSettings(s["learning_rate"], warmup=WARMUP, decay=DECAY),
+        read=data.rows,
+        chunk=s["chunk"],
+        held_out=HeldOut(_texts(node, load, truth, "held"), s["checks"], s["patience"]),
+        checkpoints=Checkpoints.of(node.key),
+        team=numpy_api.team(),
+    )
     artefact = _artefact(model, sizes, result)
     chosen = {"kept": result.kept, "held_out": result.held_out}
     return Artefact(artefact.arrays, {**artefact.meta, **chosen}), model

@@ -21,7 +21,7 @@ from alignfirst.lm.text.batch import Batch, Prompts
 from alignfirst.lm.text.logprobs import score_batch
 from alignfirst.lm.training.checkpoint import Checkpoints
 from alignfirst.lm.training.optim import OptimSettings
-from alignfirst.lm.training.sft import fit
+from alignfirst.lm.training.sft import sft
 from alignfirst.nodes import Artefact, Json, Load, Node, Outcome, rounded
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.worlds.grammar import draws, measure, streams
@@ -48,7 +48,7 @@ def run_sft(node: Node, load: Load) -> Artefact:
         while True:
             yield Batch.of_arrays(lang.marks(prompt), lang.sample(prompt, rng))
 
-    result = fit(model, fresh(), s["steps"], _schedule(s), checkpoints=Checkpoints.of(node.key))
+    result = sft(model, fresh(), s["steps"], _schedule(s), checkpoints=Checkpoints.of(node.key))
     return _artefact(model, _sizes(s, lang), lang, seed, result, samples=result.samples)
 
 

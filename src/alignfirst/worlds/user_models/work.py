@@ -18,7 +18,7 @@ from alignfirst.lm.text.batch import Batch, Prompts
 from alignfirst.lm.text.torch_streams import permutations
 from alignfirst.lm.training.checkpoint import Checkpoints
 from alignfirst.lm.training.optim import OptimSettings
-from alignfirst.lm.training.sft import fit
+from alignfirst.lm.training.sft import sft
 from alignfirst.nodes import Artefact, Load, Node, Outcome, rounded
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.worlds.user_models import draws, measure, models, streams
@@ -45,16 +45,17 @@ def run_sft(desk: NodeContext) -> Artefact:
     model = named_models.ready(named_models.model_of(source["source"], source["digest"]), s["precision"])
     rows = desk.training(s["steps"] * s["batch"])
 
-    def batches() -> Iterator[Batch]:
-        for picks in permutations(streams.generator(s["seed"], "sft"), len(rows), s["batch"]):
-            yield Batch.of_rows([(rows[i].prompt, rows[i].chosen) for i in picks])
+    order = permutations(streams.generator(s["seed"], "sft"), len(rows), s["batch"])
+
+    def read(picks: Any) -> Batch:
+        return Batch.of_rows([(rows[i].prompt, rows[i].chosen) for i in picks])
 
     with desk.tracked() as log:
         result = models.train(
             model, s, streams.number(s["seed"], "sft"),
-            lambda: fit(
-                model, batches(), s["steps"], _schedule(s), log, s["chunk"], Checkpoints.of(desk.node.key),
-                numpy_api.team(),
+            lambda: sft(
+                model, order, s["steps"], _schedule(s), read=read, chunk=s["chunk"], log=log,
+                checkpoints=Checkpoints.of(desk.node.key), team=numpy_api.team(),
             ),
         )  # fmt: skip
     return desk.artefact(model, result, {"pretrained": dict(source)})

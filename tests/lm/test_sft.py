@@ -21,47 +21,51 @@ from alignfirst.lm.text.batch import Batch
 from alignfirst.lm.text.logprobs import score_batch
 from alignfirst.lm.text.torch_streams import permutations, stream
 from alignfirst.lm.training.checkpoint import Checkpoints
-from alignfirst.lm.training.epochs import Corpus, EpochSettings, fit_epochs
 from alignfirst.lm.training.optim import OptimSettings
-from alignfirst.lm.training.sft import fit
+from alignfirst.lm.training.result import TrainingResult
+from alignfirst.lm.training.sft import HeldOut, sft
 
 SIZES = SmolLlama(12, 16, 2, 2, 1, 24, 8)
 PROMPT = np.array([3])
 
 
-def corpus(n: int, seed: int) -> Corpus:
+def texts_of(n: int, seed: int) -> Batch:
     """Texts of up to 5 tokens that repeat their first one."""
     rng = np.random.default_rng(seed)
     tokens = np.repeat(rng.integers(0, 12, (n, 1)), 5, 1).astype(np.uint16)
     lengths = rng.integers(1, 6, n)
-    return Corpus(n, lambda rows: Batch.of_arrays(PROMPT, tokens[rows], lengths[rows]))
+    return Batch.of_arrays(PROMPT, tokens, lengths)
 
 
-def settings(**more: Any) -> EpochSettings:
-    return EpochSettings(**{"optim": OptimSettings(0.01), "updates": 12, "batch": 8, "checks": 4} | more)
+def fit(
+    model: Any, texts: Batch, held: Batch, seed: int, updates: int = 12, optim: Any = None, checks: int = 4,
+    patience: int | None = None, **more: Any,
+) -> TrainingResult:  # fmt: skip
+    order = permutations(stream(seed, "batches", 0), len(texts), 8)
+    chosen = HeldOut(held, checks, patience)
+    return sft(model, order, updates, optim or OptimSettings(0.01), read=texts.rows, held_out=chosen, **more)
 
 
 def weights(model: Any) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-def held_out_loss(model: Any, texts: Corpus) -> float:
-    batch = texts.rows(np.arange(texts.size))
+def held_out_loss(model: Any, batch: Batch) -> float:
     return float(-score_batch(model, batch).sum() / batch.mask.sum())
 
 
 def test_without_a_choice_to_make_it_is_plain_fitting() -> None:
-    """One check, at the end: the last weights, as `fit` has them on the same batches."""
-    texts, held = corpus(40, 0), corpus(16, 1)
+    """One check, at the end: the last weights, as they come without held-out text, on the same batches as batches."""
+    texts, held = texts_of(40, 0), texts_of(16, 1)
     a, b = build(SIZES, 0), build(SIZES, 0)
-    found = fit_epochs(a, texts, held, settings(checks=1), 7)
+    found = fit(a, texts, held, 7, checks=1)
     picks = permutations(stream(7, "batches", 0), 40, 8)
 
     def batches() -> Any:
         while True:
             yield texts.rows(next(picks))
 
-    plain = fit(b, batches(), 12, OptimSettings(0.01))
+    plain = sft(b, batches(), 12, OptimSettings(0.01))
     assert torch.equal(weights(a), weights(b))
     assert found.curves["loss"] == plain.curves["loss"] and found.kept == 12
     assert found.held_out == pytest.approx(held_out_loss(a, held), abs=1e-6)
@@ -69,9 +73,9 @@ def test_without_a_choice_to_make_it_is_plain_fitting() -> None:
 
 def test_the_best_check_is_kept_and_patience_ends_the_training() -> None:
     """Far too large steps: held-out text gets worse, and the weights go back to where it was best."""
-    texts, held = corpus(8, 0), corpus(64, 1)
+    texts, held = texts_of(8, 0), texts_of(64, 1)
     model = build(SIZES, 0)
-    found = fit_epochs(model, texts, held, settings(optim=OptimSettings(0.1), updates=200, checks=50, patience=3), 0)
+    found = fit(model, texts, held, 0, 200, OptimSettings(0.1), checks=50, patience=3)
     looks = [(u + 1, v) for u, v in enumerate(found.curves["held_out"]) if v is not None]
     assert found.held_out == min(v for _, v in looks)
     assert found.kept == min(looks, key=lambda x: x[1])[0] < found.updates < 200
@@ -79,12 +83,13 @@ def test_the_best_check_is_kept_and_patience_ends_the_training() -> None:
     assert held_out_loss(model, held) == pytest.approx(found.held_out, abs=1e-6)
 
 
-def test_chunks_add_up_to_the_whole_batch() -> None:
-    texts, held = corpus(40, 0), corpus(16, 1)
+@pytest.mark.parametrize("chunk", [2, 3])
+def test_chunks_add_up_to_the_whole_batch(chunk: int) -> None:
+    texts, held = texts_of(40, 0), texts_of(16, 1)
     a, b = build(SIZES, 0), build(SIZES, 0)
     optim = OptimSettings(0.01, epsilon=1e-3)  # Adam divides by tiny second moments: rounding would be steps
-    whole = fit_epochs(a, texts, held, settings(optim=optim), 7)
-    parts = fit_epochs(b, texts, held, settings(optim=optim, chunk=2), 7)
+    whole = fit(a, texts, held, 7, optim=optim)
+    parts = fit(b, texts, held, 7, optim=optim, chunk=chunk)
     np.testing.assert_allclose(weights(a), weights(b), atol=1e-4)
     np.testing.assert_allclose(whole.curves["loss"], parts.curves["loss"], rtol=1e-4)
     assert whole.updates == parts.updates and whole.kept == parts.kept
@@ -97,10 +102,10 @@ class Cut(Exception):
 @pytest.mark.parametrize("at", [1, 4, 9, 15])
 def test_cut_short_anywhere_it_goes_on_bit_for_bit(tmp_path: Path, at: int) -> None:
     """The best weights so far and the count of checks come back too: patience ends where it would have ended."""
-    texts, held = corpus(8, 0), corpus(64, 1)
-    s = settings(optim=OptimSettings(0.1), updates=200, checks=50, patience=3)
+    texts, held = texts_of(8, 0), texts_of(64, 1)
+    s: dict[str, Any] = {"updates": 200, "optim": OptimSettings(0.1), "checks": 50, "patience": 3}
     whole = build(SIZES, 0)
-    expected = fit_epochs(whole, texts, held, s, 0)
+    expected = fit(whole, texts, held, 0, **s)
     assert expected.updates == 16 and expected.kept == 4
 
     def cut(update: int, seen: Any) -> None:
@@ -108,24 +113,41 @@ def test_cut_short_anywhere_it_goes_on_bit_for_bit(tmp_path: Path, at: int) -> N
             raise Cut
 
     with pytest.raises(Cut):
-        fit_epochs(build(SIZES, 0), texts, held, s, 0, log=cut, checkpoints=Checkpoints(tmp_path, updates=1))
+        fit(build(SIZES, 0), texts, held, 0, log=cut, checkpoints=Checkpoints(tmp_path, updates=1), **s)
     again = build(SIZES, 0)
-    found = fit_epochs(again, texts, held, s, 0, checkpoints=Checkpoints(tmp_path, updates=1))
+    found = fit(again, texts, held, 0, checkpoints=Checkpoints(tmp_path, updates=1), **s)
     assert torch.equal(weights(again), weights(whole))
     assert found == expected
 
 
 @pytest.mark.parametrize("updates, checks", [(12, 4), (7, 3), (5, 20), (1, 1)])
 def test_checks_are_spread_evenly_and_the_last_is_at_the_end(updates: int, checks: int) -> None:
-    s = settings(updates=updates, checks=checks)
-    at = [u for u in range(updates) if s.is_check(u)]
+    held = HeldOut(texts_of(1, 0), checks)
+    at = [u for u in range(updates) if held.is_check(u, updates)]
     assert len(at) == min(updates, checks) and at[-1] == updates - 1
     assert max(np.diff([-1, *at])) - min(np.diff([-1, *at])) <= 1
 
 
-def test_chunks_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(InputError, match="chunk must divide batch"):
-        settings(chunk=3)
+@pytest.mark.parametrize("wrong", [{"updates": 0}, {"chunk": 0}, {"checks": 0}, {"patience": 0}])
+def test_counts_below_one_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(wrong))}.* must be >= 1"):
+        fit(build(SIZES, 0), texts_of(8, 0), texts_of(8, 1), 0, **wrong)
+
+
+def test_what_a_resumed_training_goes_past_is_not_read(tmp_path: Path) -> None:
+    texts, read = texts_of(8, 0), []
+
+    def rows(picks: Any) -> Batch:
+        read.append(len(picks))
+        return texts.rows(picks)
+
+    for updates_read in (6, 2):  # 4 of the second training's 6 updates are in the checkpoint
+        order = permutations(stream(0, "batches", 0), 8, 4)
+        found = sft(
+            build(SIZES, 0), order, 6, OptimSettings(0.01), read=rows, checkpoints=Checkpoints(tmp_path, updates=4)
+        )
+        assert len(read) == updates_read and found.samples == 24
+        read.clear()
 
 
 # --- part of a vocabulary
