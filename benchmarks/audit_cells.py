@@ -39,7 +39,7 @@ ALGORITHMS = ("reinforce", "rloo", "ppo", "grpo", "dpo-online", "dpo-offline")
 UNDERTRAINED = 0.1  # share of the updates
 OTHERS = (0.20, 0.06, 0.20, 0.06, 0.20, 0.20, 0.06)  # preset `mog` without its target
 WIDE, WIDE_STUDENT = 0.6, (3.0, 4)
-WORLD = "alignfirst.worlds.mog:WORLD"
+WORLD = "alignfirst.worlds.mog.world:WORLD"
 
 
 class Reference(NamedTuple):

@@ -47,7 +47,7 @@ from alignfirst.worlds.grammar.draws import GrammarDrawing
 from audit_cases import discrimination
 from audit_stats import FitCell, Interval, auc, fit, over_teachers, share, spearman
 
-WORLD = "alignfirst.worlds.grammar:WORLD"
+WORLD = "alignfirst.worlds.grammar.world:WORLD"
 WEIGHTS = (0.01, 0.05, 0.02, 0.12, 0.015, 0.08, 0.03, 0.2)  # of the target, a teacher
 FIRST_SEED = 20_000
 SHORT = 100  # updates of the teacher that was stopped early

@@ -62,14 +62,13 @@ def find(address: Address) -> Found:
     from alignfirst.store import Store
     from alignfirst.study.execution.worker import load_world
     from alignfirst.study.plan.planner import plan_study
-    from alignfirst.worlds import WORLDS
 
     config, store_at = _study(address.run)
     if config.world not in AUDITED:
         cure = "Audit a saved model with --reference PATH, or rows with --log-probs."
         raise InputError(f"a model in a store must be of world {' or '.join(AUDITED)}", f"world {config.world}", cure)
     config = _narrowed(config, address)
-    world = load_world(WORLDS[config.world])
+    world = load_world(config.world)
     plan = plan_study(config, world)
     cell = _cell(plan, address)
     stages = [s for s in cell.stages if s.kind == address.stage]

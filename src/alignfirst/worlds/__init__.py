@@ -1,6 +1,6 @@
 """The worlds a study can be played in. A new world is one line here.
 
-Its package is a module of this one, with a `WORLD`; its config is the `CONFIG` of `<package>_sections` in study/config.
+Its package is in this one, with a `WORLD` in `world.py`; its config is the `CONFIG` of `<package>_sections` in study/config.
 """
 
 from __future__ import annotations
@@ -28,4 +28,4 @@ def get(name: str) -> World:
     """
     if name not in WORLDS:
         raise InputError(f"world must be one of {', '.join(WORLDS)}", name, "Correct `world:` in the config.")
-    return cast("World", import_module(f"alignfirst.worlds.{WORLDS[name]}").WORLD)
+    return cast("World", import_module(f"alignfirst.worlds.{WORLDS[name]}.world").WORLD)
