@@ -1,6 +1,7 @@
 """The worlds a study can be played in. A new world is one line here.
 
-Its package is in this one, with a `WORLD` in `world.py`; its config is the `CONFIG` of `<package>_sections` in study/config.
+Its package is in this one, with a `WORLD` in `world.py`; its config is the `CONFIG` of `<package>_sections` in
+study/config.
 """
 
 from __future__ import annotations
