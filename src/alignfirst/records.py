@@ -20,9 +20,13 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Column:
+    """One column. Where it has a `label` it is a metric: described in all statistics, and shown under that label."""
+
     name: str
     type: str  # str, int, float, bool, json; every column may be null where it has no meaning
     meaning: str
+    label: str = ""
+    unit: str = ""  # behind a metric's values
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -39,13 +43,13 @@ COLUMNS: tuple[Column, ...] = (
     Column("status", "str", "ok, failed, or blocked (a stage before it failed)"),
     Column("error", "str", "reason where status is not ok"),
     Column("model", "str", "key of the stage's model in the store"),
-    Column("reward", "float", "mean reward of the model"),
-    Column("reward_sd", "float", "standard deviation of reward over the model's outputs"),
-    Column("target_mass", "float", "probability of the target region T"),
-    Column("target_precision", "float", "E_{x~q} log p_target(x), nats"),
-    Column("target_recall", "float", "E_{x~p_target} log q(x), nats"),
-    Column("overall_precision", "float", "E_{x~q} log p_star(x), nats"),
-    Column("overall_recall", "float", "E_{x~p_star} log q(x), nats"),
+    Column("reward", "float", "mean reward of the model", "reward"),
+    Column("reward_sd", "float", "standard deviation of reward over the model's outputs", "sd of reward over outputs"),
+    Column("target_mass", "float", "probability of the target region T", "target mass"),
+    Column("target_precision", "float", "E_{x~q} log p_target(x), nats", "target precision", "nats"),
+    Column("target_recall", "float", "E_{x~p_target} log q(x), nats", "target recall", "nats"),
+    Column("overall_precision", "float", "E_{x~q} log p_star(x), nats", "overall precision", "nats"),
+    Column("overall_recall", "float", "E_{x~p_star} log q(x), nats", "overall recall", "nats"),
     Column("coverage", "json", "share of x~p_target with log p_target(x) - log q(x) <= log N, by N"),
     Column("target_precision_per_token", "float", "text: target_precision over tokens of a sequence"),
     Column("target_recall_per_token", "float", "text: target_recall over tokens of a sequence"),

@@ -71,3 +71,9 @@ class ExtendedCheckout:
         """Every named test (file, or `-k` expression in `chosen`) passes."""
         only = [] if chosen is None else ["-k", chosen]
         self.python("-m", "pytest", "-q", "-x", "--tb=short", "-p", "no:cacheprovider", *only, *names)
+
+    def run(self, preset: str, *sets: str) -> Path:
+        """Run a study in the copy; the folder of its run. AssertionError unless it ended well."""
+        options = [part for s in sets for part in ("--set", s)]
+        self.python("-m", "alignfirst", "run", preset, "--workers", "1", *options, "--out", "run")
+        return self.folder / "run"

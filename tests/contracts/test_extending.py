@@ -16,9 +16,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from extended_checkout import ExtendedCheckout
 
+from alignfirst.records import SCHEMA_VERSION
+
 RECIPES, CLAIMS = "src/alignfirst/study/config/recipe.py", "src/alignfirst/stats/claims.py"
 SECTIONS, PALETTE = "src/alignfirst/report/sections.py", "src/alignfirst/report/palette.py"
 READING, PLOTS = "docs/reading-the-report.md", "src/alignfirst/report/static_figures/plots.py"
+SUMMARY = "tests/stats/test_stats_summary.py::test_the_default_study_takes_less_than_a_second"
 NOT_YET = "not architecture"  # the page is redrawn when every room is in its place
 
 
@@ -49,8 +52,7 @@ def test_b_claim(checkout: ExtendedCheckout) -> None:
     row = f"| `higher-mass` | {words} | mean of paired differences in `target_mass` | > 0 | 0.05 |"
     checkout.replace(CLAIMS, "    ),\n)\n\nTESTS", f"    ),\n{claim}\n)\n\nTESTS")
     checkout.add_below("docs/statistics.md", "| `lower-spread-over-samples`", row)
-    summary = "tests/stats/test_stats_summary.py::test_the_default_study_takes_less_than_a_second"
-    checkout.tests("tests/docs", "tests/stats/test_stats_claims.py", summary, chosen=NOT_YET)
+    checkout.tests("tests/docs", "tests/stats/test_stats_claims.py", SUMMARY, chosen=NOT_YET)
 
 
 SECTION = """    Section(
@@ -116,3 +118,27 @@ def test_f_colour_of_a_recipe(checkout: ExtendedCheckout) -> None:
     ]
     checkout.check(SHOWN + "".join(f"    {line}\n" for line in shown))
     checkout.tests("tests/report/test_figures.py", "tests/report/test_html.py")
+
+
+def test_d_metric(checkout: ExtendedCheckout) -> None:
+    """Measured in one world; the others leave it null."""
+    records, measure = "src/alignfirst/records.py", "src/alignfirst/worlds/mog/measure.py"
+    words = "variance of reward over the model's outputs"
+    checkout.add_below(
+        records, 'Column("reward_sd"', f'    Column("reward_var", "float", "{words}", "variance of reward"),'
+    )
+    checkout.replace(records, f"SCHEMA_VERSION = {SCHEMA_VERSION}", f"SCHEMA_VERSION = {SCHEMA_VERSION + 1}")
+    checkout.add_below(measure, '"reward_sd": ', '            "reward_var": float(square - reward**2),')
+    checkout.replace("src/alignfirst/worlds/mog/world.py", '"measure": 1,', '"measure": 2,')
+    checkout.add_below("docs/records.md", "| `reward_sd`", f"| `reward_var` | float | {words} |")
+    version = f"schema version {SCHEMA_VERSION}"
+    checkout.replace("docs/records.md", f"{version}.", f"schema version {SCHEMA_VERSION + 1}.")
+    checkout.tests("tests/docs", SUMMARY, "tests/report/test_data.py", "tests/study/test_rows.py", chosen=NOT_YET)
+    checkout.run("mog-quick", "seeds=2", "algorithms=grpo", "beta=0.1", "align.updates=20")
+    checkout.check(
+        "import json; rows = [json.loads(line) for line in open('run/records.jsonl')]\n"
+        "assert all(abs(r['reward_var'] - r['reward_sd'] ** 2) < 1e-12 for r in rows)\n"
+        "cells = json.load(open('run/statistics.json'))['cells']\n"
+        "assert all(c['reward_var']['mean'] is not None for c in cells)\n"
+        "assert 'variance of reward' in open('run/report.html').read()"
+    )

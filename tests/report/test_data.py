@@ -35,6 +35,13 @@ def cells_of(data: dict[str, Any]) -> dict[tuple[Any, ...], dict[str, Any]]:
     return found
 
 
+def near(value: Any) -> Any:
+    """A number, a null or a list of both, up to what the page rounds."""
+    if isinstance(value, list):
+        return [near(v) for v in value]
+    return None if value is None else pytest.approx(value, **CLOSE)
+
+
 def test_every_cell_reaches_the_page_with_its_statistics(built: Path, data: dict[str, Any]) -> None:
     cells = cells_of(data)
     statistics = load(built).statistics["cells"]
@@ -44,8 +51,8 @@ def test_every_cell_reaches_the_page_with_its_statistics(built: Path, data: dict
         assert (cell["n"], cell["failed"], bool(cell["final"])) == (s["n"], s["failed"], s["final"])
         for m in METRICS:
             for k in ("mean", "sd", "low", "high", "iqm"):
-                assert cell[m][k] == pytest.approx(s[m][k], **CLOSE), (m, k)
-            assert data["pool"][cell[m]["values"]] == pytest.approx(s[m]["values"], **CLOSE)
+                assert cell[m][k] == near(s[m][k]), (m, k)
+            assert data["pool"][cell[m]["values"]] == near(s[m]["values"])
         assert data["pool"][cell["seeds"]] == s["seeds"]
 
 
@@ -68,7 +75,7 @@ def test_every_difference_and_claim_reaches_the_page(built: Path, data: dict[str
     for i, p in enumerate(run.statistics["pairs"]):
         assert data["algorithms"][pairs["a"][i]] == p["algorithm"] and METRICS[pairs["m"][i]] == p["metric"]
         for k in ("mean", "low", "high", "share_won"):
-            assert pairs[k][i] == pytest.approx(p[k], **CLOSE)
+            assert pairs[k][i] == near(p[k])
     assert claims["verdict"] == [c["verdict"] for c in run.statistics["claims"]]
     assert [claims["claims"][c]["claim"] for c in claims["c"]] == [c["claim"] for c in run.statistics["claims"]]
 
@@ -106,7 +113,7 @@ def test_differences_stand_under_their_recipe(synthetic: ModuleType, tmp_path: P
     expected |= {(q["recipe"], q["metric"]): q["mean"] for q in run.statistics["recipes"]}
     assert {recipe for recipe, _ in expected} == set(recipes) - {"distil-align"}
     assert len(p["r"]) == len(shown)
-    assert shown == {key: pytest.approx(mean, **CLOSE) for key, mean in expected.items()}
+    assert shown == {key: near(mean) for key, mean in expected.items()}
 
 
 def test_a_cell_shows_its_own_models(built: Path, data: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from alignfirst.records import Row
+from alignfirst.records import COLUMNS, Row
 from alignfirst.report.audit.audited_points import points
 from alignfirst.report.compact import Codes, columns
 from alignfirst.report.exhibit_shapes import exhibit
@@ -24,15 +24,6 @@ EXTRAS = (
     "exact_reward", "exact_kl", "exact_target_mass", "predicted_reward", "predicted_target_mass", "beta_c",
     "kl_to_reference", "kl_to_sft", "kl_to_optimum", "target_draws", "samples", "flops",
 )  # fmt: skip
-METRIC_WORDS: Mapping[str, tuple[str, str]] = {  # label, unit
-    "reward": ("reward", ""),
-    "reward_sd": ("sd of reward over outputs", ""),
-    "target_mass": ("target mass", ""),
-    "target_precision": ("target precision", "nats"),
-    "target_recall": ("target recall", "nats"),
-    "overall_precision": ("overall precision", "nats"),
-    "overall_recall": ("overall recall", "nats"),
-}
 CellKey = tuple[int, int, int, int, int]  # variant, recipe, algorithm, beta, stage_index
 
 
@@ -79,7 +70,7 @@ def payload(run: RunFiles) -> dict[str, Any]:
     of_text = measures(run)
     data = {
         "study": _study(run, at),
-        "metrics": [{"id": m, "label": METRIC_WORDS[m][0], "unit": METRIC_WORDS[m][1]} for m in METRICS],
+        "metrics": [{"id": c.name, "label": c.label, "unit": c.unit} for c in COLUMNS if c.label],
         "recipes": _recipes(run, at),
         "algorithms": at.algorithms.values,
         "betas": at.betas.values,

@@ -10,18 +10,10 @@ from typing import Any
 import numpy as np
 
 from alignfirst.errors import InputError
-from alignfirst.records import Row
+from alignfirst.records import COLUMNS, Row
 from alignfirst.stats.intervals import Bools, Floats, as_samples
 
-METRICS = (
-    "reward",
-    "reward_sd",
-    "target_mass",
-    "target_precision",
-    "target_recall",
-    "overall_precision",
-    "overall_recall",
-)
+METRICS = tuple(c.name for c in COLUMNS if c.label)
 KEYS = ("recipe", "algorithm", "beta", "stage", "stage_index", "final")
 Identity = tuple[Any, ...]
 
