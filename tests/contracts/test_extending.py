@@ -142,3 +142,12 @@ def test_d_metric(checkout: ExtendedCheckout) -> None:
         "assert all(c['reward_var']['mean'] is not None for c in cells)\n"
         "assert 'variance of reward' in open('run/report.html').read()"
     )
+
+
+def test_g_schedule(checkout: ExtendedCheckout) -> None:
+    schedule = '    "square-root": lambda done: (1.0 - done) ** 0.5,'
+    checkout.add_below("src/alignfirst/theory/schedules.py", '"linear": ', schedule)
+    checkout.replace("docs/science.md", "`constant`, `linear`:", "`constant`, `linear`, `square-root`:")
+    kernel = "tests/contracts/test_kernel.py::test_rates_follow_their_schedule"
+    checkout.tests("tests/docs", "tests/theory/test_schedules.py", kernel, chosen=NOT_YET)
+    checkout.run("mog-quick", "seeds=2", "algorithms=grpo", "beta=0.1", "align.updates=20", "align.schedule=square-root")

@@ -7,6 +7,7 @@ import pytest
 from scipy.special import log_softmax, logsumexp
 
 from alignfirst.theory.objectives import ALGORITHMS, Answers, preference_probability, shaped_reward
+from alignfirst.theory.schedules import SCHEDULES
 from alignfirst.worlds.mog import em, kernel, streams
 from alignfirst.worlds.mog.align import AlignSettings, Runs, align
 from alignfirst.worlds.mog.reward import Labels, Oracle
@@ -137,10 +138,10 @@ def test_nan_is_never_hidden():
     assert np.isfinite(logp[[0, 2, 3]]).all()
 
 
-def settings(algorithm, updates=12):
+def settings(algorithm, updates=12, schedule="constant"):
     return AlignSettings(
         algorithm=ALGORITHMS[algorithm], updates=updates, samples=N, group=8, epochs=4, learning_rate=0.02, min_sd=0.02,
-        stored_pairs=96, targets=TARGET, radius=0.474, occurrence=0,
+        schedule=schedule, stored_pairs=96, targets=TARGET, radius=0.474, occurrence=0,
     )  # fmt: skip
 
 
@@ -197,7 +198,8 @@ def plain_align(runs, s):
         g = plain_gradient(theta, x, c)
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
         t = update + 1
-        theta = theta + s.learning_rate * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        rate = s.learning_rate * SCHEDULES[s.schedule](update / s.updates)
+        theta = theta + rate * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
         theta[:, 3:] = np.maximum(theta[:, 3:], np.log(s.min_sd))
     return theta
 
@@ -227,6 +229,12 @@ def test_training_equals_plain_numpy(algorithm):
     expected = plain_align(runs, s)
     assert np.abs(ours - runs.initial).max() > 0.05  # it moved
     np.testing.assert_allclose(ours, expected, atol=0.02 * s.learning_rate * s.updates)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_rates_follow_their_schedule(schedule):
+    runs, s = runs_of_three(np.random.default_rng(10)), settings("dpo-offline", schedule=schedule)
+    np.testing.assert_allclose(align(runs, ORACLE, LABELS, s).theta, plain_align(runs, s), atol=0.02 * 0.02 * s.updates)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

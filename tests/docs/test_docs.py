@@ -16,6 +16,7 @@ from alignfirst.stats import CLAIMS
 from alignfirst.study.config import preset_files
 from alignfirst.study.config.recipe import RECIPES
 from alignfirst.theory.objectives import ALGORITHMS
+from alignfirst.theory.schedules import SCHEDULES
 from alignfirst.theory.tilt import depth, recovery_threshold
 
 ROOT = Path(__file__).parents[2]
@@ -63,6 +64,11 @@ def test_every_algorithm_is_documented() -> None:
         assert ("reused" in samples) == algorithm.reuses_batches
         assert ("no reference" in coefficient) == (not algorithm.uses_beta)
         assert source == algorithm.source
+
+
+def test_every_schedule_is_documented() -> None:
+    (words,) = [row[2] for row in table("science.md", "key") if row[0] == "`align.schedule`"]
+    assert words.split(":")[0] == ", ".join(f"`{name}`" for name in SCHEDULES)
 
 
 def test_every_recipe_is_documented() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from alignfirst.nodes import Json
 from alignfirst.theory.objectives import ALGORITHMS
+from alignfirst.theory.schedules import CONSTANT
 from alignfirst.world import World
 
 
@@ -41,6 +42,8 @@ def align_settings(
         "samples": a.samples,
         "learning_rate": a.learning_rate,
     }
+    if a.schedule != CONSTANT:
+        settings["schedule"] = a.schedule
     if world.text:
         settings["trainer"] = a.trained_by
     if given_pairs:

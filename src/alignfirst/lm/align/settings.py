@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -15,6 +15,7 @@ from alignfirst.lm.text.batch import Batch, Prompts
 from alignfirst.lm.training.optim import OptimSettings
 from alignfirst.theory.beta import checked_beta
 from alignfirst.theory.objectives import ALGORITHMS, Algorithm
+from alignfirst.theory.schedules import CONSTANT
 
 Level = Literal["sequence", "token"]
 KlIn = Literal["reward", "loss"]
@@ -60,6 +61,7 @@ class AlignSettings:
     def of(cls, s: Mapping[str, Any], optim: OptimSettings, **more: Any) -> Self:
         """From the settings of a world's align node; what they leave out has its default. `more` is the world's own."""
         given = {name: s[key] for name, key in NODE_KEYS.items() if key in s}
+        optim = replace(optim, schedule=s.get("schedule", CONSTANT))
         return cls(optim=optim, beta=s["beta"] or 0.0, labels=Labels(**s.get("labels", {})), **given, **more)
 
     def __post_init__(self) -> None:

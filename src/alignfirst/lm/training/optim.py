@@ -11,11 +11,15 @@ import torch
 
 from alignfirst.errors import InputError, StageFailure
 from alignfirst.lm.training.processes import ALONE, Team
+from alignfirst.theory.schedules import CONSTANT, SCHEDULES
 
 
 @dataclass(frozen=True)
 class OptimSettings:
-    """Loshchilov & Hutter 2019; betas of the paper's chain. `warmup` and `decay` are shares of all updates."""
+    """Loshchilov & Hutter 2019; betas of the paper's chain. `warmup` and `decay` are shares of all updates.
+
+    `schedule`, one of `theory.schedules`, multiplies what they make of the rate.
+    """
 
     learning_rate: float
     betas: tuple[float, float] = (0.9, 0.95)
@@ -24,8 +28,11 @@ class OptimSettings:
     decay: float = 0.0
     clip_norm: float | None = 1.0
     epsilon: float = 1e-8
+    schedule: str = CONSTANT
 
     def __post_init__(self) -> None:
+        if self.schedule not in SCHEDULES:
+            raise InputError("schedule must be a known one", self.schedule, f"Choose from {', '.join(SCHEDULES)}.")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise InputError("learning_rate must be a number > 0", self.learning_rate, "Typical: 1e-4 to 1e-2.")
         if not (0 <= self.warmup <= 1 and 0 <= self.decay <= 1 and self.warmup + self.decay <= 1):
@@ -36,11 +43,11 @@ class OptimSettings:
 
 
 def rate(settings: OptimSettings, update: int, updates: int) -> float:
-    """Learning rate of update 0..updates-1: linear up (never 0), stable, linear down (never 0)."""
+    """Learning rate of update 0..updates-1: linear up (never 0), stable, linear down (never 0); times the schedule."""
     up, down = settings.warmup * updates, settings.decay * updates
     rising = min(1.0, (update + 1) / up) if up > 0 else 1.0
     falling = min(1.0, (updates - update) / (down + 1)) if down > 0 else 1.0
-    return settings.learning_rate * min(rising, falling)
+    return settings.learning_rate * min(rising, falling) * SCHEDULES[settings.schedule](update / updates)
 
 
 class Optimiser:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import AfterValidator, Strict, model_validator
 
 from alignfirst.lm.align.trl_limits import TRL_VERSION, check_trl
 from alignfirst.plugins import REWARD_FUNCTIONS
 from alignfirst.study.config.recipe import RECIPES
-from alignfirst.study.config.study_config import Real, Section, StudyConfig, Whole, option
+from alignfirst.study.config.study_config import Real, Section, StudyConfig, Whole, known, option
 from alignfirst.study.config.validation import broken
+from alignfirst.theory.schedules import CONSTANT, SCHEDULES
 
 MAX_SAMPLES = 1_000_000
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
+
+
+Schedule = Annotated[str, Strict(), AfterValidator(lambda name: known(name, SCHEDULES, "a schedule"))]
 
 
 class Align(Section):
@@ -22,6 +26,7 @@ class Align(Section):
 
     updates: Whole = option(600, ge=1, le=1_000_000)
     learning_rate: Real = option(0.02, "Adam's step; 0.02 is the default.", gt=0, le=1)
+    schedule: Schedule = CONSTANT
     samples: Whole = option(256, ge=4, le=16_384)
     group_size: Whole = option(8, "Groups compare samples with each other: at least 2.", ge=2)
     ppo_epochs: Whole = option(4, ge=1, le=100)

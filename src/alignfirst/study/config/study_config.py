@@ -6,7 +6,7 @@ A world adds its own sections by subclassing `StudyConfig`; `worlds.WORLDS` says
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import import_module
 from itertools import product
 from math import prod
@@ -88,19 +88,18 @@ def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
-def _known_recipe(name: str) -> str:
-    if name not in RECIPES:
-        raise broken("{key} must be a recipe", name, did_you_mean(name, RECIPES, f"Choose from {', '.join(RECIPES)}."))
+def known(name: str, members: Collection[str], what: str) -> str:
+    """The name of a member, such as "a recipe"; refused where there is none of it."""
+    if name not in members:
+        cure = did_you_mean(name, members, f"Choose from {', '.join(members)}.")
+        raise broken(f"{{key}} must be {what}", name, cure)
     return name
 
 
 def _known_algorithm(name: str) -> str:
     from alignfirst.theory.objectives import ALGORITHMS  # imports SciPy; `alignfirst --version` need not
 
-    if name not in ALGORITHMS:
-        cure = did_you_mean(name, ALGORITHMS, f"Choose from {', '.join(ALGORITHMS)}.")
-        raise broken("{key} must be an algorithm", name, cure)
-    return name
+    return known(name, ALGORITHMS, "an algorithm")
 
 
 def _beta(value: float) -> float:
@@ -128,7 +127,8 @@ def _seeds(value: Any) -> int | tuple[int, ...]:
 Name = Annotated[str, PlainValidator(_safe_name)]
 _Text = Annotated[str, Strict()]
 Axis = (BeforeValidator(listed), AfterValidator(distinct))
-Recipes = Annotated[tuple[Annotated[_Text, AfterValidator(_known_recipe)], ...], Field(max_length=100), *Axis]
+Recipe = Annotated[_Text, AfterValidator(lambda name: known(name, RECIPES, "a recipe"))]
+Recipes = Annotated[tuple[Recipe, ...], Field(max_length=100), *Axis]
 Algorithms = Annotated[tuple[Annotated[_Text, AfterValidator(_known_algorithm)], ...], Field(max_length=100), *Axis]
 Betas = Annotated[tuple[Annotated[Real, AfterValidator(_beta)], ...], Field(max_length=1000), *Axis]
 Seeds = Annotated[int | tuple[int, ...], PlainValidator(_seeds)]

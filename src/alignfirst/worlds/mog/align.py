@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignfirst.theory.objectives import Algorithm, Answers, shaped_reward
+from alignfirst.theory.schedules import SCHEDULES
 from alignfirst.worlds.mog import kernel, streams
 from alignfirst.worlds.mog.layout import F32
 from alignfirst.worlds.mog.reward import Labels, Oracle
@@ -25,6 +26,7 @@ class AlignSettings:
     group: int
     epochs: int  # updates on one batch of rollouts, for algorithms that reuse them
     learning_rate: float
+    schedule: str
     min_sd: float
     stored_pairs: int
     targets: F32  # [M, 2] centres of T
@@ -134,11 +136,12 @@ def align(runs: Runs, oracle: Oracle, labels: Labels, s: AlignSettings) -> Align
     draws = TargetDraws(s.targets, s.radius, len(runs.beta))
     source = SOURCES[s.algorithm.data](runs, policy, oracle, labels, draws, s)
     reuse = s.epochs if s.algorithm.reuses_batches else 1
+    share = SCHEDULES[s.schedule]
     for update in range(s.updates):
         if update % reuse == 0:
             batch = next(source)
         c = batch.coefficients(policy.forward(batch.x))
-        policy.ascend(batch.x, c, s.learning_rate, s.min_sd)
+        policy.ascend(batch.x, c, s.learning_rate * share(update / s.updates), s.min_sd)
     return AlignInfo(policy.theta, draws.count, draws.seen)
 
 

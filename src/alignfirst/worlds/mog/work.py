@@ -13,6 +13,7 @@ from alignfirst.auditing.audit_nodes import run_audit
 from alignfirst.nodes import Artefact, Failure, Json, Load, Node, Outcome
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.theory.predict import predict_stages
+from alignfirst.theory.schedules import CONSTANT
 from alignfirst.worlds.mog.align import AlignSettings, Runs, align
 from alignfirst.worlds.mog.distil import FitSettings, Rehearsal, distil, fit_sft
 from alignfirst.worlds.mog.draws import audit_draws
@@ -106,6 +107,7 @@ def _align(nodes: Sequence[Node], load: Load) -> list[Outcome]:
         group=common.get("group", 2),
         epochs=common.get("epochs", 1),
         learning_rate=common["learning_rate"],
+        schedule=common.get("schedule", CONSTANT),
         min_sd=common["min_sd"],
         stored_pairs=common.get("pairs", 0),
         targets=np.array(common["p_star"]["targets"], np.float32),
