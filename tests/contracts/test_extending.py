@@ -150,4 +150,6 @@ def test_g_schedule(checkout: ExtendedCheckout) -> None:
     checkout.replace("docs/science.md", "`constant`, `linear`:", "`constant`, `linear`, `square-root`:")
     kernel = "tests/contracts/test_kernel.py::test_rates_follow_their_schedule"
     checkout.tests("tests/docs", "tests/theory/test_schedules.py", kernel, chosen=NOT_YET)
-    checkout.run("mog-quick", "seeds=2", "algorithms=grpo", "beta=0.1", "align.updates=20", "align.schedule=square-root")
+    checkout.run(
+        "mog-quick", "seeds=2", "algorithms=grpo", "beta=0.1", "align.updates=20", "align.schedule=square-root"
+    )

@@ -69,8 +69,8 @@ def spied(patch: pytest.MonkeyPatch) -> Seen:
             seen["align"] |= of_batch(task.pairs.pool)
         return align(policy, reference, task, *rest, **k)
 
-    def drawn(model: Any, prompts: Any, n: int, seed: int) -> Any:
-        text = draw(model, prompts, n, seed)
+    def drawn(model: Any, prompts: Any, *rest: Any) -> Any:
+        text = draw(model, prompts, *rest)
         seen[kind_of_draw[-1]] |= of_batch(text.batch)
         return text
 

@@ -11,6 +11,11 @@ from alignfirst.theory.schedules import CONSTANT
 from alignfirst.world import World
 
 
+def drawing_filter(section: Any) -> dict[str, Json]:
+    """The filter that a section names for the text it draws; nothing where it names none, so that keys stay."""
+    return {} if section.filter is None else {"filter": section.filter}
+
+
 def keys(section: Any, names: Sequence[str]) -> dict[str, Json]:
     """The values of some keys of a config's section."""
     return {name: getattr(section, name) for name in names}

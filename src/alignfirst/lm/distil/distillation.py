@@ -30,6 +30,7 @@ from alignfirst.lm.training.optim import OptimSettings
 from alignfirst.lm.training.processes import ALONE, Team
 from alignfirst.lm.training.result import TrainingResult
 from alignfirst.lm.training.sft import likelihood_step
+from alignfirst.theory.drawing_filters import parse_filter
 
 Method = Literal["sequence", "forward-kl", "reverse-kl"]
 AT_ONCE = 512  # teacher samples in one call; part of what the numbers are
@@ -42,6 +43,7 @@ class DistilSettings:
     method: Method
     optim: OptimSettings
     temperature: float = 0.8
+    filter: str | None = None  # of the teacher's samples, such as top_p=0.9; its outputs are asked whole
     samples: int = 8_192  # of the teacher; `reverse-kl` draws the student's, `batch` an update
     updates: int = 250
     batch: int = 128
@@ -56,6 +58,8 @@ class DistilSettings:
             raise InputError("temperature must be > 0", self.temperature, "1 copies the teacher, 0.8 sharpens it.")
         if min(self.samples, self.updates, self.batch) < 1:
             raise InputError("samples, updates and batch must be >= 1", self, "Use the defaults.")
+        if self.filter is not None:
+            parse_filter(self.filter)
         if self.top_k is not None and (self.top_k < 1 or self.method == "sequence"):
             raise InputError("top_k must be >= 1 and belongs to the KLs", self.top_k, "Leave it out for all tokens.")
 
@@ -114,11 +118,20 @@ class Distillation:
         if self.own < 1:
             raise InputError("rehearsal must leave room for samples", self.settings.samples, "Rehearse fewer examples.")
 
-    def draw(self, model: Any, purpose: str, place: int, n: int, temperature: float, counted: bool = True) -> Batch:
+    def draw(
+        self,
+        model: Any,
+        purpose: str,
+        place: int,
+        n: int,
+        temperature: float,
+        filtered: str | None,
+        counted: bool = True,
+    ) -> Batch:
         """n responses; prompts take turns."""
         which = (place + np.arange(n)) % len(self.prompts)
         rng = torch_stream(self.seed, purpose, self.settings.occurrence, place)
-        batch = draw_answers(model, self.prompts, which, rng, temperature).batch
+        batch = draw_answers(model, self.prompts, which, rng, temperature, filtered=filtered).batch
         if counted:
             self.tally.sample(model, batch)
         return batch
@@ -128,7 +141,7 @@ class Distillation:
 
         def draw(first: int) -> Batch:
             n = min(AT_ONCE, self.own - first)
-            batch = self.draw(self.teacher, "teacher", first, n, self.settings.temperature)
+            batch = self.draw(self.teacher, "teacher", first, n, self.settings.temperature, self.settings.filter)
             return batch if self.team.size == 1 else batch.to("cpu")
 
         def make() -> State:
@@ -210,7 +223,7 @@ class ReverseKl:
         self.d = d
 
     def responses(self, update: int, rows: Ints) -> Batch:
-        return self.d.draw(self.d.student, "student", update, len(rows), 1.0, counted=self.d.first)
+        return self.d.draw(self.d.student, "student", update, len(rows), 1.0, None, counted=self.d.first)
 
     def learn(self, batch: Batch, rows: Ints, tokens: int) -> float:
         total, settings = 0.0, self.d.settings

@@ -38,16 +38,17 @@ def draw_answers(
     random: torch.Generator | int,
     temperature: float = 1.0,
     *,
+    filtered: str | None = None,
     at_once: int | None = None,
     keep: bool = False,
 ) -> DrawnText:
     """One response to each of `which` prompts (row numbers, [N], repeats allowed).
 
     `random` is a seed or a generator on the CPU; the same one gives the same responses. Logits are divided by
-    `temperature` (> 0). At most `at_once` rows are drawn in one call, None: all. Rows are drawn from the shortest
-    prompt to the longest; those drawn together are padded in front, where the loop knows padding, and their positions
-    are those that they have alone. `keep` asks for the forward pass of the responses: kept where all prompts have one
-    length and the model is small.
+    `temperature` (> 0), then a filter keeps some tokens (`filtered`, see `sample`; None: all). At most `at_once` rows
+    are drawn in one call, None: all. Rows are drawn from the shortest prompt to the longest; those drawn together are
+    padded in front, where the loop knows padding, and their positions are those that they have alone. `keep` asks for
+    the forward pass of the responses: kept where all prompts have one length and the model is small.
 
     Raises InputError for prompts and answers that do not fit the model's positions, StageFailure where its logits are
     not finite.
@@ -71,6 +72,7 @@ def draw_answers(
             rng,
             temperature,
             eos=prompts.eos,
+            filtered=filtered,
             keep=keep and len(groups) == 1,
             mask=mask,
         )

@@ -18,6 +18,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 from alignfirst.errors import InputError, StageFailure
 from alignfirst.lm.sampling.fast_llama import Stepper, fits
 from alignfirst.lm.sampling.saved_forward import SavedForward
+from alignfirst.theory.drawing_filters import DrawingFilter, parse_filter
 
 OWN_WEIGHTS = 20_000_000  # up to here the own loop, which copies them, is faster than `generate`
 OWN_POSITIONS = 64  # likewise: its attention is made for short texts
@@ -28,7 +29,7 @@ Loop = Literal["auto", "own", "generate"]
 @dataclass(frozen=True)
 class Samples:
     """`tokens`, `logp`, `mask`: [B, new]. `mask` is True up to and with the end token; beyond it tokens repeat the end
-    token and logp is 0. `logp` (float32) is of the distribution drawn from: tempered where the temperature is not 1.
+    token and logp is 0. `logp` (float32) is of the distribution drawn from, tempered and filtered as asked.
     `forward`: their forward pass, where it was asked for and the own loop drew from a small vocabulary."""
 
     tokens: Tensor
@@ -46,22 +47,28 @@ def sample(
     temperature: float = 1.0,
     eos: int | Sequence[int] | None = None,
     *,
+    filtered: str | None = None,
     loop: Loop = "auto",
     keep: bool = False,
     mask: Tensor | None = None,
 ) -> Samples:
-    """Draw up to `new_tokens` tokens after each of `prompts[B, P]`, P >= 1, from softmax(logits / temperature).
+    """Draw up to `new_tokens` (>= 1) tokens after each of `prompts[B, P]` (int64, B, P >= 1).
 
-    `generator` (on the CPU) gives B x new_tokens uniform numbers, row by row: two halves of a batch, one after the
-    other, draw what the whole would. Nothing is filtered: no top-k, and the model's generation config is not read.
-    `mask[B, P]` is 0 on padding, which stands in front of shorter prompts and changes no position; not in the own loop.
+    They come from softmax(logits / temperature), temperature > 0. With `filtered` (`NAME=NUMBER` of
+    `theory.drawing_filters`, such as top_p=0.9) from that distribution cut to the tokens that the filter keeps and
+    renormalised; without it nothing is filtered, and the model's generation config is never read. An `eos` token (one
+    of several) ends a row. `generator` (on the CPU) gives B x new_tokens uniform numbers, row by row: two halves of a
+    batch, one after the other, draw what the whole would. `mask[B, P]` is 0 on padding, which stands in front of
+    shorter prompts and changes no position; not in the own loop. `loop`: the one for small Llama-style models ("own"),
+    that of transformers ("generate"), or whichever is faster. `keep` asks for the forward pass (`Samples.forward`).
+
     Raises InputError for impossible requests, StageFailure when the model's logits are not finite.
     """
     _check(model, prompts, new_tokens, temperature, loop)
     ends = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
     uniforms = torch.rand(len(prompts), new_tokens, dtype=torch.float64, generator=generator)
-    keep = keep and temperature == 1.0 and model.config.get_text_config().vocab_size <= SMALL
-    draw = _Draw(uniforms.T.contiguous().to(prompts.device), temperature, keep)
+    keep = keep and temperature == 1.0 and filtered is None and model.config.get_text_config().vocab_size <= SMALL
+    draw = _Draw(uniforms.T.contiguous().to(prompts.device), temperature, keep, filtered)
     own = mask is None and (loop == "own" or (loop == "auto" and steps_itself(model, prompts.shape[1] + new_tokens)))
     training = model.training
     model.eval()
@@ -84,8 +91,9 @@ class _Draw(LogitsProcessor):
     As a processor of `generate` it leaves one token possible, so that greedy choice takes it.
     """
 
-    def __init__(self, uniforms: Tensor, temperature: float, keep: bool = False) -> None:
+    def __init__(self, uniforms: Tensor, temperature: float, keep: bool = False, filtered: str | None = None) -> None:
         self.uniforms, self.temperature, self.keep = uniforms, temperature, keep
+        self.filter = None if filtered is None else parse_filter(filtered)
         self.probabilities: list[Tensor] = []  # [B, V], where they are kept
         self.tokens: list[Tensor] = []
         self.logp: list[Tensor] = []
@@ -95,6 +103,8 @@ class _Draw(LogitsProcessor):
             logits = logits / self.temperature
         # a float32 sum over a large vocabulary would bias rare tokens
         p = logits.softmax(-1, dtype=torch.float64 if logits.shape[-1] > SMALL else None)
+        if self.filter is not None:
+            p = cut_to_filter(p, *self.filter)
         total = p.cumsum(-1, dtype=torch.float64)
         at = self.uniforms[len(self.tokens)][:, None] * total[:, -1:]
         chosen = torch.searchsorted(total, at, right=True).clamp_(max=p.shape[-1] - 1)
@@ -125,6 +135,13 @@ class _Draw(LogitsProcessor):
             logp = torch.cat([logp, logp.new_zeros(batch, rest)], 1)
             mask = torch.cat([mask, mask.new_zeros(batch, rest)], 1)
         return Samples(tokens, logp.float(), mask)
+
+
+def cut_to_filter(p: Tensor, rule: DrawingFilter, number: float) -> Tensor:
+    """Probabilities [B, V] of the tokens that a filter keeps, 0 for the others; of equal ones the smaller id stays."""
+    ordered, index = p.sort(dim=-1, descending=True, stable=True)
+    ordered = ordered * rule.keeps(ordered, number)
+    return torch.zeros_like(p).scatter_(-1, index, ordered / ordered.sum(-1, keepdim=True))
 
 
 def _own_loop(model: Any, prompts: Tensor, draw: _Draw, ends: list[int]) -> Stepper:

@@ -108,6 +108,7 @@ class Distil(Fitted):
     """The student, and what it learns from a teacher."""
 
     temperature: Real = option(0.8, "The teacher's: 1 copies it, 0.8 is the default.", gt=0, le=4)
+    filter: sections.Filter = None
     samples: Whole = option(10_000_000, ge=8, le=MAX_TEXTS)
     held_out: Whole = option(10_000, ge=8, le=MAX_TEXTS)
     rehearsal: Real = option(0.05, "A share of target examples, such as 0.05.", ge=0, le=0.9)

@@ -92,6 +92,7 @@ class Distil(Transformer):
     steps: Whole = option(250, ge=1, le=1_000_000)
     loss: Literal["sequence", "forward-kl", "reverse-kl"] = "sequence"
     temperature: Real = option(0.8, "The teacher's: 1 copies it, 0.8 is the default.", gt=0, le=4)
+    filter: sections.Filter = None
     samples: Whole = option(8_192, ge=10, le=MAX_SAMPLES)
     top_k: Whole | None = option(None, "How many of the teacher's tokens the KLs see; null for all.", ge=1, le=4096)
     rehearsal: Real = option(0.05, "A share of target examples, such as 0.05.", ge=0, le=0.9)
@@ -117,6 +118,7 @@ class Measure(Section):
     samples: Whole = option(
         2_048, "Standard errors fall with the square root: 2048 is the default.", ge=16, le=MAX_SAMPLES
     )
+    filter: sections.Filter = None
 
 
 class GrammarConfig(StudyConfig):

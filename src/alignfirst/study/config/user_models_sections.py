@@ -124,6 +124,7 @@ class Distil(Fit):
     learning_rate: Rate = option(1e-4, "AdamW's step; 1e-4 is the default.")
     loss: Literal["sequence", "forward-kl", "reverse-kl"] = "forward-kl"
     temperature: Real = option(0.8, "The teacher's: 1 copies it, 0.8 is the default.", gt=0, le=4)
+    filter: sections.Filter = None
     samples: Whole = option(512, ge=1, le=MAX_SAMPLES)
     prompts: Whole = option(64, "How many training prompts the samples answer.", ge=1, le=MAX_SAMPLES)
     new_tokens: Whole = option(128, ge=1, le=32_768)
@@ -154,6 +155,7 @@ class Measure(Section):
     prompts: Whole = option(16, ge=1, le=MAX_SAMPLES)
     samples: Whole = option(64, "Standard errors fall with the square root; 64 is the default.", ge=2, le=MAX_SAMPLES)
     new_tokens: Whole = option(128, ge=2, le=32_768)
+    filter: sections.Filter = None
     tasks: tuple[Line, ...] = option((), "Names of lm-eval tasks.", max_length=64)
     task_limit: Whole | None = option(None, "So many examples of each task; leave it out for all.", ge=1)
 

@@ -50,9 +50,11 @@ class Texts:
         return len(self) * (len(self.prompt) + int(self.tokens.shape[1]))
 
 
-def draw_texts(model: Any, prompts: Prompts, n: int, seed: int, temperature: float = 1.0) -> Texts:
-    """n texts after the one prompt; log-probabilities are those at the temperature."""
-    drawn = draw_answers(model, prompts, np.zeros(n, np.int64), seed, temperature, at_once=TOGETHER)
+def draw_texts(
+    model: Any, prompts: Prompts, n: int, seed: int, temperature: float = 1.0, filtered: str | None = None
+) -> Texts:
+    """n texts after the one prompt; log-probabilities are those of the distribution drawn from."""
+    drawn = draw_answers(model, prompts, np.zeros(n, np.int64), seed, temperature, filtered=filtered, at_once=TOGETHER)
     lengths = drawn.batch.lengths.cpu().numpy()
     return Texts(np.asarray(prompts.rows[0]), drawn.batch.response_array, lengths, drawn.total_logp)
 

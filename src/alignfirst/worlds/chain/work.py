@@ -40,7 +40,7 @@ def run_draw(node: Node, load: Load) -> Artefact:
     s, truth = node.settings, Truth.of(node, load)
     model = _model(node, load, "model") if "model" in node.inputs else truth.model()
     seed = streams.number(s["seed"], s["purpose"], s["occurrence"], s["shard"])
-    texts, tally = draw_texts(model, truth.prompts, s["samples"], seed, s["temperature"]), Tally()
+    texts, tally = draw_texts(model, truth.prompts, s["samples"], seed, s["temperature"], s.get("filter")), Tally()
     tally.sample(model, texts.fed)
     return Artefact(stored(texts, truth.vocabulary), {"flops": tally.flops, "tokens": tally.tokens()})
 

@@ -10,7 +10,7 @@ from alignfirst.auditing.audit_nodes import AuditDraws
 from alignfirst.nodes import Artefact, Json, Load, Node, NodeKind, Outcome
 from alignfirst.world import Need, Price, World
 from alignfirst.worlds.chain import cost
-from alignfirst.worlds.node_settings import align_settings, keys
+from alignfirst.worlds.node_settings import align_settings, drawing_filter, keys
 
 MODEL_KEYS = ("hidden", "layers", "heads", "kv_heads", "intermediate")
 FIT_KEYS = ("batch", "learning_rate", "checks", "patience")
@@ -159,7 +159,7 @@ class _Supplier:
         d = self.config.distil
         n = scaled(self.config, d.samples)
         again = round(d.rehearsal * n) if rehearsed else 0
-        drawn = {"temperature": d.temperature, "seed": seed, "occurrence": occurrence}
+        drawn = {"temperature": d.temperature, "seed": seed, "occurrence": occurrence} | drawing_filter(d)
         found = self._shards("data", "teacher", n - again, teacher, **drawn)
         found |= self.texts("held", "teacher-held-out", d.held_out, teacher, **drawn)
         if again:
@@ -184,6 +184,7 @@ class _Supplier:
         temperature: float = 1.0,
         seed: int = 0,
         occurrence: int = 0,
+        **filtered: Json,
     ) -> dict[str, str]:
         inputs = {"source": self.source} | ({} if model is None else {"model": model})
         found = {}
@@ -195,6 +196,7 @@ class _Supplier:
                 "temperature": temperature,
                 "seed": seed,
                 "occurrence": occurrence,
+                **filtered,
             }
             found[f"{role}-{i:05}"] = self.need("draw", settings, inputs)
         return found

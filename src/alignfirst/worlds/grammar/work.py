@@ -62,6 +62,7 @@ def run_distil(node: Node, load: Load) -> Artefact:
         method=s["loss"],
         optim=_schedule(s),
         temperature=s["temperature"],
+        filter=s.get("filter"),
         samples=s.get("samples", s["batch"]),
         updates=s["steps"],
         batch=s["batch"],
@@ -113,7 +114,8 @@ def run_measure(node: Node, load: Load) -> Artefact:
     models = {role: model_of(load(key)) for role, key in node.inputs.items()}
     star, target = _held_out(lang, n)
     prompt = lang.balanced(n)
-    drawn = draw_answers(models["model"], _prompts(lang), prompt, streams.number(0, "own-samples"), at_once=AT_ONCE)
+    seed, filtered = streams.number(0, "own-samples"), s.get("filter")
+    drawn = draw_answers(models["model"], _prompts(lang), prompt, seed, filtered=filtered, at_once=AT_ONCE)
     own, tokens = drawn.batch, drawn.batch.response_array
     rewards = rewards_of(reward_of(s["reward"], lang), own, "the measurement", s["reward"].get("timeout"))
 

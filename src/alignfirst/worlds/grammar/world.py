@@ -9,7 +9,7 @@ from alignfirst.auditing.audit_nodes import AuditDraws
 from alignfirst.nodes import Artefact, Json, Load, Node, NodeKind, Outcome
 from alignfirst.plugins import reward_settings
 from alignfirst.world import World
-from alignfirst.worlds.node_settings import align_settings, keys
+from alignfirst.worlds.node_settings import align_settings, drawing_filter, keys
 
 AUDIT_SAMPLES = 4_096  # texts of every model
 MODEL_KEYS = ("hidden", "layers", "heads", "intermediate")
@@ -46,6 +46,7 @@ class GrammarWorld(World):
         } | _fit(d)
         if d.loss != "reverse-kl":  # it learns on the student's own text, fresh in every step
             settings["samples"] = d.samples
+            settings |= drawing_filter(d)
         if d.loss != "sequence":
             settings["top_k"] = d.top_k
         if rehearsed:
@@ -56,7 +57,8 @@ class GrammarWorld(World):
         return align_settings(self, config, **context) | {"p_star": truth(config), "reward": oracle(config)}
 
     def _measure_settings(self, config: Any, *, beta: float | None, algorithm: str | None) -> dict[str, Json]:
-        return {"p_star": truth(config), "reward": oracle(config), "samples": config.measure.samples}
+        settings = {"p_star": truth(config), "reward": oracle(config), "samples": config.measure.samples}
+        return settings | drawing_filter(config.measure)
 
     def drawing_settings(self, config: Any, *, seed: int, algorithm: str | None = None) -> dict[str, Json]:
         return {"seed": seed, "p_star": truth(config), "reward": oracle(config), "samples": AUDIT_SAMPLES}

@@ -42,10 +42,10 @@ class Text:
         return np.asarray(self.batch.lengths.cpu().numpy(), np.int64)
 
 
-def draw(model: Any, prompts: Prompts, n: int, seed: int) -> Text:
-    """n answers at temperature 1; prompts take turns. The same seed, the same noise."""
+def draw(model: Any, prompts: Prompts, n: int, seed: int, filtered: str | None = None) -> Text:
+    """n answers at temperature 1; prompts take turns. The same seed, the same noise. See `sample` for filters."""
     which = np.arange(n) % len(prompts)
-    drawn = draw_answers(model, prompts, which, seed)
+    drawn = draw_answers(model, prompts, which, seed, filtered=filtered)
     return Text(drawn.batch, which, drawn.total_logp)
 
 

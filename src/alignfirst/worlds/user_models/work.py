@@ -72,6 +72,7 @@ def run_distil(desk: NodeContext) -> Artefact:
         method=s["loss"],
         optim=_schedule(s),
         temperature=s["temperature"],
+        filter=s.get("filter"),
         samples=s["samples"],
         updates=s["steps"],
         batch=s["batch"],
@@ -130,7 +131,7 @@ def run_measure(desk: NodeContext) -> Artefact:
             models_[role] = desk.model(role) if same is None else models_[same]
     held = desk.held_out(s["pairs"]) if s["data"]["rules"]["kind"] == "pairs" else []
     asked = desk.prompts(s["prompts"], s["new_tokens"], held=True, seed=0)
-    own_text = measure.draw(models_["model"], asked, s["samples"], streams.number(0, "own-samples"))
+    own_text = measure.draw(models_["model"], asked, s["samples"], streams.number(0, "own-samples"), s.get("filter"))
     sft_text = _sft_text(inputs["sft"], repr(s), lambda: measure.draw(
         models_["sft"], asked, s["samples"], streams.number(0, "teacher-samples")
     ))  # fmt: skip

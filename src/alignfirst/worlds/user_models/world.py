@@ -11,7 +11,7 @@ from alignfirst.nodes import Artefact, Json, Load, Node, NodeKind, Outcome
 from alignfirst.store import Store
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.world import Need, Preflight, World
-from alignfirst.worlds.node_settings import align_settings, keys
+from alignfirst.worlds.node_settings import align_settings, drawing_filter, keys
 from alignfirst.worlds.user_models.resolved_inputs import resolve_inputs
 
 FIT_KEYS = ("steps", "batch", "chunk", "learning_rate")
@@ -49,6 +49,8 @@ class UserModelsWorld(World):
             "data": resolve_inputs(config).data,
             **keys(d, (*FIT_KEYS, "loss", "temperature", "samples", "prompts", "new_tokens")),
         }
+        if d.loss != "reverse-kl":
+            settings |= drawing_filter(d)
         if d.loss != "sequence":
             settings["top_k"] = d.top_k
         if rehearsed:
@@ -66,6 +68,7 @@ class UserModelsWorld(World):
     def _measure_settings(self, config: Any, *, beta: float | None, algorithm: str | None) -> dict[str, Json]:
         m = config.measure
         settings = {"data": resolve_inputs(config).data, **keys(m, ("pairs", "prompts", "samples", "new_tokens"))}
+        settings |= drawing_filter(m)
         if config.reward.given:
             settings["reward"] = resolve_inputs(config).reward
         if m.tasks:
