@@ -22,6 +22,7 @@ RECIPES, CLAIMS = "src/alignfirst/study/config/recipe.py", "src/alignfirst/stats
 SECTIONS, PALETTE = "src/alignfirst/report/sections.py", "src/alignfirst/report/palette.py"
 READING, PLOTS = "docs/reading-the-report.md", "src/alignfirst/report/static_figures/plots.py"
 SUMMARY = "tests/stats/test_stats_summary.py::test_the_default_study_takes_less_than_a_second"
+FILTERS = "src/alignfirst/theory/drawing_filters.py"
 NOT_YET = "not architecture"  # the page is redrawn when every room is in its place
 
 
@@ -153,3 +154,37 @@ def test_g_schedule(checkout: ExtendedCheckout) -> None:
     checkout.run(
         "mog-quick", "seeds=2", "algorithms=grpo", "beta=0.1", "align.updates=20", "align.schedule=square-root"
     )
+
+
+MIN_P = '''def min_p(p: Any, number: float) -> Any:
+    """Tokens with at least this share of the likeliest token's probability (Nguyen et al. 2024, 2407.01082)."""
+    return p >= number * p[..., :1]
+
+
+'''
+DRAWS = """
+import torch
+from alignfirst.lm.models.build import TinyLlama, build
+from alignfirst.lm.sampling.sample import sample
+from alignfirst.study.config.preset_files import load
+from alignfirst.study.plan.planner import plan_study
+from alignfirst.worlds import get
+changes = ["distil.filter=min_p=0.9", "measure.filter=min_p=0.9"]
+nodes = plan_study(load("grammar-quick", changes), get("grammar")).nodes.values()
+named = {node.kind for node in nodes if node.settings.get("filter") == "min_p=0.9"}
+assert named == {"distil", "measure"}, named
+model, asked = build(TinyLlama(50, 8, 1, 1, 1, 8, 8), 0), torch.zeros(400, 1, dtype=torch.long)
+drawn = [sample(model, asked, 1, torch.Generator().manual_seed(0), filtered=f) for f in (None, "min_p=0.9")]
+p = model(asked[:1]).logits[0, -1].softmax(-1)
+kept = set(torch.nonzero(p >= 0.9 * p.max())[:, 0].tolist())
+assert set(drawn[1].tokens[:, 0].tolist()) <= kept < set(drawn[0].tokens[:, 0].tolist())
+"""
+
+
+def test_h_filter_of_drawn_text(checkout: ExtendedCheckout) -> None:
+    """Which tokens may be drawn: in samples, and by name and number in the studies that draw text."""
+    pytest.importorskip("torch")
+    checkout.replace(FILTERS, "FILTERS: dict", f"{MIN_P}FILTERS: dict")
+    checkout.add_below(FILTERS, '"top_p":', '    "min_p": DrawingFilter(min_p, high=1.0),')
+    checkout.check(DRAWS)
+    checkout.tests("tests/lm/test_drawing_filters.py")
