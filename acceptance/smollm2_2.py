@@ -11,6 +11,7 @@ import numpy as np
 from alignfirst.store import Store
 from alignfirst.study import runner
 from alignfirst.study.config import preset_files
+from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.execution.worker import load_world
 from alignfirst.study.plan.planner import plan_study
 from chain import tiny
@@ -40,7 +41,7 @@ if finals.keys() != expected | {("distil-only", None)}:
 if any(row["status"] != "ok" for row in found):
     failures.append("not every stage is ok")
 
-runner.run(config, alone, 0)
+runner.run(config, alone, ExecutionOptions(workers=0))
 stores = Store(pair / "store"), Store(alone / "store")
 worst: dict[str, float] = {}
 for key, node in plan.nodes.items():

@@ -28,6 +28,7 @@ from alignfirst.store import Store
 from alignfirst.study.config.study_config import StudyConfig, from_mapping
 from alignfirst.study.execution import estimates
 from alignfirst.study.execution.engine import execute
+from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.execution.schedule import Schedule
 from alignfirst.study.execution.worker import load_world
 
@@ -165,7 +166,7 @@ def collect(store_at: Path, workers: int = 2, teachers: int = TEACHERS) -> Cells
     missing = [key for key in build.nodes if not store.has(key)]
     if missing:
         schedule = Schedule(build.nodes, missing, build.world, estimates.Costs(build.world).seconds)
-        execute(schedule, build.world, WORLD, store, workers, lambda *_: progress(schedule))
+        execute(schedule, build.world, WORLD, store, ExecutionOptions(workers), lambda *_: progress(schedule))
         if schedule.failures:
             raise RuntimeError(f"{len(schedule.failures)} failed: {next(iter(schedule.failures.values()))}")
     found = store.get_many([*build.models.values(), *build.measures.values()])

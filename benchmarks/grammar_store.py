@@ -28,6 +28,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from alignfirst.study.config import preset_files
 from alignfirst.study.config.study_config import StudyConfig
+from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.execution.worker import label, load_world
 from alignfirst.study.output.run_dir import RunDir
 from alignfirst.study.plan.planner import Cell, Plan, plan_study
@@ -40,7 +41,7 @@ WARM_UP = {"sft.steps": 2, "distil.steps": 2, "align.updates": 2}
 def cpu_seconds(config: StudyConfig, out: Path) -> tuple[float, int]:
     """Run a study in this process into an empty directory: CPU-seconds, and nodes computed."""
     begin = time.process_time()
-    result = run(config, out, 0)
+    result = run(config, out, ExecutionOptions(workers=0))
     if result.status != "complete":
         raise RuntimeError(f"{config.name}: {result.status}, see {out}")
     return time.process_time() - begin, sum(line["nodes"] for line in RunDir(out).timings())

@@ -40,6 +40,7 @@ def train_whole_grid(out: str) -> None:
     from alignfirst.study.config.preset_files import load
     from alignfirst.study.execution import estimates
     from alignfirst.study.execution.engine import execute
+    from alignfirst.study.execution.options import ExecutionOptions
     from alignfirst.study.execution.schedule import Schedule
     from alignfirst.study.execution.worker import load_world
     from alignfirst.study.plan.planner import plan_study
@@ -49,7 +50,7 @@ def train_whole_grid(out: str) -> None:
     plan = plan_study(config, world)
     train = {k: n for k, n in plan.nodes.items() if n.kind in ("sft", "distil", "align")}
     schedule = Schedule(train, train, world, estimates.Costs(world, []).seconds)
-    execute(schedule, world, config.world, Store(Path(out)), CORES, lambda *_: None)
+    execute(schedule, world, config.world, Store(Path(out)), ExecutionOptions(CORES), lambda *_: None)
     assert not schedule.failures, schedule.failures
     kinds = [n.kind for n in train.values()]
     print(json.dumps({kind: kinds.count(kind) for kind in sorted(set(kinds))}))

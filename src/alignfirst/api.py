@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,27 +159,34 @@ def run(
     workers: int | None = None,
     set: Mapping[str, Any] | Sequence[str] = (),
     progress: Progress | None = None,
+    strict: bool = False,
     require_go: bool = False,
-    means: ExecutionOptions | None = None,
+    options: ExecutionOptions | None = None,
 ) -> Run:
     """Run a study, or finish it where it was cut short: what is stored is not computed again.
 
     `config`: a preset's name, a YAML file's path, a mapping (which may say `extends`) or a StudyConfig. `set` sets
     dotted keys on top. `out` is the run directory, by default runs/NAME. `workers`: processes, by default one an
-    available core. `require_go` trains no alignment before its audit said go. `means`
-    (alignfirst.study.execution.options.ExecutionOptions) says how it is computed: `cluster=Cluster()` on Ray.
+    available core; 0: in this process. `strict` refuses a study whose own files give reason for a warning, `require_go`
+    trains no alignment before its audit said go. `options` (alignfirst.study.execution.options.ExecutionOptions) say
+    how it is computed in full: `cluster=Cluster()` on Ray.
 
     Raises InputError, RunLockedError, StoreError, or GateError where an alignment is not a go. Cells that fail end up
     in the records with a reason, and the run's status is `partial` then.
     """
     from alignfirst.study import runner
     from alignfirst.study.config import preset_files
+    from alignfirst.study.execution.options import ExecutionOptions
 
     study = preset_files.load(config, set)
-    result = runner.run(
-        study, RUNS / study.name if out is None else Path(out), workers, progress, means=means, require_go=require_go
+    given = options or ExecutionOptions()
+    how = replace(
+        given,
+        workers=given.workers if workers is None else workers,
+        strict=given.strict or strict,
+        require_go=given.require_go or require_go,
     )
-    return Run(result.out)
+    return Run(runner.run(study, RUNS / study.name if out is None else Path(out), how, progress).out)
 
 
 def load(path: str | Path) -> Run:

@@ -61,6 +61,7 @@ class World(ABC):
     batch_sizes: Mapping[NodeKind, int] = {}  # see `batch_size`
     together: frozenset[NodeKind] = frozenset()  # kinds that processes of one launcher compute with each other
     text = False  # responses are sequences of tokens
+    tracked = False  # trackers such as wandb can watch its trainings
     audit_first = False  # alignments wait for their audit, and the run says every verdict
     exhibits_arrays = True  # `exhibits` needs the arrays of models, not metadata alone
     seconds_per_node: Mapping[NodeKind, float] = {}  # roughly, on one core

@@ -23,8 +23,8 @@ def main() -> int:
     config = ToyConfig(**json.loads(more[0]) if more else {})
     ray = workers == "ray"
     try:
-        means = ExecutionOptions(cluster=Cluster() if ray else None)
-        result = run(config, out, None if ray else int(workers), lambda *event: print(*event, flush=True), means=means)
+        options = ExecutionOptions(cluster=Cluster()) if ray else ExecutionOptions(int(workers))
+        result = run(config, out, options, lambda *event: print(*event, flush=True))
     except AlignfirstError as e:
         print(f"{type(e).__name__}: {e}", file=sys.stderr)
         return int(e.exit_code)

@@ -21,6 +21,7 @@ from fault_runs import finish, start
 from toy_world import ToyConfig
 
 from alignfirst.store import Store
+from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.output.run_dir import DIGESTED
 from alignfirst.study.runner import run
 
@@ -35,7 +36,7 @@ def content(out: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "run"
-    run(ToyConfig(**SETTINGS), out, 0)
+    run(ToyConfig(**SETTINGS), out, ExecutionOptions(workers=0))
     return out
 
 
@@ -152,7 +153,7 @@ def test_damage_anywhere_in_the_store_heals(whole: Path, tmp_path: Path, seed: i
             data[at : at + 64] = bytes(len(data[at : at + 64]))
             data[at] = 1  # a block that was zero already would be no damage
         shard.write_bytes(data)
-    result = run(ToyConfig(**SETTINGS), out, 0)
+    result = run(ToyConfig(**SETTINGS), out, ExecutionOptions(workers=0))
     assert len(result.notes) == 3
     assert result.counts["computed"] >= 1
     assert content(out) == content(whole)

@@ -20,6 +20,7 @@ from fault_runs import children, content, gone, until
 from toy_world import ToyConfig
 
 from alignfirst.store import Store
+from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.output.run_dir import RunDir
 from alignfirst.study.runner import run
 
@@ -35,7 +36,7 @@ Start = Callable[..., subprocess.Popen[str]]
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The uninterrupted run."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    run(ToyConfig(**SETTINGS), out, 0)
+    run(ToyConfig(**SETTINGS), out, ExecutionOptions(workers=0))
     return out
 
 
@@ -90,7 +91,7 @@ def test_killed_at_random_moments_then_resumed_equals_uninterrupted(whole: Path,
         while kills < 10 and kill_somewhere(start(out), rng):
             kills += 1
             assert Store(out / "store").damaged() == [], "no file is ever half there"
-        assert run(ToyConfig(**SETTINGS), out, 0).status == "complete"
+        assert run(ToyConfig(**SETTINGS), out, ExecutionOptions(workers=0)).status == "complete"
         assert content(out) == content(whole)
         assert not list(out.rglob("*.tmp"))
 
@@ -122,7 +123,7 @@ def test_interrupted_it_keeps_what_is_stored_and_says_so(
     assert manifest["status"] == "interrupted"
     stored = Store(out / "store").keys()
     assert 0 < manifest["counts"]["computed"] == len(stored) < manifest["counts"]["nodes"]
-    result = run(ToyConfig(**SETTINGS), out, 0)
+    result = run(ToyConfig(**SETTINGS), out, ExecutionOptions(workers=0))
     assert result.counts["reused"] == len(stored)
     assert content(out) == content(whole)
 

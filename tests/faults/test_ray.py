@@ -22,6 +22,7 @@ from fault_runs import GRAMMAR, alive, children, command, content, gone, until
 from ledger import Count
 from toy_world import ToyConfig, ToyWorld
 
+from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.runner import run
 
 HERE = Path(__file__).parent
@@ -114,7 +115,7 @@ def redone(log: Path) -> int:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The toy study on this machine, uninterrupted."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    run(ToyConfig(**SETTINGS), out, 0)
+    run(ToyConfig(**SETTINGS), out, ExecutionOptions(workers=0))
     return content(out)
 
 
@@ -181,7 +182,7 @@ def test_a_cluster_of_its_own_goes_with_the_run(tmp_path: Path, whole: dict[str,
     assert process.returncode == code, errors
     assert "Traceback" not in errors
     gone(started, 120.0 if number == signal.SIGKILL else 20.0)  # two agents of Ray look for their head for a minute
-    result = run(ToyConfig(**SETTINGS), out, 0)
+    result = run(ToyConfig(**SETTINGS), out, ExecutionOptions(workers=0))
     assert result.counts["reused"] > 0
     assert content(out) == whole
 

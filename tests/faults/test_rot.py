@@ -19,6 +19,7 @@ from toy_world import ToyConfig
 from alignfirst import report
 from alignfirst.errors import StoreError
 from alignfirst.store import QUARANTINE, CorruptError, Store
+from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.output.run_dir import DIGESTED, RunDir
 from alignfirst.study.runner import run
 
@@ -30,7 +31,7 @@ Damage = Callable[[bytearray, int], None]
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "run"
-    run(ToyConfig(**CONFIG), out, 0)
+    run(ToyConfig(**CONFIG), out, ExecutionOptions(workers=0))
     return out
 
 
@@ -75,7 +76,7 @@ def test_damaged_artefacts(whole: Path, tmp_path: Path, count: Counter, times: t
                 store.get_many(pristine["store"])
             assert list((out / "store" / QUARANTINE).iterdir())
             lost = pristine["store"].keys() - store.keys()
-            result = run(ToyConfig(**CONFIG), out, 0)
+            result = run(ToyConfig(**CONFIG), out, ExecutionOptions(workers=0))
             assert result.counts["computed"] == len(lost)
             assert result.counts["reused"] == len(pristine["store"]) - len(lost)
             assert content(out) == pristine
@@ -100,7 +101,7 @@ def test_damaged_outputs(whole: Path, tmp_path: Path, count: Counter, times: tup
             with pytest.raises(StoreError, match=f"{path.name}.*[Rr]un"):
                 report.build(out)
             assert not (out / "report.html").exists()
-            assert run(ToyConfig(**CONFIG), out, 0).counts["computed"] == 0
+            assert run(ToyConfig(**CONFIG), out, ExecutionOptions(workers=0)).counts["computed"] == 0
             assert content(out) == pristine
             assert RunDir(out).manifest() is not None
             shutil.rmtree(out)

@@ -24,6 +24,7 @@ from alignfirst.files import sealed
 from alignfirst.records import SCHEMA_VERSION
 from alignfirst.store import FORMAT, _name
 from alignfirst.study.config import yaml_io
+from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.output.run_dir import RunDir
 from alignfirst.study.runner import run
 
@@ -34,7 +35,7 @@ Counter = Callable[[str], Count]
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "run"
-    run(ToyConfig(**CONFIG), out, 0)
+    run(ToyConfig(**CONFIG), out, ExecutionOptions(workers=0))
     return out
 
 
@@ -65,7 +66,7 @@ def test_records_of_another_schema(whole: Path, tmp_path: Path, count: Counter, 
     with counted.trial(), pytest.raises(StoreError, match=r"run the same command again to rebuild it"):
         _ = load(out).records
     with counted.trial():
-        assert run(ToyConfig(**CONFIG), out, 0).counts["computed"] == 0
+        assert run(ToyConfig(**CONFIG), out, ExecutionOptions(workers=0)).counts["computed"] == 0
         assert content(out) == content(whole)
         assert {row["schema_version"] for row in load(out).records} == {SCHEMA_VERSION}
 
@@ -79,7 +80,7 @@ def test_a_config_of_an_earlier_version(whole: Path, tmp_path: Path, count: Coun
     del config["align"]["gain"], config["preferences"]
     (out / "config.yaml").write_text(yaml_io.dumps(dict(reversed(config.items()))))
     with count("versions: configs").trial():
-        assert run(ToyConfig(**CONFIG), out, 0).counts["computed"] == 0
+        assert run(ToyConfig(**CONFIG), out, ExecutionOptions(workers=0)).counts["computed"] == 0
         assert content(out) == content(whole)
 
 
@@ -93,7 +94,7 @@ def test_a_store_of_another_format(whole: Path, tmp_path: Path, count: Counter, 
     (out / "manifest.json").unlink()
     before = sorted((out / "store").iterdir())
     with count("versions: stores").trial(), pytest.raises(StoreError, match=cure):
-        run(ToyConfig(**CONFIG), out, 0)
+        run(ToyConfig(**CONFIG), out, ExecutionOptions(workers=0))
     assert sorted((out / "store").iterdir()) == before
 
 
@@ -105,4 +106,4 @@ def test_a_manifest_without_a_digest_of_its_own(whole: Path, tmp_path: Path, cou
     (out / "manifest.json").write_text(json.dumps(manifest | {"manifest_version": 1}))
     with count("versions: manifests").trial():
         assert RunDir(out).manifest() is not None
-        assert run(ToyConfig(**CONFIG), out, 0).nothing_to_do
+        assert run(ToyConfig(**CONFIG), out, ExecutionOptions(workers=0)).nothing_to_do

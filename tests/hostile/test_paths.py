@@ -21,6 +21,7 @@ from alignfirst.cli.app import app
 from alignfirst.errors import AlignfirstError, ExitCode, InputError
 from alignfirst.study.config import preset_files
 from alignfirst.study.dry_run import dry_run
+from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.runner import run
 
 CONFIG: dict[str, Any] = {"seeds": 1, "algorithms": ["ppo"], "beta": [0.1]}
@@ -89,8 +90,9 @@ def test_a_run_directory_that_is_none(place: str, tmp_path: Path, count: Counter
     nothing there is touched."""
     folder = outside(tmp_path)
     out = PLACES[place](tmp_path)
+    config, here = ToyConfig(**CONFIG), ExecutionOptions(workers=0)
     with count("paths: places").trial():
-        for call in (lambda: run(ToyConfig(**CONFIG), out, 0), lambda: dry_run(ToyConfig(**CONFIG), out)):
+        for call in (lambda: run(config, out, here), lambda: dry_run(config, out)):
             try:
                 call()
             except AlignfirstError as e:
@@ -106,7 +108,7 @@ def test_a_run_directory_that_is_none(place: str, tmp_path: Path, count: Counter
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "run"
-    run(ToyConfig(**CONFIG), out, 0)
+    run(ToyConfig(**CONFIG), out, ExecutionOptions(workers=0))
     return out
 
 
@@ -130,7 +132,7 @@ def test_a_link_in_a_run_directory(whole: Path, tmp_path: Path, name: str, count
     at.symlink_to(target)
     with count("paths: links").trial():
         with pytest.raises(InputError, match=r"nothing in a run directory may lead out of it"):
-            run(ToyConfig(**CONFIG), out, 0)
+            run(ToyConfig(**CONFIG), out, ExecutionOptions(workers=0))
         if "store" not in name:  # a report does not read the store
             with pytest.raises(AlignfirstError):
                 report.build(out)
@@ -142,7 +144,7 @@ def test_a_run_directory_behind_a_link_of_its_user(tmp_path: Path, count: Counte
     there = tmp_path / "disk"
     there.mkdir()
     with count("paths: links").trial():
-        result = run(ToyConfig(**CONFIG), link(tmp_path / "run", there), 0)
+        result = run(ToyConfig(**CONFIG), link(tmp_path / "run", there), ExecutionOptions(workers=0))
         assert result.status == "complete"
         assert (there / "records.jsonl").exists()
         assert sorted(os.listdir(tmp_path)) == ["disk", "run"]

@@ -21,6 +21,7 @@ from alignfirst.lm.io import lm_eval_tasks
 from alignfirst.lm.models import load as lm
 from alignfirst.lm.text.logprobs import score_rows
 from alignfirst.study import runner
+from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.execution.worker import load_world
 from alignfirst.study.plan.planner import plan_study
 
@@ -82,7 +83,7 @@ def test_tasks_are_a_part_of_every_stages_measurement(task: Path, tmp_path: Path
     data = made.write(tmp_path / "pairs.jsonl", made.pairs(60))
     more = {"recipes": ["align-only"], "measure.tasks": [str(task)], "align.updates": 2}
     config = made.study(tmp_path / "teacher", data, **more)
-    assert runner.run(config, tmp_path / "run", workers=0).status == "complete"
+    assert runner.run(config, tmp_path / "run", options=ExecutionOptions(workers=0)).status == "complete"
     rows = [json.loads(line) for line in (tmp_path / "run" / "records.jsonl").read_text().splitlines()]
     assert rows[0]["lm_eval"]["letters"]["acc"] == pytest.approx(by_hand(made.lm.load(tmp_path / "teacher").model))
     assert all(0 <= row["lm_eval"]["letters"]["acc"] <= 1 for row in rows)
@@ -102,7 +103,7 @@ def test_tasks_that_are_not_there_are_refused_before_any_work(task: Path, tmp_pa
     for name, says in ((str(tmp_path / "no.yaml"), "must be there"), (str(nameless), "must say its name")):
         config = made.study(tmp_path / "teacher", data, **{"measure.tasks": [name]})
         with pytest.raises(InputError, match=says):
-            runner.run(config, tmp_path / "run", workers=0)
+            runner.run(config, tmp_path / "run", options=ExecutionOptions(workers=0))
     with pytest.raises(InputError, match="one that lm-eval knows"):
         lm_eval_tasks.check(["no_such_task_abc"])
     assert not (tmp_path / "run").exists()

@@ -24,6 +24,7 @@ from alignfirst.lm.text.logprobs import score_rows
 from alignfirst.store import Store
 from alignfirst.study import runner
 from alignfirst.study.config.study_config import StudyConfig
+from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.execution.worker import load_world
 from alignfirst.study.plan.planner import Plan, plan_study
 from alignfirst.worlds.user_models import draws, models
@@ -63,7 +64,7 @@ def planned(config: StudyConfig) -> Plan:
 
 def played(config: StudyConfig, out: Path, **how: Any) -> tuple[list[dict[str, Any]], list[str]]:
     said: list[str] = []
-    runner.run(config, out, workers=0, say=said.append, **how)
+    runner.run(config, out, options=ExecutionOptions(workers=0, **how), say=said.append)
     return [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()], said
 
 
@@ -218,7 +219,7 @@ def test_alignments_wait_for_their_own_audit(
     monkeypatch.setattr(UserModelsWorld, "run", worked)
     config = study(place, recipes=["align-only"])
     said: list[str] = []
-    runner.run(config, tmp_path / "run", workers=0, say=said.append)
+    runner.run(config, tmp_path / "run", options=ExecutionOptions(workers=0), say=said.append)
     assert order.index("audit") < order.index("align")
     [line] = [line for line in said if line.startswith("audit: ")]
     assert ("not audited (ValueError: broken)" in line) == again

@@ -22,6 +22,7 @@ from alignfirst.api import Run, load
 from alignfirst.errors import InputError, StageFailure
 from alignfirst.store import Store
 from alignfirst.study import runner
+from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.worlds.user_models import model_folder as exporting
 from alignfirst.worlds.user_models.card import code
 
@@ -58,7 +59,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     made.teacher(folder / TEACHER, made.TEMPLATE)
     made.write(folder / DATA, [*made.pairs(80), b"spoilt"])
     study = made.study(folder / TEACHER, folder / DATA, **{"lora.rank": 2, "align.updates": 6, "sft.steps": 2})
-    assert runner.run(study, folder / RUN, workers=0).status == "complete"
+    assert runner.run(study, folder / RUN, options=ExecutionOptions(workers=0)).status == "complete"
     patch.undo()
     return load(folder / RUN)
 

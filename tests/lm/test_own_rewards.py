@@ -21,6 +21,7 @@ from alignfirst.plugins import REWARD_FUNCTIONS
 from alignfirst.store import Store
 from alignfirst.study import dry_run, runner
 from alignfirst.study.config.study_config import StudyConfig
+from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.execution.worker import load_world
 from alignfirst.study.plan.planner import plan_study
 from alignfirst.worlds.user_models import resolved_inputs
@@ -47,7 +48,7 @@ def study(place: Path, **reward: Any) -> StudyConfig:
 
 
 def played(config: StudyConfig, out: Path) -> list[dict[str, Any]]:
-    result = runner.run(config, out, workers=0)
+    result = runner.run(config, out, options=ExecutionOptions(workers=0))
     rows = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
     assert result.status == "complete", [row["error"] for row in rows]
     return rows
@@ -112,7 +113,7 @@ def test_a_reward_that_is_not_there_is_refused_before_any_work(
 ) -> None:
     install(place / "site", monkeypatch)
     with pytest.raises(InputError, match=r"reward (function )?must be"):
-        runner.run(study(place, function=function), place / "run", workers=0)
+        runner.run(study(place, function=function), place / "run", options=ExecutionOptions(workers=0))
     assert not (place / "run").exists()
 
 
@@ -188,5 +189,5 @@ def test_a_classifier_that_will_not_do_is_refused_before_any_work(
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
     config = study(place, classifier=name, label=label)
     with pytest.raises(InputError, match=says):
-        runner.run(config, place / "run", workers=0)
+        runner.run(config, place / "run", options=ExecutionOptions(workers=0))
     assert not (place / "run").exists()

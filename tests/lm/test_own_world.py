@@ -25,6 +25,7 @@ from alignfirst.store import Store
 from alignfirst.study import runner
 from alignfirst.study.config.recipe import RECIPES
 from alignfirst.study.config.study_config import StudyConfig
+from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.execution.worker import load_world
 from alignfirst.study.plan.planner import plan_study
 from alignfirst.worlds.user_models import models, work
@@ -53,7 +54,7 @@ def study(place: Path, **more: Any) -> StudyConfig:
 
 
 def played(place: Path, out: Path, **more: Any) -> Rows:
-    result = runner.run(study(place, **more), out, workers=0)
+    result = runner.run(study(place, **more), out, options=ExecutionOptions(workers=0))
     rows = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
     assert result.status == "complete", [row["error"] for row in rows]
     return rows
@@ -114,7 +115,7 @@ def test_the_same_call_does_nothing_and_another_directory_gives_the_same_bytes(
     both: tuple[Path, Rows], place: Path, tmp_path: Path
 ) -> None:
     out, _ = both
-    assert runner.run(study(place), out, workers=0).nothing_to_do
+    assert runner.run(study(place), out, options=ExecutionOptions(workers=0)).nothing_to_do
     played(place, tmp_path / "again")
     assert (tmp_path / "again" / "records.jsonl").read_bytes() == (out / "records.jsonl").read_bytes()
 
@@ -193,7 +194,7 @@ def test_every_way_through_ends_in_records(
         if isinstance(values, dict):
             base[name] |= given.pop(name)
     config = type(study(place)).model_validate(base).with_values(given | more)
-    result = runner.run(config, tmp_path / "run", workers=0)
+    result = runner.run(config, tmp_path / "run", options=ExecutionOptions(workers=0))
     rows = [json.loads(line) for line in (tmp_path / "run" / "records.jsonl").read_text().splitlines()]
     assert result.status == "complete", [row["error"] for row in rows]
     assert all(row["flops"] > 0 for row in rows if row["stage"] != "sft" or way == "sft first")

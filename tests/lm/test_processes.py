@@ -22,9 +22,10 @@ import numpy as np
 from fault_runs import children, command, gone, until
 from own_models import pairs, study, teacher, write
 
-from alignfirst import sharding
+from alignfirst import process_environment
 from alignfirst.store import Store
 from alignfirst.study.execution import launcher
+from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.execution.worker import load_world
 from alignfirst.study.output.run_dir import config_text
 from alignfirst.study.plan.planner import plan_study
@@ -71,7 +72,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path, loss: str, more: list
     process = start(path, tmp_path / "two", *more)
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
-    run(config, tmp_path / "one", 0)
+    run(config, tmp_path / "one", ExecutionOptions(workers=0))
     one, two = Store(tmp_path / "one" / "store"), Store(tmp_path / "two" / "store")
     assert one.keys() == two.keys()
     nodes = plan_study(config, load_world("hf")).nodes
@@ -95,9 +96,9 @@ def test_two_processes_train_what_one_does(tmp_path: Path, loss: str, more: list
 TOLD = """
 import os
 from pathlib import Path
-from alignfirst import sharding
+from alignfirst import process_environment
 from alignfirst.lm.io import numpy_api
-sharding.check()
+process_environment.check_profile()
 team = numpy_api.team()
 assert team.broadcast(team.rank) == 0 and team.sum(team.rank + 1.0) == 3 and team.gather_objects(team.rank) == [0, 1]
 Path(f"team-{team.rank}").write_text(f"{team.every_pass} {team.size}")
@@ -121,7 +122,7 @@ def test_the_option_or_the_shipped_profile_shards(
         check=True,
         timeout=240,
         cwd=tmp_path,
-        env=os.environ | {"OMP_NUM_THREADS": "1", sharding.OPTION: option},
+        env=os.environ | {"OMP_NUM_THREADS": "1", process_environment.SHARD: option},
     )
     assert [(tmp_path / f"team-{rank}").read_text() for rank in (0, 1)] == [f"{sharded} 2"] * 2
 
@@ -146,7 +147,7 @@ def test_interrupted_all_leave_and_the_same_command_goes_on(
     process = start(path, tmp_path / "run", *more)
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
-    run(config, tmp_path / "one", 0)
+    run(config, tmp_path / "one", ExecutionOptions(workers=0))
     one, two = Store(tmp_path / "one" / "store"), Store(store)
     for key in one.keys():  # noqa: SIM118
         for name, array in one.get(key).arrays.items():

@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 sys.path.insert(0, str(Path(__file__).parent))
 import own_models as made
 
+from alignfirst import process_environment
 from alignfirst.cli.app import app
-from alignfirst.lm.io import trackers
 from alignfirst.store import Store
 
 NAME = "tensorboard"
@@ -66,7 +66,7 @@ class FakeCallback(TrainerCallback):
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ALIGNFIRST_CACHE", str(tmp_path / "cache"))
-    for name in (trackers.WANTED, trackers.PLACE, "TENSORBOARD_LOGGING_DIR"):
+    for name in (process_environment.TRACKERS, process_environment.TRACKER_FOLDER, "TENSORBOARD_LOGGING_DIR"):
         monkeypatch.setenv(name, "")  # as it was again after the test
     monkeypatch.delenv("TENSORBOARD_LOGGING_DIR")
     monkeypatch.setitem(accelerate.tracking.LOGGER_TYPE_TO_CLASS, NAME, Fake)

@@ -28,6 +28,7 @@ from alignfirst.store import Store
 from alignfirst.study import runner
 from alignfirst.study.execution import engine
 from alignfirst.study.execution.local_pool import InlinePool
+from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.execution.pool import Outcome as TaskOutcome
 from alignfirst.study.output.record_rows import Rows
 from alignfirst.study.plan.planner import Plan, plan_study
@@ -262,7 +263,7 @@ def start(
     monkeypatch.setattr(runner, "load_world", lambda name: world)
     config = Config(**({"seeds": 2, "algorithms": ("reinforce", "grpo"), "beta": (0.1, 0.2), "recipes": ALL} | study))
     said: list[str] = []
-    result = runner.run(config, tmp_path / "run", 0, require_go=require_go, say=said.append)
+    result = runner.run(config, tmp_path / "run", ExecutionOptions(0, require_go=require_go), say=said.append)
     return result, said
 
 
@@ -357,7 +358,7 @@ class First(Audited):
 
 @pytest.fixture
 def deadly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "pool_for", lambda world, reference, store, workers, means: Deadly(world, store))
+    monkeypatch.setattr(engine, "pool_for", lambda world, reference, store, options: Deadly(world, store))
 
 
 def test_an_audit_that_kills_its_worker_is_told_and_the_alignment_goes_on(

@@ -20,6 +20,7 @@ from alignfirst.errors import AlignfirstError, StoreError
 from alignfirst.nodes import Artefact, Failure, Load, Node, Outcome
 from alignfirst.store import Store
 from alignfirst.study.execution.engine import execute
+from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.execution.schedule import Schedule
 from alignfirst.study.execution.worker import Report, Task, load_world, run_task
 from alignfirst.study.plan.planner import Plan, plan_study
@@ -228,7 +229,9 @@ def executed(plan: Plan, root: Path, workers: int, reference: str = NAME) -> tup
     schedule, reports = schedule_of(plan), list[tuple[Task, Report]]()
     before = children()
     try:
-        execute(schedule, WORLD, reference, Store(root), workers, lambda t, r, *_: reports.append((t, r)))
+        execute(
+            schedule, WORLD, reference, Store(root), ExecutionOptions(workers), lambda t, r, *_: reports.append((t, r))
+        )
     finally:
         assert children() == before, "no process is left"
     return schedule, reports

@@ -47,15 +47,15 @@ Use = Callable[[FakeRay], FakeRay]
 def worked(root: Path, cluster: Cluster) -> Schedule:
     plan = plan_study(ToyConfig(seeds=2, beta=[0.1, 0.2]), WORLD)
     schedule = Schedule(plan.nodes, plan.nodes, WORLD, lambda node: 1.0)
-    execute(schedule, WORLD, NAME, Store(root), 100, lambda *_: None, ExecutionOptions(cluster=cluster))
+    execute(schedule, WORLD, NAME, Store(root), ExecutionOptions(100, cluster=cluster), lambda *_: None)
     return schedule
 
 
 def test_records_are_those_of_this_machine(tmp_path: Path, use: Use) -> None:
     ray = use(FakeRay())
     config = ToyConfig(seeds=2, beta=[0.1, 0.2])
-    run(config, tmp_path / "here", 0)
-    run(config, tmp_path / "there", means=ExecutionOptions(cluster=Cluster()))
+    run(config, tmp_path / "here", ExecutionOptions(workers=0))
+    run(config, tmp_path / "there", ExecutionOptions(cluster=Cluster()))
     for name in ("records.jsonl", "records.csv", "statistics.json", "exhibits.json"):
         assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
     assert ray.shut == 1
@@ -116,11 +116,11 @@ def test_an_artefact_that_appears_late_is_waited_for(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("means", "rule"), [({"cpus": 0.0}, "cpus"), ({"gpus": 1.5}, "gpus"), ({"gpus": -1.0}, "gpus")]
+    ("asked", "rule"), [({"cpus": 0.0}, "cpus"), ({"gpus": 1.5}, "gpus"), ({"gpus": -1.0}, "gpus")]
 )
-def test_what_ray_cannot_give_is_refused(means: dict[str, float], rule: str, use: Use) -> None:
+def test_what_ray_cannot_give_is_refused(asked: dict[str, float], rule: str, use: Use) -> None:
     with pytest.raises(InputError, match=f"{rule} of a task"):
-        Cluster(**means)
+        Cluster(**asked)
 
 
 def test_without_ray_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +132,7 @@ def test_without_ray_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> N
 def test_no_workers_at_all_is_refused(tmp_path: Path, use: Use) -> None:
     use(FakeRay())
     with pytest.raises(InputError, match="workers on a cluster must be >= 1"):
-        run(ToyConfig(), tmp_path / "run", 0, means=ExecutionOptions(cluster=Cluster()))
+        run(ToyConfig(), tmp_path / "run", ExecutionOptions(0, cluster=Cluster()))
     assert not (tmp_path / "run").exists()
 
 

@@ -12,6 +12,7 @@ from toy_world import WORLD, ToyConfig
 
 from alignfirst import records
 from alignfirst.store import Store
+from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.plan.planner import plan_study
 from alignfirst.study.runner import run
 
@@ -28,7 +29,7 @@ CONFIG = ToyConfig(
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("finished") / "run"
-    run(CONFIG, out, 0)
+    run(CONFIG, out, ExecutionOptions(workers=0))
     return out
 
 

@@ -22,6 +22,7 @@ from alignfirst.store import Store
 from alignfirst.study.config.recipe import RECIPES
 from alignfirst.study.dry_run import dry_run
 from alignfirst.study.execution import estimates
+from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.output.run_dir import DIGESTED, RunDir
 from alignfirst.study.plan.planner import plan_study
 from alignfirst.study.runner import run
@@ -51,7 +52,7 @@ def fail(monkeypatch: pytest.MonkeyPatch, **rule: Any) -> None:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("finished") / "run"
-    run(config(), out, 0, command="alignfirst run toy")
+    run(config(), out, ExecutionOptions(workers=0), command="alignfirst run toy")
     return out
 
 
@@ -93,7 +94,7 @@ def test_the_table_says_the_same(finished: Path) -> None:
 
 
 def test_varied_keys_are_columns(tmp_path: Path) -> None:
-    result = run(config(seeds=1, vary={"align.gain": (0.5, 0.7)}), tmp_path, 0)
+    result = run(config(seeds=1, vary={"align.gain": (0.5, 0.7)}), tmp_path, ExecutionOptions(workers=0))
     rows = rows_of(tmp_path)
     assert result.counts["rows"] == len(rows) == 2 * 6 * 3
     assert list(rows[0]) == records.columns(["align.gain"])
@@ -126,7 +127,7 @@ def test_statistics_and_exhibits_are_written(finished: Path) -> None:
 
 
 def test_exhibits_hold_five_seeds(tmp_path: Path) -> None:
-    run(config(seeds=[9, 8, 7, 6, 5, 4, 3], algorithms=("ppo",), beta=(0.1,)), tmp_path, 0)
+    run(config(seeds=[9, 8, 7, 6, 5, 4, 3], algorithms=("ppo",), beta=(0.1,)), tmp_path, ExecutionOptions(workers=0))
     models = json.loads((tmp_path / "exhibits.json").read_text())["models"]
     assert models.keys() == {row["model"] for row in rows_of(tmp_path) if row["seed"] >= 5}
 
@@ -144,7 +145,7 @@ def test_timings_stand_beside_the_records(finished: Path) -> None:
 
 def test_workers_do_not_show_in_the_result(finished: Path, tmp_path: Path) -> None:
     for workers in (1, 3):
-        assert run(config(), tmp_path / str(workers), workers).exit_code == ExitCode.OK
+        assert run(config(), tmp_path / str(workers), ExecutionOptions(workers=workers)).exit_code == ExitCode.OK
         assert content(tmp_path / str(workers)) == content(finished)
 
 
@@ -153,10 +154,10 @@ def test_a_run_that_failed_in_part_ends_like_one_that_did_not(
 ) -> None:
     out = tmp_path / "run"
     fail(monkeypatch, kind="align", seed=1, how="raise")
-    first = run(config(), out, 0)
+    first = run(config(), out, ExecutionOptions(workers=0))
     assert (first.status, first.exit_code) == ("partial", ExitCode.PARTLY_FAILED)
     monkeypatch.delenv("TOY_FAIL")
-    second = run(config(), out, 0)
+    second = run(config(), out, ExecutionOptions(workers=0))
     assert second.counts["reused"] == first.counts["computed"]
     assert second.counts["computed"] == first.counts["failed"] + first.counts["blocked"]
     assert second.exit_code == ExitCode.OK
@@ -166,7 +167,7 @@ def test_a_run_that_failed_in_part_ends_like_one_that_did_not(
 def test_a_run_with_nothing_to_do_touches_nothing(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in [copy, *copy.rglob("*")]}
     monkeypatch.setenv("TOY_LOG", str(copy.parent / "log"))
-    result = run(config(), copy, 2)
+    result = run(config(), copy, ExecutionOptions(workers=2))
     assert (result.nothing_to_do, result.status, result.exit_code) == (True, "complete", ExitCode.OK)
     assert result.counts["rows"] == 54
     assert {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in [copy, *copy.rglob("*")]} == before
@@ -176,10 +177,10 @@ def test_a_run_with_nothing_to_do_touches_nothing(copy: Path, monkeypatch: pytes
 @pytest.mark.parametrize("name", DIGESTED[1:])
 def test_an_output_that_was_changed_is_written_again_from_the_store(finished: Path, copy: Path, name: str) -> None:
     (copy / name).write_text("changed")
-    result = run(config(), copy, 0)
+    result = run(config(), copy, ExecutionOptions(workers=0))
     assert (result.nothing_to_do, result.counts["computed"]) == (False, 0)
     assert content(copy) == content(finished)
-    assert run(config(), copy, 0).nothing_to_do
+    assert run(config(), copy, ExecutionOptions(workers=0)).nothing_to_do
 
 
 def test_damage_in_the_store_is_repaired_and_told(finished: Path, copy: Path) -> None:
@@ -188,7 +189,7 @@ def test_damage_in_the_store_is_repaired_and_told(finished: Path, copy: Path) ->
     damaged[-1] ^= 1
     shard.write_bytes(damaged)
     (copy / "manifest.json").unlink()
-    result = run(config(), copy, 0)
+    result = run(config(), copy, ExecutionOptions(workers=0))
     assert result.counts["computed"] == 1
     assert len(result.notes) == 1
     assert shard.name in result.notes[0]
@@ -197,14 +198,14 @@ def test_damage_in_the_store_is_repaired_and_told(finished: Path, copy: Path) ->
 
 def test_a_lost_shard_is_noticed_although_the_manifest_is_complete(finished: Path, copy: Path) -> None:
     next((copy / "store").glob("*.shard")).unlink()
-    result = run(config(), copy, 0)
+    result = run(config(), copy, ExecutionOptions(workers=0))
     assert result.counts["computed"] > 0
     assert content(copy) == content(finished)
 
 
 def test_another_version_writes_its_own_records(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("alignfirst.version.__version__", "999")
-    result = run(config(), copy, 0)
+    result = run(config(), copy, ExecutionOptions(workers=0))
     assert (result.nothing_to_do, result.counts["computed"]) == (False, 0)
 
 
@@ -220,7 +221,7 @@ def test_what_stands_behind_a_failure_is_blocked_and_siblings_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail(monkeypatch, kind="align", seed=1, algorithm="ppo", beta=0.1, how="failure")
-    result = run(config(), tmp_path, 2)
+    result = run(config(), tmp_path, ExecutionOptions(workers=2))
     assert result.exit_code == ExitCode.PARTLY_FAILED
     hit = {"seed": 1, "algorithm": "ppo", "beta": 0.1}
     assert statuses(tmp_path, recipe="align-distil", **hit) == {
@@ -239,7 +240,7 @@ def test_what_stands_behind_a_failure_is_blocked_and_siblings_go_on(
 
 def test_nothing_that_succeeds_is_a_failed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fail(monkeypatch, kind="sft", how="stage")
-    result = run(config(), tmp_path, 0)
+    result = run(config(), tmp_path, ExecutionOptions(workers=0))
     assert (result.status, result.exit_code) == ("partial", ExitCode.FAILED)
     assert statuses(tmp_path) == {("sft", "failed"): 18, ("align", "blocked"): 18, ("distil", "blocked"): 18}
     assert RunDir(tmp_path).changed(RunDir(tmp_path).manifest() or {}) == []
@@ -249,7 +250,7 @@ def test_a_measurement_that_fails_does_not_block_the_next_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail(monkeypatch, kind="measure", beta=0.1, how="raise")
-    run(config(seeds=1), tmp_path, 0)
+    run(config(seeds=1), tmp_path, ExecutionOptions(workers=0))
     hit = {"algorithm": "ppo", "beta": 0.1, "recipe": "align-distil"}
     assert statuses(tmp_path, **hit) == {("sft", "ok"): 1, ("align", "failed"): 1, ("distil", "ok"): 1}
     (row,) = [r for r in rows_of(tmp_path) if r["status"] == "failed" and r["recipe"] == "align-distil"]
@@ -261,7 +262,7 @@ def test_a_prediction_that_fails_is_told_but_takes_nothing_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail(monkeypatch, kind="predict", beta=0.1, how="failure")
-    result = run(config(seeds=1), tmp_path, 0)
+    result = run(config(seeds=1), tmp_path, ExecutionOptions(workers=0))
     assert result.exit_code == ExitCode.PARTLY_FAILED
     rows = rows_of(tmp_path)
     assert {row["status"] for row in rows} == {"ok"}
@@ -285,21 +286,21 @@ def test_another_study_is_refused_and_unharmed(copy: Path) -> None:
 def test_a_directory_with_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(InputError, match=r"empty directory.*thesis\.tex"):
-        run(config(), tmp_path, 0)
+        run(config(), tmp_path, ExecutionOptions(workers=0))
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="must be a directory"):
-        run(config(), tmp_path / "file", 0)
+        run(config(), tmp_path / "file", ExecutionOptions(workers=0))
     with pytest.raises(StoreError, match="choose another --out"):
-        run(config(), tmp_path / "file" / "run", 0)
+        run(config(), tmp_path / "file" / "run", ExecutionOptions(workers=0))
 
 
 def test_negative_workers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="workers must be >= 0"):
-        run(config(), tmp_path / "run", -1)
+        run(config(), tmp_path / "run", ExecutionOptions(workers=-1))
     assert not (tmp_path / "run").exists()
 
 
@@ -307,10 +308,10 @@ def test_a_held_directory_is_refused_at_once_and_names_the_holder(tmp_path: Path
     run_dir = RunDir(tmp_path / "run")
     with run_dir.lock():
         with pytest.raises(RunLockedError, match=r"in use by process \d+ on \S+ since \d{4}-"):
-            run(config(), tmp_path / "run", 0)
+            run(config(), tmp_path / "run", ExecutionOptions(workers=0))
         assert (RunDir(tmp_path / "run").holder() or {})["pid"] > 0
     assert run_dir.holder() is None
-    assert run(config(), tmp_path / "run", 0).exit_code == ExitCode.OK
+    assert run(config(), tmp_path / "run", ExecutionOptions(workers=0)).exit_code == ExitCode.OK
 
 
 def test_what_a_dead_holder_left_does_not_matter(tmp_path: Path) -> None:
@@ -319,7 +320,7 @@ def test_what_a_dead_holder_left_does_not_matter(tmp_path: Path) -> None:
     (out / "run.lock").write_text("")
     (out / "run.lock.json").write_text(json.dumps({"pid": 1, "host": "gone", "started": "long ago"}))
     (out / "config.yaml.7-x.tmp").write_text("half")
-    assert run(config(seeds=1), out, 0).exit_code == ExitCode.OK
+    assert run(config(seeds=1), out, ExecutionOptions(workers=0)).exit_code == ExitCode.OK
     assert not list(out.glob("*.tmp"))
     assert not (out / "run.lock.json").exists()
 
@@ -330,7 +331,7 @@ def test_what_a_dead_holder_left_does_not_matter(tmp_path: Path) -> None:
 def test_progress_counts_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fail(monkeypatch, kind="align", seed=1, how="failure")
     events: list[tuple[int, int, str, int]] = []
-    run(config(), tmp_path, 2, lambda *event: events.append(event))
+    run(config(), tmp_path, ExecutionOptions(workers=2), lambda *event: events.append(event))
     total = len(plan_study(config(), WORLD).nodes)
     assert events[0] == (0, total, "", 0)
     assert events[-1][:2] == (total, total)

@@ -15,11 +15,12 @@ import yaml
 from toy_world import WORLD, ToyConfig, ToyWorld
 from typer.testing import CliRunner, Result
 
-from alignfirst import sharding
+from alignfirst import process_environment
 from alignfirst.cli.app import app
 from alignfirst.errors import InputError
 from alignfirst.store import Store
 from alignfirst.study.execution import launcher, process_group
+from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.execution.schedule import Schedule
 from alignfirst.study.execution.worker import Report, run_task
 from alignfirst.study.plan.planner import plan_study
@@ -55,7 +56,7 @@ def test_trainings_are_shared_and_other_tasks_are_dealt_out(tmp_path: Path, monk
     monkeypatch.setattr(process_group, "import_module", lambda name: SimpleNamespace(team=lambda: pair))
     plan = plan_study(ToyConfig(seeds=4, beta=[0.1, 0.2]), WORLD)
     schedule = Schedule(plan.nodes, plan.nodes, WORLD, lambda node: 1.0)
-    pool = process_group.TeamPool(Sharing(), Store(tmp_path), 30.0)
+    pool = process_group.ProcessGroupPool(Sharing(), Store(tmp_path), 30.0)
     while not schedule.finished:
         while pool.idle and (task := schedule.next(pool.idle)) is not None:
             pool.submit(task)
@@ -80,13 +81,13 @@ def test_what_cannot_be_shared_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_of_an_fsdp_profile_that_is_taken_which_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (sharding.OPTION, sharding.LAUNCHER, *sharding.READ):
+    for name in (process_environment.SHARD, process_environment.FSDP, *process_environment.FSDP_KEYS):
         monkeypatch.delenv(name, raising=False)
-    assert not sharding.sharded()
+    assert not process_environment.sharded()
     monkeypatch.setenv("FSDP_OFFLOAD_PARAMS", "true")
     process_group.check(Sharing(), {})  # of no profile
-    monkeypatch.setenv(sharding.LAUNCHER, "true")
-    assert sharding.sharded()
+    monkeypatch.setenv(process_environment.FSDP, "true")
+    assert process_environment.sharded()
     with pytest.raises(InputError, match="got fsdp_offload_params: true"):
         process_group.check(Sharing(), {})
     monkeypatch.setenv("FSDP_OFFLOAD_PARAMS", "false")
@@ -102,30 +103,32 @@ def test_of_an_fsdp_profile_that_is_taken_which_can_be_had(monkeypatch: pytest.M
 
 def test_what_a_process_holds_of_every_weight(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weight, gradient and two moments: from one process to eight that share out moments, and gradients, too."""
-    for name in ("WORLD_SIZE", sharding.PROCESSES, sharding.OPTION, sharding.LAUNCHER):
+    for name in ("WORLD_SIZE", process_environment.PROCESSES, process_environment.SHARD, process_environment.FSDP):
         monkeypatch.setenv(name, "")
-    assert sharding.held() == 4.0
-    sharding.ask(8, shard=False)
-    assert sharding.held() == 2.25
-    sharding.ask(8, shard=True)
-    assert sharding.held() == 1.375
+    assert process_environment.numbers_per_weight() == 4.0
+    ExecutionOptions(processes=8, shard=False).write_environment(Path())
+    assert process_environment.numbers_per_weight() == 2.25
+    ExecutionOptions(processes=8, shard=True).write_environment(Path())
+    assert process_environment.numbers_per_weight() == 1.375
     monkeypatch.setenv("WORLD_SIZE", "4")  # a launcher knows better
-    assert sharding.held() == 1.75
+    assert process_environment.numbers_per_weight() == 1.75
 
 
 def test_the_shipped_profile_is_one_that_is_taken() -> None:
     profile = yaml.safe_load((Path(__file__).parents[2] / "examples" / "fsdp.yaml").read_text())
     assert profile["distributed_type"] == "FSDP" and profile["mixed_precision"] == "no"
-    assert {key: str(value).lower() for key, value in profile["fsdp_config"].items()} == dict(sharding.READ.values())
+    assert {key: str(value).lower() for key, value in profile["fsdp_config"].items()} == dict(
+        process_environment.FSDP_KEYS.values()
+    )
 
 
 def test_one_process_is_no_team(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in process_group.LAUNCHED:
+    for name in process_environment.LAUNCHED:
         monkeypatch.delenv(name, raising=False)
-    assert process_group.launched() == 1 and process_group.leads()
-    for name, value in zip(process_group.LAUNCHED, ("1", "2", "localhost"), strict=True):
+    assert process_environment.launched() == 1 and process_environment.leads()
+    for name, value in zip(process_environment.LAUNCHED, ("1", "2", "localhost"), strict=True):
         monkeypatch.setenv(name, value)
-    assert process_group.launched() == 2 and not process_group.leads()
+    assert process_environment.launched() == 2 and not process_environment.leads()
 
 
 def invoke(*arguments: object) -> Result:
@@ -148,7 +151,7 @@ def test_bad_options_are_refused_before_any_work(
     arguments: tuple[object, ...], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in (sharding.OPTION, sharding.PROCESSES):
+    for name in (process_environment.SHARD, process_environment.PROCESSES):
         monkeypatch.setenv(name, "")  # put back after it
     result = invoke(*arguments)
     assert result.exit_code == 2
@@ -158,14 +161,14 @@ def test_bad_options_are_refused_before_any_work(
 
 @pytest.mark.parametrize("more", ["", " --shard"])
 def test_the_command_is_printed_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str) -> None:
-    for name in (sharding.OPTION, sharding.PROCESSES):
+    for name in (process_environment.SHARD, process_environment.PROCESSES):
         monkeypatch.setenv(name, "")  # put back after it
     out = str(tmp_path / "two words")
     arguments = ["run", "smollm2", "--out", out, "--processes", "8", *more.split(), "--print-launch"]
     monkeypatch.setattr(sys, "argv", ["alignfirst", *arguments])
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.stderr
-    assert sharding.sharded() == bool(more)
+    assert process_environment.sharded() == bool(more)
     start = "accelerate launch --num_processes 8 --multi_gpu --num_machines 1 --mixed_precision no --dynamo_backend no"
     assert result.stdout.startswith(start)
     assert result.stdout.strip().endswith(f"-m alignfirst run smollm2 --out '{tmp_path}/two words' --processes 8{more}")

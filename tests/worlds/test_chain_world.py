@@ -25,6 +25,7 @@ from alignfirst.store import SCRATCH, Scratch, encode
 from alignfirst.study.config.recipe import RECIPES
 from alignfirst.study.config.study_config import StudyConfig, from_mapping
 from alignfirst.study.dry_run import dry_run
+from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.plan.planner import Plan, plan_study
 from alignfirst.study.runner import run
 from alignfirst.theory.objectives import ALGORITHMS
@@ -325,14 +326,14 @@ def test_a_run_of_it_resumes_and_shows_texts(source: Path, tmp_path: Path) -> No
     config = tiny(source, recipes=["align-only"])
     owed = dry_run(config, tmp_path / "run")
     assert owed.bill is not None and owed.bill.total.flops > 0 and len(owed.bill.notes) == 3
-    assert run(config, tmp_path / "run", 0).status == "complete"
+    assert run(config, tmp_path / "run", ExecutionOptions(workers=0)).status == "complete"
     rows = read(tmp_path / "run" / "records.jsonl")
     assert [r["stage"] for r in rows] == ["sft", "align"] and all(r["status"] == "ok" for r in rows)
     shown = json.loads((tmp_path / "run" / "exhibits.json").read_text())
     assert shown["kind"] == "text" and len(shown["models"]) == 2 and len(shown["truth"]) == 8
     for model in shown["models"].values():
         assert len(model["texts"]) == 8 and model["curves"]["update"]
-    more = run(config, tmp_path / "run", 0)
+    more = run(config, tmp_path / "run", ExecutionOptions(workers=0))
     assert more.nothing_to_do
     left = dry_run(config, tmp_path / "run").bill
     assert left is not None and left.total.flops == 0

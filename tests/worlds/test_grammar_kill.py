@@ -17,6 +17,7 @@ pytest.importorskip("transformers", reason="needs alignfirst[lm]")
 
 from alignfirst.store import Store
 from alignfirst.study.config import preset_files
+from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.output.run_dir import DIGESTED
 from alignfirst.study.runner import run
 
@@ -86,5 +87,5 @@ def test_killed_in_every_stage_then_resumed_equals_uninterrupted(study: Path, tm
         assert store.damaged() == []
     assert kills >= STAGES and len(stages) >= STAGES - 1, (kills, stages)
     whole = tmp_path / "whole"
-    assert run(preset_files.load(study), whole, 0).status == "complete"
+    assert run(preset_files.load(study), whole, ExecutionOptions(workers=0)).status == "complete"
     assert content(out) == content(whole)

@@ -19,6 +19,7 @@ pytest.importorskip("transformers", reason="needs alignfirst[lm]")
 
 from alignfirst.store import Store
 from alignfirst.study.config import preset_files
+from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.output.run_dir import DIGESTED
 from alignfirst.study.runner import run
 
@@ -53,7 +54,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(study: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("whole") / "run"
-    run(preset_files.load(study), out, 1)
+    run(preset_files.load(study), out, ExecutionOptions(workers=1))
     return content(out)
 
 
@@ -143,7 +144,7 @@ def test_a_training_that_is_interrupted_goes_on_where_it_was(
     assert json.loads((out / "manifest.json").read_text())["status"] == "interrupted"
     assert len(checkpoints(out)) == max(1, workers), "every training under way has written how far it was"
     assert not list((out / "store").rglob("*.tmp"))
-    done = run(preset_files.load(out / "config.yaml"), out, 1)
+    done = run(preset_files.load(out / "config.yaml"), out, ExecutionOptions(workers=1))
     assert done.status == "complete" and content(out) == whole
     assert not (out / "store" / "partial").exists()
 
@@ -159,7 +160,7 @@ def test_interrupted_twice_it_ends_at_once(start: Start, tmp_path: Path, whole: 
     assert process.returncode == 130 and "Traceback" not in stderr
     assert session_of(process.pid) == set()
     assert checkpoints(out), "those of before"
-    assert run(preset_files.load(out / "config.yaml"), out, 1).status == "complete"
+    assert run(preset_files.load(out / "config.yaml"), out, ExecutionOptions(workers=1)).status == "complete"
     assert content(out) == whole
 
 

@@ -22,6 +22,7 @@ from alignfirst.records import read
 from alignfirst.store import encode
 from alignfirst.study.config.recipe import RECIPES
 from alignfirst.study.config.study_config import StudyConfig, from_mapping
+from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.plan.planner import Plan, plan_study
 from alignfirst.study.runner import run
 from alignfirst.theory.objectives import ALGORITHMS
@@ -321,7 +322,7 @@ def test_siblings_of_a_failed_cell_go_on(tmp_path: Path) -> None:
         recipes=["align-distil"],
         **{"reward.kind": ["reflected", "rewards_of_this_test:nan"], "reward.timeout": 5.0, "measure.samples": 16},
     )
-    result = run(config, tmp_path / "run", 0)
+    result = run(config, tmp_path / "run", ExecutionOptions(workers=0))
     assert (result.status, result.exit_code) == ("partial", ExitCode.PARTLY_FAILED)
     rows = read(tmp_path / "run" / "records.jsonl")
     good = [r for r in rows if r["reward.kind"] == "reflected"]

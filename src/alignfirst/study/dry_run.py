@@ -12,7 +12,7 @@ from alignfirst.study.bill import Bill, bill
 from alignfirst.study.config.recipe import RECIPES
 from alignfirst.study.config.study_config import StudyConfig
 from alignfirst.study.execution import estimates
-from alignfirst.study.execution.options import available_cores
+from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.execution.worker import load_world
 from alignfirst.study.output.run_dir import RunDir
 from alignfirst.study.plan.planner import plan_study
@@ -77,13 +77,4 @@ def dry_run(config: StudyConfig, out: Path | str, workers: int | None = None, st
     stages = estimates.estimate(plan.nodes, stored, costs)
     rows = sum(len(cell.stages) for cell in plan.cells)
     owed = bill(world, config, plan.nodes, [key for key in plan.nodes if key not in stored])
-    return DryRun(len(plan.cells), rows, tuple(stages), max(1, workers_of(workers, available_cores())), owed, found)
-
-
-def workers_of(workers: int | None, room: int) -> int:
-    """Raises InputError for a number that is none."""
-    if workers is None:
-        return room
-    if workers < 0:
-        raise InputError("workers must be >= 0", workers, "Use 1 or more; 0 computes in this process.")
-    return workers
+    return DryRun(len(plan.cells), rows, tuple(stages), max(1, ExecutionOptions(workers).tasks_at_once), owed, found)

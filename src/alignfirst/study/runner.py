@@ -14,14 +14,15 @@ from typing import Any
 
 from alignfirst import files, version
 from alignfirst.errors import ExitCode, GateError, InputError
+from alignfirst.process_environment import launched, leads
 from alignfirst.records import Row
 from alignfirst.signals import die_with_parent, terminable
 from alignfirst.store import Store
 from alignfirst.study.config.study_config import StudyConfig
-from alignfirst.study.dry_run import preflight, workers_of
+from alignfirst.study.dry_run import preflight
 from alignfirst.study.execution import estimates, process_group
 from alignfirst.study.execution.engine import Progress, execute
-from alignfirst.study.execution.options import ExecutionOptions, available_cores
+from alignfirst.study.execution.options import EVERYWHERE, ExecutionOptions
 from alignfirst.study.execution.schedule import Schedule
 from alignfirst.study.execution.worker import Report, Task, load_world
 from alignfirst.study.gate import Gate, Say, Watch, require_audited
@@ -32,7 +33,6 @@ from alignfirst.study.plan.planner import Plan, plan_study
 from alignfirst.world import Preflight, World
 
 FOLLOWED = "followed"  # status of a process that another one led
-EVERYWHERE = 1 << 20  # workers: as many as a cluster has room for
 
 
 @dataclass(frozen=True)
@@ -51,41 +51,35 @@ class RunResult:
 def run(
     config: StudyConfig,
     out: Path | str,
-    workers: int | None = None,
+    options: ExecutionOptions | None = None,
     progress: Progress | None = None,
     command: str | None = None,
-    means: ExecutionOptions | None = None,
-    strict: bool = False,
     announce: Callable[[Preflight], None] | None = None,
-    require_go: bool = False,
     say: Say | None = None,
 ) -> RunResult:
     """Run a study in a directory, or finish it there: what is stored is not computed again.
 
-    `workers`: processes, by default one an available core, all with the same bytes; 0 computes in this process, for
-    debuggers (a BLAS with several threads may then differ in the last digit). On a cluster (`means.cluster`) they are
-    the tasks at once, by default as many as it has room for. `progress` is called with nodes
-    settled, nodes in all, kind of the last task, and busy workers. `means` says how else it is computed. Where a study
-    brings files of its own, `announce` gets what was found out about them before any work; `strict` refuses a run that
-    it warns about. `require_go` trains no alignment before its audit said go. `say` gets what the audits said, also in
-    worlds whose alignments wait for their audits.
+    `options` say how it is computed. `progress` is called with nodes settled, nodes in all, kind of the last task, and
+    busy workers. `command` is what the manifest calls this run. Where a study brings files of its own, `announce` gets
+    what was found out about them before any work. `say` gets what the audits said, in worlds whose alignments wait for
+    their audits, and wherever a go is required.
 
     Raises InputError (directory of another study), RunLockedError (another process is at work there), StoreError (the
     disk refuses), GateError (an alignment is not a go); KeyboardInterrupt and SystemExit(143) on SIGINT and SIGTERM.
     Whatever happens, what was stored before stays, and the same call goes on from there. Cells that fail end up in the
     records with a reason.
     """
-    begin = time.perf_counter()
-    means = means or ExecutionOptions()
-    workers = _workers(workers, means)
+    begin, options = time.perf_counter(), options or ExecutionOptions()
     world = load_world(config.world)
     plan, run_dir = plan_study(config, world), RunDir(out)
     run_dir.check(config)
-    if process_group.launched() > 1:
+    _check_options(options, world)
+    options.write_environment(run_dir.path)
+    if launched() > 1:
         die_with_parent()
         process_group.check(world, plan.nodes)
-        if not process_group.leads():
-            process_group.follow(world, Store(run_dir.store), means.checkpoint_seconds)
+        if not leads():
+            process_group.follow(world, Store(run_dir.store), options.checkpoint_seconds)
             return RunResult(run_dir.path, FOLLOWED, ExitCode.OK, {}, time.perf_counter() - begin)
     with process_group.leading():
         manifest = _finished(run_dir, plan)
@@ -93,16 +87,29 @@ def run(
             counts = manifest["counts"]
             seconds = time.perf_counter() - begin
             return RunResult(run_dir.path, "complete", ExitCode.OK, counts, seconds, nothing_to_do=True)
-        if require_go:
+        if options.require_go:
             require_audited(world)
-        found = preflight(config, world, strict, announce, run_dir.path)
+        found = preflight(config, world, options.strict, announce, run_dir.path)
         run_dir.make()
         run_dir.check(config)  # `new/../old` is only seen to be `old` once `new` is there
         with terminable(), run_dir.lock():
             run_dir.check(config)  # another process may have made it its own in between
-            this = _Run(config, world, plan, run_dir, begin, command or _command(), means, found)
-            this.gate = _gate(world, plan, this.store, say, require_go)
-            return this.go(workers, progress)
+            gate = _gate(world, plan, Store(run_dir.store), say, options.require_go)
+            return _Run(config, world, plan, run_dir, options, begin, command or _command(), found, gate).go(progress)
+
+
+def _check_options(options: ExecutionOptions, world: World) -> None:
+    """Raise InputError for options that this world, or this process, cannot follow."""
+    if options.processes > 1 and launched() < 2:
+        cure = "Use `alignfirst run --processes`, or what --print-launch prints."
+        raise InputError("processes that share trainings are started by a launcher", options.processes, cure)
+    if options.trackers:
+        if not world.tracked:
+            cure = "Leave --report-to out; the report has the curves."
+            raise InputError("trackers watch trainings of own models", f"world {world.name}", cure)
+        from alignfirst.lm.io.trackers import check
+
+        check(options.trackers)
 
 
 def _gate(world: World, plan: Plan, store: Store, say: Say | None, require_go: bool) -> Gate | Watch | None:
@@ -110,14 +117,6 @@ def _gate(world: World, plan: Plan, store: Store, say: Say | None, require_go: b
     if require_go:
         return Gate(plan, store, say)
     return Watch(plan, store, say) if world.audit_first else None
-
-
-def _workers(workers: int | None, means: ExecutionOptions) -> int:
-    if means.cluster is None:
-        return workers_of(workers, available_cores())
-    if workers is not None and workers < 1:
-        raise InputError("workers on a cluster must be >= 1", workers, "Leave them out to use all of the cluster.")
-    return workers_of(workers, EVERYWHERE)
 
 
 def _command() -> str:
@@ -136,35 +135,28 @@ def _finished(run_dir: RunDir, plan: Plan) -> dict[str, Any] | None:
     return manifest if plan.nodes.keys() <= Store(run_dir.store).keys() else None
 
 
+@dataclass
 class _Run:
     """One call of `run` that has work to do and holds the lock."""
 
-    def __init__(
-        self,
-        config: StudyConfig,
-        world: World,
-        plan: Plan,
-        run_dir: RunDir,
-        begin: float,
-        command: str,
-        means: ExecutionOptions,
-        preflight: Preflight | None = None,
-    ) -> None:
-        self.config, self.world, self.plan, self.run_dir = config, world, plan, run_dir
-        self.begin, self.command, self.started, self.means = begin, command, now(), means
-        self.store = Store(run_dir.store)
-        self.earlier = run_dir.manifest() or {}
-        self.preflight = preflight
-        self.gate: Gate | Watch | None = None
+    config: StudyConfig
+    world: World
+    plan: Plan
+    run_dir: RunDir
+    options: ExecutionOptions
+    begin: float
+    command: str
+    preflight: Preflight | None
+    gate: Gate | Watch | None
 
-    def go(self, workers: int, progress: Progress | None) -> RunResult:
+    def __post_init__(self) -> None:
+        self.started, self.store = now(), Store(self.run_dir.store)
+        self.earlier = self.run_dir.manifest() or {}
+
+    def go(self, progress: Progress | None) -> RunResult:
         self._announce()
-        self._event(
-            "start",
-            version=version.__version__,
-            command=self.command,
-            workers=None if workers == EVERYWHERE else workers,
-        )
+        workers = None if self.options.tasks_at_once == EVERYWHERE else self.options.tasks_at_once
+        self._event("start", version=version.__version__, command=self.command, workers=workers)
         files.sweep(self.store.root)
         notes = tuple(self.store.heal())
         if self.preflight is not None:
@@ -173,7 +165,7 @@ class _Run:
         self.store.forget_partial(stored)
         schedule = self._schedule(stored)
         try:
-            self._execute(schedule, workers, len(stored), progress)
+            self._execute(schedule, len(stored), progress)
         except (KeyboardInterrupt, SystemExit, GateError):
             self.store.refresh()  # a worker may have stored what it could not report any more
             computed = len(self.store.keys() & self.plan.nodes.keys()) - len(stored)
@@ -214,7 +206,7 @@ class _Run:
         held = () if self.gate is None else self.gate.held
         return Schedule(self.plan.nodes, self.plan.nodes.keys() - stored, self.world, costs.seconds, held)
 
-    def _execute(self, schedule: Schedule, workers: int, stored: int, progress: Progress | None) -> None:
+    def _execute(self, schedule: Schedule, stored: int, progress: Progress | None) -> None:
         total = len(self.plan.nodes)
 
         def on_report(task: Task, report: Report, worker: int, busy: int) -> None:
@@ -240,7 +232,7 @@ class _Run:
         if self.gate is not None:
             self.gate.advance(schedule)  # audits of an earlier call
         try:
-            execute(schedule, self.world, self.config.world, self.store, workers, on_report, self.means, on_death)
+            execute(schedule, self.world, self.config.world, self.store, self.options, on_report, on_death)
         finally:
             files.sweep(self.store.root)  # what workers that were stopped had begun to write
         self.store.refresh()

@@ -15,11 +15,11 @@ from alignfirst.errors import AlignfirstError, ExitCode, InputError
 
 if TYPE_CHECKING:
     from alignfirst.study.config.study_config import StudyConfig
-    from alignfirst.study.execution.options import Cluster, ExecutionOptions
+    from alignfirst.study.execution.options import ExecutionOptions
     from alignfirst.study.runner import RunResult
     from alignfirst.world import Preflight
 
-REPORT, SUMMARY, RECORDS, TRACKERS = "report.html", "summary.md", "records.csv", "trackers"
+REPORT, SUMMARY, RECORDS = "report.html", "summary.md", "records.csv"
 
 
 def run(
@@ -64,30 +64,31 @@ def run(
 
     What was computed before is not computed again.
     """
+    from alignfirst.process_environment import launched
     from alignfirst.signals import terminable
     from alignfirst.study import runner
     from alignfirst.study.config import preset_files
-    from alignfirst.study.execution import launcher, process_group
+    from alignfirst.study.execution import launcher
+    from alignfirst.study.execution.options import CHECKPOINT_SECONDS, ExecutionOptions
 
     nodes = cluster.on_cluster(engine, ray_address, task_cpus, task_gpus)
     config = preset_files.load(study, set_ or ())
     where = RUNS / config.name if out_ is None else out_
-    _share_out(processes, shard)
+    seconds = CHECKPOINT_SECONDS if checkpoint_every is None else checkpoint_every
+    options = ExecutionOptions(workers, strict, require_go, seconds, nodes, processes, shard, tuple(report_to or ()))
+    options.write_environment(where)
     if dry_run:
         _dry_run(config, where, workers, strict, json)
         return
-    if print_launch or (processes != 1 and not process_group.launched() > 1):
-        _check_launch(config, where, processes, nodes, workers)
+    if print_launch or (processes > 1 and launched() < 2):
+        _check_launch(config, where, processes)
         arguments = [word for word in sys.argv[1:] if word != "--print-launch"]
         if print_launch:
             out.line(shlex.join(launcher.command(arguments, processes)))
             return
         with terminable():
             raise typer.Exit(launcher.launch(arguments, processes))
-    if report_to:
-        _track(report_to, config, where)
-    means = _means(checkpoint_every, nodes)
-    result = _run(config, where, workers, means, strict, require_go)
+    result = _run(config, where, options)
     if result.status == runner.FOLLOWED:
         return
     page = _report(result) if report and result.exit_code != ExitCode.FAILED else None
@@ -95,7 +96,7 @@ def run(
     raise typer.Exit(launcher.leave(result.exit_code))
 
 
-def _check_launch(config: StudyConfig, where: Path, processes: int, nodes: Cluster | None, workers: int | None) -> None:
+def _check_launch(config: StudyConfig, where: Path, processes: int) -> None:
     """Refuse before any process is started. Raises InputError."""
     from alignfirst.study.execution import process_group
     from alignfirst.study.execution.worker import load_world
@@ -104,58 +105,17 @@ def _check_launch(config: StudyConfig, where: Path, processes: int, nodes: Clust
 
     if processes < 2:
         raise InputError("--processes must be >= 2 to share a training", processes, "For example --processes 2.")
-    if nodes is not None or workers is not None:
-        cure = "Tasks of a Ray cluster and workers have a process each: leave --processes out, or the others."
-        raise InputError("--processes goes without --engine ray and --workers", processes, cure)
     world = load_world(config.world)
     process_group.check(world, plan_study(config, world).nodes)
     RunDir(where).check(config)
 
 
-def _share_out(processes: int, shard: bool) -> None:
-    """Raises InputError where there is nothing to shard over."""
-    from alignfirst import sharding
-    from alignfirst.study.execution import process_group
-
-    if shard and processes < 2 and not process_group.launched() > 1:
-        raise InputError("--shard goes with --processes", processes, "For example --processes 8 --shard.")
-    if processes > 1 or shard:
-        sharding.ask(processes, shard)
-
-
-def _track(names: list[str], config: StudyConfig, where: Path) -> None:
-    if config.world != "hf":
-        cure = "Leave --report-to out; the report has the curves."
-        raise InputError("trackers watch trainings of own models", f"world {config.world}", cure)
-    from alignfirst.lm.io.trackers import want
-
-    want(names, where / TRACKERS)
-
-
-def _means(checkpoint_every: float | None, nodes: Cluster | None) -> ExecutionOptions:
-    from alignfirst.study.execution.options import CHECKPOINT_SECONDS, ExecutionOptions
-
-    return ExecutionOptions(CHECKPOINT_SECONDS if checkpoint_every is None else checkpoint_every, nodes)
-
-
-def _run(
-    config: StudyConfig, where: Path, workers: int | None, means: ExecutionOptions, strict: bool, require_go: bool
-) -> RunResult:
+def _run(config: StudyConfig, where: Path, options: ExecutionOptions) -> RunResult:
     from alignfirst.cli.progress import progress
     from alignfirst.study import runner
 
     with progress(config.name) as advance:
-        result = runner.run(
-            config,
-            where,
-            workers,
-            advance,
-            means=means,
-            strict=strict,
-            announce=_announce,
-            require_go=require_go,
-            say=out.note,
-        )
+        result = runner.run(config, where, options, advance, announce=_announce, say=out.note)
     for note in result.notes:
         out.note(f"note: {note}")
     lost = result.counts.get("failed", 0) + result.counts.get("blocked", 0)

@@ -37,7 +37,6 @@ from alignfirst.lm.align.rollouts import Session, draw_pairs
 from alignfirst.lm.align.settings import AlignSettings, Task
 from alignfirst.lm.align.trainer import check
 from alignfirst.lm.align.trl_limits import check_trl
-from alignfirst.lm.io.trackers import wanted
 from alignfirst.lm.models.save import quiet
 from alignfirst.lm.text.batch import Batch
 from alignfirst.lm.text.torch_streams import permutations
@@ -45,6 +44,7 @@ from alignfirst.lm.training.counters import Book, Log
 from alignfirst.lm.training.optim import rate
 from alignfirst.lm.training.processes import ALONE
 from alignfirst.lm.training.result import TrainingResult
+from alignfirst.process_environment import trackers
 
 
 def align_with_trl(
@@ -218,7 +218,7 @@ def common_arguments(s: Session, scratch: Path) -> dict[str, Any]:
         "gradient_checkpointing": False,
         "use_cpu": s.policy.device.type == "cpu",
         "seed": s.seed % 2**31,
-        "report_to": wanted() or "none",
+        "report_to": trackers() or "none",
         "save_strategy": "no",
         "logging_steps": 1,
         "disable_tqdm": True,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import cache
 
 import torch
 
-from alignfirst import sharding
+from alignfirst import process_environment
 from alignfirst.errors import InputError, StageFailure
 from alignfirst.lm.training.processes import ALONE, Accelerated, Team
 from alignfirst.nodes import Artefact, Failure, Load, Node, Outcome
@@ -36,8 +35,8 @@ def _outcome(work: Callable[[Node, Load], Artefact], node: Node, load: Load) -> 
 @cache
 def team() -> Team:
     """The processes that this one was started with by `accelerate launch` or torchrun, or itself alone."""
-    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys() or int(os.environ["WORLD_SIZE"]) < 2:
+    if process_environment.launched() < 2:
         return ALONE
     from accelerate import Accelerator
 
-    return Accelerated(Accelerator(cpu=not torch.cuda.is_available()), every_pass=sharding.sharded())
+    return Accelerated(Accelerator(cpu=not torch.cuda.is_available()), every_pass=process_environment.sharded())

@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+from alignfirst import process_environment
 from alignfirst.errors import InputError, shorten
 from alignfirst.extras import need
 from alignfirst.lm.training.counters import Log
 
-WANTED, PLACE = "ALIGNFIRST_REPORT_TO", "ALIGNFIRST_REPORT_DIR"  # names with commas between; a folder for their files
 PROJECT = "alignfirst"
 OWN_NAME = {"wandb": "name", "trackio": "name", "swanlab": "experiment_name"}  # of a run within the project
 
 log = logging.getLogger(__name__)
 
 
-def want(names: Sequence[str], folder: Path) -> None:
-    """Ask for trackers in this process and those that it starts. Raises InputError for one that is not there."""
+def check(names: Sequence[str]) -> None:
+    """Raise InputError for a tracker that is not there."""
     need("accelerate")
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
     from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
@@ -38,18 +36,12 @@ def want(names: Sequence[str], folder: Path) -> None:
             raise InputError("a tracker must be one that accelerate and TRL know", name, f"Choose from {known}.")
         if name not in there:
             raise InputError("a tracker's package must be installed", name, "Install it, or leave --report-to out.")
-    os.environ[WANTED], os.environ[PLACE] = ",".join(names), str(folder.absolute())
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", os.environ[PLACE])  # where TRL's would write
-
-
-def wanted() -> list[str]:
-    return [name for name in os.environ.get(WANTED, "").split(",") if name]
 
 
 @contextmanager
 def tracked(name: str, settings: Mapping[str, Any]) -> Iterator[Log | None]:
     """What a training is to call after every update; None where no tracker is wanted. `name` is the training's."""
-    watches = [Watch(kind, name, settings) for kind in wanted()]
+    watches = [Watch(kind, name, settings) for kind in process_environment.trackers()]
 
     def tell(update: int, values: Mapping[str, float | None]) -> None:
         numbers = {key: value for key, value in values.items() if value is not None}
@@ -88,7 +80,7 @@ class Watch:
         made = LOGGER_TYPE_TO_CLASS[self.kind]
         own = OWN_NAME.get(self.kind)
         project, named = (f"{PROJECT}-{name}", {}) if own is None else (PROJECT, {own: name})
-        folder = [os.environ.get(PLACE, PROJECT)] if made.requires_logging_directory else []
+        folder = [process_environment.tracker_folder() or PROJECT] if made.requires_logging_directory else []
         tracker = made(project, *folder, **named)
         tracker.start()
         plain = {k: v if isinstance(v, bool | int | float | str) else json.dumps(v) for k, v in settings.items()}

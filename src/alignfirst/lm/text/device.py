@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 
-NUMBERS = ("LOCAL_RANK", "ALIGNFIRST_WORKER")  # of this process on its machine: from a launcher, or from the engine
+from alignfirst.process_environment import local_number
 
 
 def local_device() -> str:
     """This process's device: `cuda:N`, N by the process's number on this machine, or `cpu` where there is no GPU."""
     if not torch.cuda.is_available():
         return "cpu"
-    number = next((int(os.environ[name]) for name in NUMBERS if name in os.environ), 0)
-    return f"cuda:{number % torch.cuda.device_count()}"
+    return f"cuda:{local_number() % torch.cuda.device_count()}"
 
 
 def enable_tf32() -> None:

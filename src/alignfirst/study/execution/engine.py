@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from alignfirst.errors import StoreError
+from alignfirst.process_environment import launched
 from alignfirst.signals import INTERRUPTS
 from alignfirst.store import Store
 from alignfirst.study.execution import process_group
@@ -27,18 +28,17 @@ def execute(
     world: World,
     reference: str,
     store: Store,
-    workers: int,
+    options: ExecutionOptions,
     on_report: OnReport,
-    means: ExecutionOptions | None = None,
     on_death: Callable[[], None] | None = None,
 ) -> None:
-    """Work the schedule off. `workers` = 0 computes in this process; on a cluster they are tasks at once, at most.
+    """Work the schedule off. `reference` names the world to other processes, as `worker.load_world` reads it.
 
     Raises StoreError when the store cannot be written. However the call ends, no process of it is left, and what was
     computed until then is in the store. Interrupted, it gives long stages a few seconds to write down how far they
     are; interrupted again, it ends at once.
     """
-    pool = pool_for(world, reference, store, workers, means or ExecutionOptions())
+    pool = pool_for(world, reference, store, options)
     try:
         while not schedule.finished:
             while pool.idle and (task := schedule.next(pool.idle)) is not None:
@@ -58,16 +58,17 @@ def execute(
         pool.close()
 
 
-def pool_for(world: World, reference: str, store: Store, workers: int, means: ExecutionOptions) -> Pool:
-    if process_group.launched() > 1:
-        return process_group.TeamPool(world, store, means.checkpoint_seconds)
-    if means.cluster is not None:
+def pool_for(world: World, reference: str, store: Store, options: ExecutionOptions) -> Pool:
+    seconds, at_once = options.checkpoint_seconds, options.tasks_at_once
+    if launched() > 1:
+        return process_group.ProcessGroupPool(world, store, seconds)
+    if options.cluster is not None:
         from alignfirst.study.execution.ray_pool import RayPool  # imports ray
 
-        return RayPool(reference, store, workers, means.cluster, means.checkpoint_seconds)
-    if not workers:
-        return InlinePool(world, store, means.checkpoint_seconds)
-    return ProcessPool(reference, store, workers, means.checkpoint_seconds)
+        return RayPool(reference, store, at_once, options.cluster, seconds)
+    if not at_once:
+        return InlinePool(world, store, seconds)
+    return ProcessPool(reference, store, at_once, seconds)
 
 
 def settle(schedule: Schedule, task: Task, report: Report) -> None:

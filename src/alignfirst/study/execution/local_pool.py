@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import Any
 
 from alignfirst.errors import AlignfirstError
+from alignfirst.process_environment import WORKER
 from alignfirst.store import Store
 from alignfirst.study.execution.options import CHECKPOINT_SECONDS
 from alignfirst.study.execution.pool import GRACE, THREAD_LIMITS, Outcome
@@ -31,7 +32,6 @@ BOOT = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
     "from alignfirst.study.execution.worker import main; main()"
 )
-NUMBER = "ALIGNFIRST_WORKER"  # of the worker, from 0: a world may take a GPU by it
 
 
 class InlinePool:
@@ -152,7 +152,7 @@ class Worker:
             [sys.executable, "-c", BOOT, json.dumps(sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | dict.fromkeys(THREAD_LIMITS, "1") | {NUMBER: str(number)},
+            env=os.environ | dict.fromkeys(THREAD_LIMITS, "1") | {WORKER: str(number)},
             process_group=0,  # Ctrl-C reaches the parent only, which then stops its workers
         )
         self._thread = threading.Thread(target=self._listen, args=(inbox,), daemon=True)

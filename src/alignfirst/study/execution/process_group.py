@@ -16,27 +16,16 @@ from dataclasses import asdict
 from importlib import import_module
 from typing import Any, cast
 
-from alignfirst import sharding
 from alignfirst.errors import InputError
 from alignfirst.nodes import Load, Node
 from alignfirst.nodes import Outcome as Result
+from alignfirst.process_environment import check_profile, launched
 from alignfirst.store import Store
 from alignfirst.study.execution.pool import Outcome
 from alignfirst.study.execution.worker import Report, Task, message, serve
 from alignfirst.world import World
 
-LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR")  # what launchers tell their processes
-DEEPSPEED = "ACCELERATE_USE_DEEPSPEED"
 Order = list[dict[str, Any]]  # tasks: one for all processes, or one for each
-
-
-def launched() -> int:
-    """How many processes this run has."""
-    return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in LAUNCHED) else 1
-
-
-def leads() -> bool:
-    return launched() < 2 or os.environ["RANK"] == "0"
 
 
 def shared_kinds(world: World) -> frozenset[str]:
@@ -50,10 +39,7 @@ def shared_kinds(world: World) -> frozenset[str]:
 def check(world: World, nodes: Mapping[str, Node]) -> None:
     """Raise InputError for a plan that a team cannot work off."""
     shared_kinds(world)
-    if os.environ.get(DEEPSPEED, "").lower() == "true":
-        cure = "Launch it without; --shard shares out gradients and moments, see docs/scaling.md."
-        raise InputError("processes of a run know no DeepSpeed", f"{DEEPSPEED}=true", cure)
-    sharding.check()
+    check_profile()
     if any(node.settings.get("trainer") == "trl" for node in nodes.values()):
         cure = "Set align.trainer=native, or leave --processes out and use --workers."
         raise InputError("several processes share trainings of the native trainer", "trainer trl", cure)
@@ -78,7 +64,7 @@ class ProcessGroupRunner:
     def _carry_out(self, order: Order) -> list[Report | None]:
         shared, rank, report = len(order) == 1 and order[0]["nodes"][0][0] in self.kinds, self.team.rank, None
         if shared:
-            report = serve(cast(World, _Together(self.world)), self.store, order[0], self.seconds, keep=rank == 0)
+            report = serve(cast(World, _EndsOnFailure(self.world)), self.store, order[0], self.seconds, keep=rank == 0)
         elif rank < len(order):
             report = serve(self.world, self.store, order[rank], self.seconds)
         told = self.team.gather_objects(None if report is None or (shared and rank) else asdict(report))
@@ -87,9 +73,9 @@ class ProcessGroupRunner:
 
 def follow(world: World, store: Store, seconds: float) -> None:
     """Carry out what the first process orders, until it says that nothing is left."""
-    crew = ProcessGroupRunner(world, store, seconds)
-    while (order := crew.team.broadcast(None)) is not None:
-        crew.carry_out(order)
+    runner = ProcessGroupRunner(world, store, seconds)
+    while (order := runner.team.broadcast(None)) is not None:
+        runner.carry_out(order)
 
 
 @contextmanager
@@ -103,17 +89,17 @@ def leading() -> Iterator[None]:
             import_module("alignfirst.lm.io.numpy_api").team().broadcast(None)
 
 
-class TeamPool:
+class ProcessGroupPool:
     """The team as a pool, in its first process."""
 
     def __init__(self, world: World, store: Store, seconds: float) -> None:
-        self.crew = ProcessGroupRunner(world, store, seconds)
+        self.runner = ProcessGroupRunner(world, store, seconds)
         self._waiting: deque[Task] = deque()
         self._done: deque[Outcome] = deque()
 
     @property
     def idle(self) -> int:
-        return int(self.crew.team.size) - self.busy
+        return int(self.runner.team.size) - self.busy
 
     @property
     def busy(self) -> int:
@@ -125,15 +111,15 @@ class TeamPool:
     def wait(self) -> Outcome:
         if not self._done:
             tasks = self._next()
-            reports = self.crew.carry_out(self.crew.team.broadcast([message(task) for task in tasks]))
+            reports = self.runner.carry_out(self.runner.team.broadcast([message(task) for task in tasks]))
             self._done.extend(Outcome(task, n, report) for n, (task, report) in enumerate(zip(tasks, reports)))  # noqa: B905
         return self._done.popleft()
 
     def _next(self) -> Sequence[Task]:
         """One task for all, or one for each."""
-        if self._waiting[0].kind in self.crew.kinds:
+        if self._waiting[0].kind in self.runner.kinds:
             return [self._waiting.popleft()]
-        apart = [task for task in self._waiting if task.kind not in self.crew.kinds]
+        apart = [task for task in self._waiting if task.kind not in self.runner.kinds]
         for task in apart:
             self._waiting.remove(task)
         return apart
@@ -145,7 +131,7 @@ class TeamPool:
         """The others leave at the end of `leading`: a run may have nothing to do and no pool."""
 
 
-class _Together:
+class _EndsOnFailure:
     """A world whose unforeseen failures end the process: the others may be waiting for it in the middle of a sum."""
 
     def __init__(self, world: World) -> None:

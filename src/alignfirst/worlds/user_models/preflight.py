@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alignfirst import sharding
+from alignfirst import process_environment
 from alignfirst.errors import InputError
 from alignfirst.lm.models import named_models
 from alignfirst.nodes import Json
@@ -185,7 +185,7 @@ def _kept(config: Any, recipes: Recipes) -> float:
 def _needed(config: Any, known: ResolvedInputs) -> float:
     """Bytes that aligning the teacher takes: weights, gradient and two moments, the reference, activations."""
     costs, size = Costs(config), BYTES[config.precision]
-    states = 1.1 if config.lora.rank and "align" in config.lora.stages else sharding.held()
+    states = 1.1 if config.lora.rank and "align" in config.lora.stages else process_environment.numbers_per_weight()
     lengths = known.index.arrays["lengths"]
     tokens = config.align.chunk * int((lengths[:, 0] + lengths[:, 1:].max(1)).max())
     plain = known.teacher_architecture

@@ -26,6 +26,7 @@ class UserModelsWorld(World):
     versions: Mapping[NodeKind, int] = {"sft": 1, "distil": 1, "align": 1, "measure": 2, "draw": 1, "audit": 1}
     together = frozenset({"sft", "distil", "align"})
     exhibits_arrays = False  # metadata is enough
+    tracked = True
     audit_first = True  # a training here takes long enough to be told before
 
     def settings(self, kind: NodeKind, config: Any, **context: Json) -> dict[str, Json]:
