@@ -23,6 +23,7 @@ SECTIONS, PALETTE = "src/alignfirst/report/sections.py", "src/alignfirst/report/
 READING, PLOTS = "docs/reading-the-report.md", "src/alignfirst/report/static_figures/plots.py"
 SUMMARY = "tests/stats/test_stats_summary.py::test_the_default_study_takes_less_than_a_second"
 FILTERS = "src/alignfirst/theory/drawing_filters.py"
+SMALL = ("seeds=2", "beta=0.1", "align.updates=20")
 NOT_YET = "not architecture"  # the page is redrawn when every room is in its place
 
 
@@ -121,6 +122,76 @@ def test_f_colour_of_a_recipe(checkout: ExtendedCheckout) -> None:
     checkout.tests("tests/report/test_figures.py", "tests/report/test_html.py")
 
 
+SIMPO = '''def simpo(winner: Answers, loser: Answers, b: Any) -> tuple[Array, Array]:
+    """Meng et al. 2024, eq. 6: +-b sigmoid(b / 2 - b m) / N a token, m the margin of mean log-probabilities."""
+    c = b * sigmoid(b / 2 - b * (winner.logp / winner.length - loser.logp / loser.length)) / winner.logp.shape[-1]
+    return c / winner.length, -c / loser.length
+
+
+def simpo_objective(winner: Answers, loser: Answers, b: Any) -> Array:
+    """mean log sigmoid(b m - b / 2)."""
+    m = winner.logp / winner.length - loser.logp / loser.length
+    return np.asarray(log_expit(b * m - b / 2).mean(-1))
+
+
+'''
+SOURCE = "Meng et al. 2024, arXiv 2405.14734"
+SIMPO_LINE = f"""        Algorithm(
+            "simpo", "pairs-offline", simpo, "{SOURCE}", objective=simpo_objective, reference=False
+        ),
+"""
+SIMPO_ROW = f"| `simpo` | pairs drawn once | +-b sigmoid(b / 2 - b m) / N a token; no reference | {SOURCE} |"
+
+
+def add_simpo(checkout: ExtendedCheckout) -> None:
+    objectives = "src/alignfirst/theory/objectives.py"
+    checkout.replace(objectives, "def _same_shape(", f"{SIMPO}def _same_shape(")
+    checkout.replace(objectives, "    )\n}\nALGORITHMS", f"{SIMPO_LINE}    )\n}}\nALGORITHMS")
+    checkout.add_below("docs/science.md", "| `sft-preferred` (baseline)", SIMPO_ROW)
+
+
+def test_c_algorithm(checkout: ExtendedCheckout) -> None:
+    """It sees log-probabilities and lengths of both answers, and no reference."""
+    add_simpo(checkout)
+    refused = "tests/audit/test_audit_predict.py::test_every_algorithm_is_predicted_or_refused_with_a_reason"
+    checkout.tests("tests/docs", "tests/contracts/test_objectives.py", refused, chosen=NOT_YET)
+    checkout.tests("tests/contracts/test_kernel.py", chosen="simpo")
+    checkout.run("mog-quick", *SMALL, "algorithms=simpo")
+    checkout.check(ENDED.format(stages=3))
+
+
+ENDED = """
+import json
+rows = [json.loads(line) for line in open("run/records.jsonl")]
+assert len(rows) >= {stages} and all(r["status"] == "ok" for r in rows), rows
+assert "simpo" in {{r["algorithm"] for r in rows}}
+"""
+OWN = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests/lm")
+import own_models as made
+from alignfirst.study import runner
+rows = made.write(Path("pairs.jsonl"), made.pairs())
+study = made.study(made.teacher(Path("teacher")), rows, algorithms="simpo")
+assert runner.run(study, Path("run"), workers=0).status == "complete"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", ["grammar", "own models"])
+def test_c_algorithm_of_language_models(checkout: ExtendedCheckout, world: str) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    add_simpo(checkout)
+    if world == "grammar":
+        checkout.tests("tests/lm/test_align.py", "tests/worlds/test_grammar_world.py", chosen="simpo or everything")
+        checkout.run("grammar-quick", "seeds=1", "algorithms=simpo", "align.updates=4", "sft.steps=4", "distil.steps=4")
+    else:
+        checkout.check(OWN)
+    checkout.check(ENDED.format(stages=3))
+
+
 def test_d_metric(checkout: ExtendedCheckout) -> None:
     """Measured in one world; the others leave it null."""
     records, measure = "src/alignfirst/records.py", "src/alignfirst/worlds/mog/measure.py"
@@ -135,7 +206,7 @@ def test_d_metric(checkout: ExtendedCheckout) -> None:
     version = f"schema version {SCHEMA_VERSION}"
     checkout.replace("docs/records.md", f"{version}.", f"schema version {SCHEMA_VERSION + 1}.")
     checkout.tests("tests/docs", SUMMARY, "tests/report/test_data.py", "tests/study/test_rows.py", chosen=NOT_YET)
-    checkout.run("mog-quick", "seeds=2", "algorithms=grpo", "beta=0.1", "align.updates=20")
+    checkout.run("mog-quick", *SMALL, "algorithms=grpo")
     checkout.check(
         "import json; rows = [json.loads(line) for line in open('run/records.jsonl')]\n"
         "assert all(abs(r['reward_var'] - r['reward_sd'] ** 2) < 1e-12 for r in rows)\n"
@@ -151,9 +222,7 @@ def test_g_schedule(checkout: ExtendedCheckout) -> None:
     checkout.replace("docs/science.md", "`constant`, `linear`:", "`constant`, `linear`, `square-root`:")
     kernel = "tests/contracts/test_kernel.py::test_rates_follow_their_schedule"
     checkout.tests("tests/docs", "tests/theory/test_schedules.py", kernel, chosen=NOT_YET)
-    checkout.run(
-        "mog-quick", "seeds=2", "algorithms=grpo", "beta=0.1", "align.updates=20", "align.schedule=square-root"
-    )
+    checkout.run("mog-quick", *SMALL, "algorithms=grpo", "align.schedule=square-root")
 
 
 MIN_P = '''def min_p(p: Any, number: float) -> Any:

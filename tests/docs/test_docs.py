@@ -62,7 +62,7 @@ def test_every_algorithm_is_documented() -> None:
         assert name == f"`{algorithm.name}`" + ("" if algorithm.uses_beta else " (baseline)")
         assert samples.startswith(words[algorithm.data])
         assert ("reused" in samples) == algorithm.reuses_batches
-        assert ("no reference" in coefficient) == (not algorithm.uses_beta)
+        assert ("no reference" in coefficient) == (not algorithm.uses_reference)
         assert source == algorithm.source
 
 

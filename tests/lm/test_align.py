@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from alignfirst.errors import InputError, StageFailure
 from alignfirst.lm.align.batches import FromPolicy
 from alignfirst.lm.align.coefficients import Rollouts, RolloutWork
 from alignfirst.lm.align.pair_batches import PairWork
-from alignfirst.lm.align.rollouts import Session, draw_pairs, in_pairs
+from alignfirst.lm.align.rollouts import Session, draw_pairs, pair_rows
 from alignfirst.lm.align.trainer import AlignSettings, Labels, Pairs, Task, align, ascend
 from alignfirst.lm.models.build import TinyLlama, build
 from alignfirst.lm.sampling.draw import draw_answers
@@ -203,8 +204,8 @@ def session(name: str = "rloo", prompts: Prompts = SEVERAL, **changed) -> Sessio
 
 def test_groups_share_a_prompt_and_prompts_take_turns():
     source, seen = FromPolicy(session(samples=24)), []
-    for _ in range(3):
-        (work,) = next(source).work
+    for item in islice(source.items(), 3):
+        (work,) = source.read(item).work
         asked = [tuple(work.batch.text_ids(row)[0]) for row in range(24)]
         groups = [asked[a : a + 4] for a in range(0, 24, 4)]
         assert all(len(set(g)) == 1 for g in groups)
@@ -239,7 +240,7 @@ def test_what_follows_the_end_counts_nothing():
 
 
 def test_pairs_keep_together_in_chunks():
-    prompts, first, second = in_pairs(np.array([5, 6, 7, 8, 9]), 4)
+    prompts, first, second = pair_rows(np.array([5, 6, 7, 8, 9]), 4)
     assert prompts.tolist() == [5, 6, 5, 6, 7, 8, 7, 8, 9, 9]
     assert (prompts[first] == prompts[second]).all()
     assert sorted([*first, *second]) == list(range(10))

@@ -28,6 +28,7 @@ from alignfirst.study.config.study_config import StudyConfig
 from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.execution.worker import load_world
 from alignfirst.study.plan.planner import plan_study
+from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.worlds.user_models import models, work
 from alignfirst.worlds.user_models.cost import Costs
 from alignfirst.worlds.user_models.node_context import NodeContext
@@ -158,8 +159,7 @@ def test_merged_adapters_are_what_peft_computes(place: Path) -> None:
 REWARD = "def few_a(prompts, answers):\n    return [-float(a.split().count('a')) for a in answers]\n"
 WAYS: dict[str, dict[str, Any]] = {
     "sft first": {"sft.steps": 3, "sft.batch": 4},
-    "ipo": {"algorithms": "ipo"},
-    "preferred": {"algorithms": "sft-preferred"},
+    **{name: {"algorithms": name} for name, a in ALGORITHMS.items() if a.data == "pairs-offline"},
     "trl": {"align.trainer": "trl"},
     "bfloat16": {"precision": "bfloat16"},
     "sequence": {"distil.loss": "sequence", "distil.rehearsal": 0.25, "recipes": ["distil-align-rehearsed"]},

@@ -1,12 +1,9 @@
-"""What the loop of an alignment does next: responses of the policy now, the same in pairs, or pairs drawn once.
-
-Every source is an endless iterator of updates that can be taken up again after any of them.
-"""
+"""What an alignment learns from, update by update: responses of the policy now, pairs of them, or stored pairs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,17 +15,16 @@ from alignfirst.lm.align.rollouts import (
     Baseline,
     Drawn,
     Session,
+    draw_labelled,
     draw_rewarded,
-    drawn_once,
-    in_pairs,
-    of,
-    seen,
+    kept_pairs,
+    rollout_metrics,
     tensors_of,
     with_reference,
 )
 from alignfirst.lm.sampling.saved_forward import SavedForward
 from alignfirst.lm.text.batch import Batch, Bools, Floats, Ints
-from alignfirst.lm.text.torch_streams import permutations, skip
+from alignfirst.lm.text.torch_streams import permutations
 from alignfirst.lm.training.checkpoint import State
 
 
@@ -39,8 +35,8 @@ class Work(Protocol):
     def batch(self) -> Batch: ...
 
     @property
-    def trace(self) -> SavedForward | None:
-        """The way back through the batch, good until the weights move."""
+    def forward(self) -> SavedForward | None:
+        """The forward pass of the batch from when it was drawn, good until the weights move."""
         ...
 
     def coefficients(self, logp: Floats) -> tuple[Floats, dict[str, Floats]]:
@@ -50,166 +46,116 @@ class Work(Protocol):
 
 @dataclass(frozen=True)
 class Update:
-    """What the loop does next, and what was seen of it when it was drawn."""
+    """One update or, where batches are reused, several: this process's chunks, and what the curves show of them."""
 
     work: Sequence[Work]
-    seen: Mapping[str, float | None] = field(default_factory=dict)
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
 
 
-class Source(Protocol):
-    """Endless updates. Beside settings and seed it knows how many it gave, and what is in its `state`."""
+class Source:
+    """Where updates come from. `items` and `read` are for a `BatchCursor`, whose extra state a source is, too."""
 
-    update: Update  # the last one
+    def __init__(self, s: Session) -> None:
+        self.s, self.update = s, Update(())  # the last one
 
-    def __init__(self, s: Session) -> None: ...
+    def items(self) -> Iterator[Any]:
+        """What is cheap to go past: the same whenever it is asked for."""
+        raise NotImplementedError
 
-    def __next__(self) -> Update: ...
+    def read(self, item: Any) -> Update:
+        """The update that an item stands for."""
+        raise NotImplementedError
 
-    def state(self, used_up: bool) -> dict[str, Any] | None:
-        """Tensors; with the last update, unless that is used up. None where other processes hold part of it."""
-        ...
+    def tensors(self, used_up: bool) -> dict[str, Any] | None:
+        """What items do not bring back, the last update too unless it is used up; None where others hold part of it."""
+        return {}
 
-    def restore(self, given: int, state: Mapping[str, Any]) -> None:
-        """Be as after so many updates."""
-        ...
+    def take(self, tensors: Mapping[str, Any]) -> None:
+        """Know what `tensors` said."""
 
-
-def source_of(s: Session) -> Source:
-    return SOURCES[s.settings.used.data](s)
-
-
-class Progress:
-    """How far an alignment is: what a checkpoint holds beside weights, optimiser and curves."""
-
-    def __init__(self, s: Session, source: Source) -> None:
-        self.s, self.source, self.reuse = s, source, s.settings.reuse
-
-    def begins(self, step: int) -> bool:
-        """Whether this step needs new responses; PPO goes over its own several times."""
-        return step % self.reuse == 0
-
-    def state(self, done: int) -> State | None:
-        tensors = self.source.state(used_up=self.begins(done))
+    def state(self, used_up: bool) -> State | None:
+        tensors = self.tensors(used_up)
         return None if tensors is None else State(self.s.counts(), tensors)
 
-    def restore(self, done: int, state: State) -> None:
-        self.source.restore(-(-done // self.reuse), state.tensors)
-        self.s.count({name: state.numbers[name] for name in ("samples", "hits")})
+    def restore(self, state: State) -> None:
+        self.take(state.tensors)
+        self.s.count(state.numbers)
 
 
-class FromPolicy:
+class FromPolicy(Source):
     """Groups of responses of the policy as it is now, with their rewards."""
 
     def __init__(self, s: Session) -> None:
-        settings = s.settings
-        self.s, self.given, self.update = s, 0, Update(())
-        self.prompts = permutations(s.rng("prompts"), len(s.task.prompts), settings.samples // settings.group_size)
-        self.baseline = Baseline(s) if settings.used.critic else None
+        super().__init__(s)
+        self.baseline = Baseline(s) if s.settings.used.critic else None
 
-    def __next__(self) -> Update:
+    def items(self) -> Iterator[tuple[int, Ints]]:
+        s, groups = self.s, self.s.settings.samples // self.s.settings.group_size
+        return enumerate(permutations(s.rng("prompts"), len(s.task.prompts), groups))
+
+    def read(self, item: tuple[int, Ints]) -> Update:
         s, settings, baseline = self.s, self.s.settings, self.baseline
+        number, prompts = item
         beta = settings.beta if settings.kl_in == "reward" else 0.0
-        which = np.repeat(next(self.prompts), settings.group_size)
-        drawn = draw_rewarded(s, s.policy, "rollouts", self.given, which, settings.chunk or settings.samples)
+        which = np.repeat(prompts, settings.group_size)
+        drawn = draw_rewarded(s, s.policy, "rollouts", number, which, settings.at_once)
         shaped = drawn.rollouts.returns(beta, settings.level)
+        metrics = rollout_metrics(drawn)
         if baseline is not None:
             shaped = shaped - baseline(drawn, shaped)
-        noted = seen(s, drawn) | ({} if baseline is None else {"value_explains": baseline.explains})
-        self.update = Update(self._work(drawn.rollouts, shaped, drawn.batches, drawn.rows, drawn.traces), noted)
-        self.given += 1
+            metrics["value_explains"] = baseline.explains
+        parts = zip(drawn.batches, drawn.rows, drawn.forwards, strict=True)
+        work = [RolloutWork(settings, drawn.rollouts, shaped, batch, rows, forward) for batch, rows, forward in parts]
+        self.update = Update(work, metrics)
         return self.update
 
-    def _work(
-        self,
-        drawn: Rollouts,
-        shaped: Floats,
-        batches: Sequence[Batch],
-        rows: Sequence[slice],
-        traces: Sequence[SavedForward | None],
-    ) -> list[Work]:
-        return [
-            RolloutWork(self.s.settings, drawn, shaped, batch, r, trace)
-            for batch, r, trace in zip(batches, rows, traces, strict=True)
-        ]
-
-    def state(self, used_up: bool) -> dict[str, Any] | None:
+    def tensors(self, used_up: bool) -> dict[str, Any] | None:
         learned = {} if self.baseline is None else self.baseline.critic.state()
         if used_up:
             return learned
         return None if self.s.team.size > 1 else learned | packed(self.update.work)
 
-    def restore(self, given: int, state: Mapping[str, Any]) -> None:
-        skip(self.prompts, given)
-        self.given = given
+    def take(self, tensors: Mapping[str, Any]) -> None:
         if self.baseline is not None:
-            self.baseline.critic.restore(state)
-        if "shaped" in state:
-            drawn, shaped, batches, rows = unpacked(state)
-            self.update = Update(self._work(drawn, shaped, batches, rows, [None] * len(rows)))
+            self.baseline.critic.restore(tensors)
+        if "shaped" in tensors:
+            drawn, shaped, parts = unpacked(tensors)
+            self.update = Update([RolloutWork(self.s.settings, drawn, shaped, batch, rows) for batch, rows in parts])
 
 
-class OnlinePairs:
+class OnlinePairs(Source):
     """Pairs of the policy as it is now, labelled on the spot."""
 
-    def __init__(self, s: Session) -> None:
-        self.s, self.given, self.update = s, 0, Update(())
-        self.prompts = permutations(s.rng("prompts"), len(s.task.prompts), s.settings.samples // 2)
-        self.labels = s.rng("labels")
+    def items(self) -> Iterator[tuple[int, Ints, Floats]]:
+        s, labels = self.s, self.s.rng("labels")
+        for number, prompts in enumerate(permutations(s.rng("prompts"), len(s.task.prompts), s.settings.samples // 2)):
+            yield number, prompts, labels.random(len(prompts))
 
-    def __next__(self) -> Update:
-        s, size = self.s, self.s.settings.chunk or self.s.settings.samples
-        which, first, second = in_pairs(next(self.prompts), size)
-        drawn = draw_rewarded(s, s.policy, "rollouts", self.given, which, size)
-        likely = s.settings.labels.probability(*of(drawn.rollouts.reward, first, second))
-        wins = self.labels.random(len(first)) < likely
-        self.update = Update(
-            [_online(s, drawn, i, first, second, wins) for i in range(len(drawn.rows))], seen(s, drawn)
-        )
-        self.given += 1
+    def read(self, item: tuple[int, Ints, Floats]) -> Update:
+        s, (number, prompts, uniforms) = self.s, item
+        drawn, members = draw_labelled(s, s.policy, "rollouts", number, prompts, uniforms, s.settings.at_once)
+        work = [_of_chunk(s, drawn, i, *members) for i in range(len(drawn.rows))]
+        self.update = Update(work, rollout_metrics(drawn))
         return self.update
 
-    def state(self, used_up: bool) -> dict[str, Any]:
-        return {}
 
-    def restore(self, given: int, state: Mapping[str, Any]) -> None:
-        for _ in range(given):
-            self.labels.random(len(next(self.prompts)))
-        self.given = given
-
-
-class OfflinePairs:
+class OfflinePairs(Source):
     """Minibatches of pairs that were drawn and labelled once, before training."""
 
-    def __init__(self, s: Session) -> None:
-        self.s, self.update = s, Update(())
-        self.pairs: Pairs | None = None
+    def items(self) -> Iterator[Ints]:
+        s = self.s
+        self.pairs = s.task.pairs if s.task.pairs is not None else kept_pairs(s)
+        if s.settings.used.uses_reference and self.pairs.logp_ref is None:
+            self.pairs = with_reference(s, self.pairs)
+        n = min(s.settings.samples // 2, len(self.pairs))
+        yield from permutations(s.rng("batches"), len(self.pairs), n)
 
-    def __next__(self) -> Update:
-        s, pairs = self.s, self._ready()
-        n = min(s.settings.samples // 2, len(pairs))
-        size = (s.settings.chunk or s.settings.samples) // 2
-        picks = next(self.picks)
-        parts = [picks[a : a + size] for a in range(0, n, size)]
+    def read(self, item: Ints) -> Update:
+        s, size = self.s, self.s.settings.at_once // 2
+        parts = [item[a : a + size] for a in range(0, len(item), size)]
         own = [parts[i] for i in s.team.local_chunks(len(parts))]
-        self.update = Update([PairWork.of(s.settings.used, s.settings.b, n, pairs, p) for p in own])
+        self.update = Update([PairWork.of(s.settings.used, s.settings.b, len(item), self.pairs, p) for p in own])
         return self.update
-
-    def _ready(self) -> Pairs:
-        if self.pairs is None:
-            s = self.s
-            pairs = s.task.pairs if s.task.pairs is not None else drawn_once(s)
-            if s.settings.used.uses_reference and pairs.logp_ref is None:
-                pairs = with_reference(s, pairs)
-            self.pairs = pairs
-            self.picks = permutations(s.rng("batches"), len(pairs), min(s.settings.samples // 2, len(pairs)))
-        return self.pairs
-
-    def state(self, used_up: bool) -> dict[str, Any]:
-        return {}
-
-    def restore(self, given: int, state: Mapping[str, Any]) -> None:
-        self._ready()
-        skip(self.picks, given)
 
 
 SOURCES: dict[str, type[Source]] = {
@@ -219,35 +165,29 @@ SOURCES: dict[str, type[Source]] = {
 }
 
 
-def _online(s: Session, drawn: Drawn, chunk: int, first: Ints, second: Ints, wins: Bools) -> PairWork:
-    """The pairs of one of this process's chunks."""
-    rows, settings = drawn.rows[chunk], s.settings
+def _of_chunk(s: Session, drawn: Drawn, chunk: int, first: Ints, second: Ints, wins: Bools) -> PairWork:
+    """The pairs of one of this process's chunks. Every response is in one pair: its row is where it was."""
+    rows, settings, ref = drawn.rows[chunk], s.settings, drawn.rollouts.logp_ref
     here = (first >= rows.start) & (first < rows.stop)
-    ref = drawn.rollouts.logp_ref
     logp_ref = None if ref is None else ref[rows].sum(1)
-    pairs = Pairs(
-        drawn.batches[chunk], first[here] - rows.start, second[here] - rows.start, wins[here], logp_ref=logp_ref
-    )
-    work = PairWork.of(settings.used, settings.b, len(first), pairs, np.arange(len(pairs)))
-    return replace(work, trace=drawn.traces[chunk])  # every response is in one pair: rows are where they were
+    members = first[here] - rows.start, second[here] - rows.start, wins[here]
+    pairs = Pairs(drawn.batches[chunk], *members, logp_ref=logp_ref)
+    return PairWork.of(settings.used, settings.b, len(first), pairs, np.arange(len(pairs)), drawn.forwards[chunk])
 
 
 def packed(work: Sequence[Any]) -> dict[str, torch.Tensor]:
     """Rollouts that are not used up, as tensors."""
     drawn: Rollouts = work[0].rollouts
-    arrays = {name: getattr(drawn, name) for name in ("reward", "logp", "logp_ref", "mask")}
-    tensors = tensors_of(
-        arrays | {"shaped": work[0].shaped, "rows": np.array([(w.rows.start, w.rows.stop) for w in work])}
-    )
+    tensors = tensors_of({**vars(drawn), "shaped": work[0].shaped})
+    tensors["rows"] = torch.tensor([(w.rows.start, w.rows.stop) for w in work])
     for i, w in enumerate(work):
-        tensors |= {f"batch/{i}/{name}": getattr(w.batch, name) for name in ("tokens", "start", "mask")}
+        tensors |= w.batch.tensors(f"batch/{i}/")
     return tensors
 
 
-def unpacked(state: Mapping[str, torch.Tensor]) -> tuple[Rollouts, Floats, list[Batch], list[slice]]:
-    """Inverse of `packed`."""
-    arrays = {name: tensor.numpy() for name, tensor in state.items() if "/" not in name}
+def unpacked(tensors: Mapping[str, torch.Tensor]) -> tuple[Rollouts, Floats, list[tuple[Batch, slice]]]:
+    """Rollouts, shaped rewards, and the chunks with their rows: the inverse of `packed`."""
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items() if "/" not in name}
     drawn = Rollouts(arrays["reward"], arrays["logp"], arrays.get("logp_ref"), arrays["mask"])
     rows = [slice(int(a), int(b)) for a, b in arrays["rows"]]
-    batches = [Batch(*(state[f"batch/{i}/{name}"] for name in ("tokens", "start", "mask"))) for i in range(len(rows))]
-    return drawn, arrays["shaped"], batches, rows
+    return drawn, arrays["shaped"], [(Batch.of_tensors(tensors, f"batch/{i}/"), r) for i, r in enumerate(rows)]

@@ -53,7 +53,7 @@ class RolloutWork:
     shaped: Floats  # [1, N] or [L, N]: rewards as the algorithm sees them
     batch: Batch  # this chunk
     rows: slice  # of the chunk in the update
-    trace: SavedForward | None = None  # from when they were drawn
+    forward: SavedForward | None = None  # from when they were drawn
 
     def coefficients(self, logp: Floats) -> tuple[Floats, dict[str, Floats]]:
         """log pi of the chunk's tokens [B, L] -> coefficients of grad log pi, [B, L] (or [B, 1]: all the same)."""

@@ -72,10 +72,18 @@ class PairWork:
     loser: Ints
     weight: Floats  # [p]
     logp_ref: Floats  # [rows of the batch]
-    trace: SavedForward | None = None  # from when they were drawn, where they are the whole of that draw
+    forward: SavedForward | None = None  # from when they were drawn, where they are the whole of that draw
 
     @classmethod
-    def of(cls, algorithm: Algorithm, b: float, total: int, pairs: Pairs, picks: Ints) -> PairWork:
+    def of(
+        cls,
+        algorithm: Algorithm,
+        b: float,
+        total: int,
+        pairs: Pairs,
+        picks: Ints,
+        forward: SavedForward | None = None,
+    ) -> PairWork:
         """The picked pairs. What they share is put into the batch once."""
         first, second, first_wins = pairs.first[picks], pairs.second[picks], pairs.first_wins[picks]
         winner, loser = np.where(first_wins, first, second), np.where(first_wins, second, first)
@@ -83,7 +91,7 @@ class PairWork:
         weight = np.ones(len(picks)) if pairs.weight is None else pairs.weight[picks]
         ref = np.zeros(len(used)) if pairs.logp_ref is None else pairs.logp_ref[used]
         batch = pairs.pool.rows(used).trimmed()
-        return cls(algorithm, b, total, batch, place[: len(picks)], place[len(picks) :], weight, ref)
+        return cls(algorithm, b, total, batch, place[: len(picks)], place[len(picks) :], weight, ref, forward)
 
     def coefficients(self, logp: Floats) -> tuple[Floats, dict[str, Floats]]:
         """log pi of tokens [B, L] -> coefficients of grad log pi, [B, 1], and what to log, one value a pair [N].

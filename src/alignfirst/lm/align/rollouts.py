@@ -1,4 +1,4 @@
-"""Responses: drawn, rewarded, scored, and what is made of them once or in every update (`lm.updates`).
+"""Responses: drawn, rewarded, scored, and what is made of them once or in every update (`lm.align.batches`).
 
 A process does its own chunks of a draw and shares numbers with the others.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,14 +24,15 @@ from alignfirst.lm.sampling.saved_forward import SavedForward
 from alignfirst.lm.text.batch import Batch, Bools, Floats, Ints, join
 from alignfirst.lm.text.logprobs import score_batch
 from alignfirst.lm.text.torch_streams import permutations, stream, torch_stream
+from alignfirst.lm.training.cached import cached
 from alignfirst.lm.training.checkpoint import Checkpoints, State
 from alignfirst.lm.training.counters import Tally
 from alignfirst.lm.training.processes import Team
 
 T = TypeVar("T")
-DRAWN_TOGETHER = (
-    512  # responses in one call when pairs are drawn once and no chunk is set; part of what the numbers are
-)
+# Responses in one call when pairs are drawn once and no chunk is set; part of what the numbers are.
+AT_ONCE = 512
+PAIR_ARRAYS = ("first", "second", "first_wins", "logp_ref")  # of `Pairs`, drawn ones: they have no weights
 
 
 @dataclass
@@ -62,13 +63,13 @@ class Session:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Responses of one draw: this process's chunks, their rows, and the numbers of all."""
+    """N responses of one draw: this process's chunks, their rows, and the numbers of all."""
 
     batches: list[Batch]
     rows: list[slice]
     rollouts: Rollouts
-    hits: Bools | None
-    traces: list[SavedForward | None]
+    hits: Bools | None  # [N], which were target
+    forwards: list[SavedForward | None]
 
 
 def draw_rewarded(
@@ -89,7 +90,7 @@ def draw_rewarded(
         hits = None if s.task.is_target is None else np.asarray(s.task.is_target(batch), bool)
         return batch, Rollouts(reward, logp, ref, batch.mask.cpu().numpy()), hits, drawn.forward
 
-    parts = together(s.team, lambda: [part(i, r) for i, r in own])
+    parts = run_or_fail_together(s.team, lambda: [part(i, r) for i, r in own])
     hits = _gathered(s.team, [h for _, _, h, _ in parts])
     if counted:
         s.samples += len(which)
@@ -98,45 +99,48 @@ def draw_rewarded(
     return Drawn([p[0] for p in parts], [r for _, r in own], numbers, hits, [p[3] for p in parts])
 
 
+def draw_labelled(
+    s: Session, model: Any, purpose: str, place: int, prompts: Ints, uniforms: Floats, size: int
+) -> tuple[Drawn, tuple[Ints, Ints, Bools]]:
+    """Two responses of `model` to each of N prompts, and by reward and `uniforms` [N] which is preferred.
+
+    Rows of first and second members, and whether the first wins, [N] each, count the responses of all processes.
+    """
+    which, first, second = pair_rows(prompts, size)
+    drawn = draw_rewarded(s, model, purpose, place, which, size)
+    reward = drawn.rollouts.reward
+    return drawn, (first, second, uniforms < s.settings.labels.probability(reward[first], reward[second]))
+
+
 def draw_pairs(s: Session) -> Pairs:
-    """`stored_pairs` pairs of the pair source, labelled once."""
+    """`stored_pairs` pairs of the pair source, labelled once; every process holds all of them."""
     settings, task = s.settings, s.task
     source = task.pair_source if task.pair_source is not None else s.reference
     if source is None:
         raise InputError("offline pairs need a model to draw from", None, "Give a reference, a pair_source or pairs.")
     prompts = next(permutations(s.rng("prompts"), len(task.prompts), settings.stored_pairs))
-    size = settings.chunk or DRAWN_TOGETHER
-    which, first, second = in_pairs(prompts, size)
-    drawn = draw_rewarded(s, source, "pairs", 0, which, size)
-    r = drawn.rollouts
-    wins = s.rng("labels").random(len(first)) < settings.labels.probability(*of(r.reward, first, second))
-    ref = None if r.logp_ref is None else r.logp_ref.sum(1)
-    return Pairs(_pool(s.team, drawn.batches), first, second, wins, logp_ref=ref)
+    uniforms = s.rng("labels").random(len(prompts))
+    drawn, members = draw_labelled(s, source, "pairs", 0, prompts, uniforms, settings.chunk or AT_ONCE)
+    ref = drawn.rollouts.logp_ref
+    return Pairs(_of_all(s.team, join(drawn.batches)), *members, logp_ref=None if ref is None else ref.sum(1))
 
 
-def drawn_once(s: Session) -> Pairs:
-    """The same, with what it cost; not drawn again where a training is resumed."""
-    if s.checkpoints is None:
-        return draw_pairs(s)
+def kept_pairs(s: Session) -> Pairs:
+    """`draw_pairs`, with what it cost; read back where a training is resumed."""
 
     def make() -> State:
         pairs = draw_pairs(s)
-        tally = s.tally.over(s.team)
-        arrays = {"first": pairs.first, "second": pairs.second, "wins": pairs.first_wins, "logp_ref": pairs.logp_ref}
-        pool = {"tokens": pairs.pool.tokens, "start": pairs.pool.start, "mask": pairs.pool.mask}
-        return State(s.counts() | {"tally": asdict(tally)}, pool | tensors_of(arrays))
+        arrays = {name: getattr(pairs, name) for name in PAIR_ARRAYS}
+        return State(s.counts(), pairs.pool.tensors() | tensors_of(arrays))
 
-    kept = s.checkpoints.kept(s.team, "pairs", make)
-    s.count({name: kept.numbers[name] for name in ("samples", "hits")})
-    s.tally.set(kept.numbers["tally"] if s.team.rank == 0 else asdict(Tally()))
-    t = kept.tensors
-    ref = t["logp_ref"].numpy() if "logp_ref" in t else None
-    pool = Batch(t["tokens"], t["start"], t["mask"]).to(s.policy.device)
-    return Pairs(pool, t["first"].numpy(), t["second"].numpy(), t["wins"].numpy(), logp_ref=ref)
+    kept = cached("pairs", make, s.tally, s.team, s.checkpoints)
+    s.count(kept.numbers)
+    arrays = {name: tensor.numpy() for name, tensor in kept.tensors.items() if name in PAIR_ARRAYS}
+    return Pairs(Batch.of_tensors(kept.tensors).to(s.policy.device), **arrays)
 
 
-def in_pairs(prompts: Ints, size: int) -> tuple[Ints, Ints, Ints]:
-    """Prompts [P] -> prompts of 2P rows, and the rows of first and second members.
+def pair_rows(prompts: Ints, size: int) -> tuple[Ints, Ints, Ints]:
+    """Prompts [N] -> prompts of 2N rows, and the rows of first and second members, [N] each.
 
     Rows come in chunks of `size`, all firsts of a chunk before its seconds, so that a chunk holds whole pairs.
     """
@@ -151,22 +155,21 @@ def in_pairs(prompts: Ints, size: int) -> tuple[Ints, Ints, Ints]:
 
 def with_reference(s: Session, pairs: Pairs) -> Pairs:
     """Pairs with log-probabilities of their responses under the reference, computed once."""
-    parts = list(pairs.pool.chunks(s.settings.chunk or DRAWN_TOGETHER))
+    parts = list(pairs.pool.chunks(s.settings.chunk or AT_ONCE))
     logp = s.team.map_and_gather(parts, lambda batch: _reference_logps(s, batch.trimmed()))
     return replace(pairs, logp_ref=np.concatenate([p.sum(1) for p in logp if p is not None]))
 
 
-def seen(s: Session, drawn: Drawn) -> dict[str, float | None]:
+def rollout_metrics(drawn: Drawn) -> dict[str, float | None]:
     """What the curves show of responses that the policy gave."""
     curves = drawn.rollouts.curves()
     return curves if drawn.hits is None else curves | {"target_draws": float(drawn.hits.sum())}
 
 
 def probe(s: Session, update: int) -> dict[str, float | None]:
-    """The same for offline algorithms, which never ask the policy: drawn for the curves alone, and not counted."""
+    """`rollout_metrics` for offline algorithms, which never ask the policy: drawn for the curves, and not counted."""
     which = np.arange(s.settings.samples) % len(s.task.prompts)
-    size = s.settings.chunk or s.settings.samples
-    return seen(s, draw_rewarded(s, s.policy, "probe", update, which, size, counted=False))
+    return rollout_metrics(draw_rewarded(s, s.policy, "probe", update, which, s.settings.at_once, counted=False))
 
 
 class Baseline:
@@ -200,7 +203,7 @@ def tensors_of(arrays: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items() if a is not None}
 
 
-def together(team: Team, work: Callable[[], T]) -> T:
+def run_or_fail_together(team: Team, work: Callable[[], T]) -> T:
     """What every process does of its own; a failure of one is a failure of all."""
     result, failure = None, None
     try:
@@ -225,10 +228,6 @@ def _reference_logps(s: Session, batch: Batch) -> Floats | None:
     return score_batch(s.reference, batch)
 
 
-def of(values: Floats, *rows: Ints) -> tuple[Floats, ...]:
-    return tuple(values[r] for r in rows)
-
-
 def _gathered(team: Team, parts: Sequence[Any]) -> Any:
     return None if parts[0] is None else team.gather(np.concatenate(parts))
 
@@ -240,8 +239,7 @@ def _all(team: Team, parts: Sequence[Rollouts]) -> Rollouts:
     )
 
 
-def _pool(team: Team, batches: Sequence[Batch]) -> Batch:
+def _of_all(team: Team, own: Batch) -> Batch:
     """Every process's responses in one batch."""
-    own = join(batches)
     parts = (team.gather(x.cpu().numpy()) for x in (own.tokens, own.start, own.mask))
     return Batch(*(torch.from_numpy(x).to(own.tokens.device) for x in parts))

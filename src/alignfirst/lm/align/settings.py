@@ -106,6 +106,11 @@ class AlignSettings:
         return self.epochs if self.used.reuses_batches else 1
 
     @property
+    def at_once(self) -> int:
+        """Responses in one forward pass."""
+        return self.chunk or self.samples
+
+    @property
     def b(self) -> float:
         """What DPO and IPO call beta."""
         return self.labels.scale * self.beta

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 from alignfirst.errors import InputError
-from alignfirst.lm.align.batches import Progress, Update, Work, source_of
+from alignfirst.lm.align.batches import SOURCES, Update, Work
 from alignfirst.lm.align.pair_batches import Labels, Pairs
 from alignfirst.lm.align.rollouts import Session, probe
 from alignfirst.lm.align.settings import AlignSettings, Task
 from alignfirst.lm.text.logprobs import response_logp
+from alignfirst.lm.training.batch_cursor import BatchCursor
 from alignfirst.lm.training.checkpoint import Checkpoints
 from alignfirst.lm.training.counters import Log
 from alignfirst.lm.training.loop import Loop
@@ -36,25 +37,29 @@ def align(
     team: Team = ALONE,
     checkpoints: Checkpoints | None = None,
 ) -> TrainingResult:
-    """Train `policy` in place, regularised against `reference`, a model of its own (None: an algorithm without one).
+    """Train `policy` in place, regularised against `reference`, a frozen model of its own (None: without one).
+
+    `task` has prompts, and a reward, a target or ready pairs; `settings` the algorithm, its beta and how many updates
+    of how many responses it takes. `seed` >= 0 decides all that is drawn; `log` is called after every update with its
+    number and its values. The processes of a `team` call this with equal models and share the chunks of an update.
 
     With one thread, the same arguments give the same weights, bit for bit, also where a training goes on from the last
-    of its `checkpoints`. Raises StageFailure when the reward fails
-    (naming the row) or the gradient is not finite, InputError for what can be known beforehand.
+    of its `checkpoints`. Curves, a value an update: `reward`, `kl` and `entropy` of whole responses in nats, `loss`,
+    `grad_norm`; `margin` and `accuracy` of pairs; `target_draws`. Raises StageFailure when the reward fails (naming the
+    row) or the gradient is not finite, InputError for what can be known beforehand.
     """
     check(policy, reference, task, settings)
     policy.eval()  # no dropout: responses are drawn from the distribution that is differentiated
     s = Session(policy, reference, task, settings, seed, team, checkpoints)
-    source = source_of(s)
-    progress, identity = Progress(s, source), ("align", settings, seed)
+    source = SOURCES[settings.used.data](s)
+    cursor, identity = BatchCursor(source.items(), source.read, settings.reuse, source), ("align", settings, seed)
     with Loop(policy, settings.optim, settings.updates, identity, s.tally, log, checkpoints, team) as loop:
-        for step in loop.steps(progress):
-            seen: dict[str, float | None] = {}
-            if progress.begins(step):
-                seen |= next(source).seen
+        for step in loop.steps(cursor):
+            begins = cursor.begins(step)
+            metrics = dict(next(cursor).metrics) if begins else {}
             if probes(settings, step):
-                seen |= probe(s, step)
-            loop.step(seen | backward(s, source.update, drawn_now=progress.begins(step)))
+                metrics |= probe(s, step)
+            loop.step(metrics | backward(s, source.update, drawn_now=begins))
     hits = None if task.is_target is None or not s.samples else s.hits
     return TrainingResult.of(loop, s.samples, target_draws=hits)
 
@@ -75,14 +80,14 @@ def ascend(policy: Any, work: Work, drawn_now: bool = False) -> dict[str, Any]:
 
     `drawn_now`: the weights are still those that drew it, so that its forward pass may have been kept.
     """
-    batch, trace = work.batch, work.trace if drawn_now else None
-    logp = response_logp(policy, batch) if trace is None else torch.where(batch.mask, trace.logp, 0.0)  # [B, L]
+    batch, forward = work.batch, work.forward if drawn_now else None
+    logp = response_logp(policy, batch) if forward is None else torch.where(batch.mask, forward.logp, 0.0)  # [B, L]
     c, notes = work.coefficients(logp.detach().double().cpu().numpy())
     weights = -torch.as_tensor(c, dtype=logp.dtype, device=logp.device) * batch.mask
-    if trace is None:
+    if forward is None:
         (weights * logp).sum().backward()
     else:
-        trace.add_gradient(weights)
+        forward.add_gradient(weights)
     return notes
 
 
