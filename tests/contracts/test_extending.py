@@ -19,7 +19,7 @@ from extended_checkout import ExtendedCheckout
 from alignfirst.records import SCHEMA_VERSION
 
 RECIPES, CLAIMS = "src/alignfirst/study/config/recipe.py", "src/alignfirst/stats/claims.py"
-SECTIONS, PALETTE = "src/alignfirst/report/sections.py", "src/alignfirst/report/palette.py"
+SECTIONS, PALETTE = "src/alignfirst/report/sections.yaml", "src/alignfirst/report/palette.py"
 READING, PLOTS = "docs/reading-the-report.md", "src/alignfirst/report/static_figures/plots.py"
 SUMMARY = "tests/stats/test_stats_summary.py::test_the_default_study_takes_less_than_a_second"
 FILTERS = "src/alignfirst/theory/drawing_filters.py"
@@ -57,9 +57,14 @@ def test_b_claim(checkout: ExtendedCheckout) -> None:
     checkout.tests("tests/docs", "tests/stats/test_stats_claims.py", SUMMARY, chosen=NOT_YET)
 
 
-SECTION = """    Section(
-        "wells", "Wells", "Where are the wells?", "One mark a mode.", when=exhibits("mixture"), figures=("wells",)
-    ),
+PAGE = "tests/report/test_html.py"
+STATIC = "tests/report/test_figures.py::test_figures_are_complete_undated_and_the_same_bytes_again"
+SECTION = """- id: wells
+  name: Wells
+  question: Where are the wells?
+  lead: One mark a mode.
+  when: mixtures
+  figures: [wells]
 """
 SCRIPT = """// One mark a mode of the chosen model.
 FIGURES.wells = { deps: [], draw: (element) => element.replaceChildren(EXHIBIT.models.length) };
@@ -89,20 +94,18 @@ for name, world, there in (("mixture", None, True), ("text", synthetic_text.Text
 
 def test_e_figure_of_one_world(checkout: ExtendedCheckout) -> None:
     """A section of the page with the script that draws it, and the static figure of the same name."""
-    checkout.replace(SECTIONS, '    Section("frontier",', f'{SECTION}    Section("frontier",')
+    checkout.replace(SECTIONS, "- id: frontier\n", f"{SECTION}- id: frontier\n")
     checkout.add_file("src/alignfirst/report/static/figures/wells.js", SCRIPT)
     checkout.replace(PLOTS, "# File name of a figure", f"{PLOT}# File name of a figure")
     checkout.add_below(PLOTS, '"seeds": (', '    "wells": ("Where are the wells?", wells),')
-    checkout.replace(
-        "docs/reading-the-report.md", "## Reward and KL", "## Wells\n\nOne mark a mode.\n\n## Reward and KL"
-    )
+    checkout.replace(READING, "## Reward and KL", "## Wells\n\nOne mark a mode.\n\n## Reward and KL")
     shown = [
         "assert there == ('href=\"#wells\">Wells<' in page) == ('data-figure=\"wells\"' in page)",
         "assert 'FIGURES.wells = {' in page and 'One mark a mode.</p>' in page or not there",
         "assert there == ('figures/wells.svg' in summary) == (run / 'figures' / 'wells.png').exists()",
     ]
     checkout.check(SHOWN + "".join(f"    {line}\n" for line in shown))
-    checkout.tests("tests/docs", "tests/report/test_html.py", "tests/report/test_figures.py", chosen=NOT_YET)
+    checkout.tests("tests/docs", f"{PAGE}::test_every_figure_has_a_place_for_its_table", STATIC, chosen=NOT_YET)
 
 
 def test_f_colour_of_a_recipe(checkout: ExtendedCheckout) -> None:
@@ -119,7 +122,7 @@ def test_f_colour_of_a_recipe(checkout: ExtendedCheckout) -> None:
         "assert '#12805c' in (run / 'figures' / 'seeds.svg').read_text()",
     ]
     checkout.check(SHOWN + "".join(f"    {line}\n" for line in shown))
-    checkout.tests("tests/report/test_figures.py", "tests/report/test_html.py")
+    checkout.tests(STATIC, "tests/report/test_constants.py", chosen="complete or colour")
 
 
 SIMPO = '''def simpo(winner: Answers, loser: Answers, b: Any) -> tuple[Array, Array]:

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignfirst.errors import StoreError
-from alignfirst.report import build_audit
+from alignfirst.report import build_audit, offline_page
 from alignfirst.report.audit import page, series
 from alignfirst.report.audit.audit_files import load
 from alignfirst.report.audit.verdict_card import PAIR_WORDS, both, card, focus, span
-from alignfirst.report.html import MOST_BYTES
+from alignfirst.report.offline_page import MOST_BYTES
 from alignfirst.report.sentences import words
 
 PLENTY = 10_000_000
@@ -296,7 +296,7 @@ def test_a_hundred_thousand_rows_of_long_hostile_text_fit(pairs: int, audits: Mo
 
 
 def test_a_page_that_cannot_fit_is_refused(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(offline_page, "MOST_BYTES", 1_000_000)
     with pytest.raises(StoreError, match="larger than 1 MB"):
         page.page(load(whole))
 

@@ -12,8 +12,9 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from alignfirst.errors import StoreError
-from alignfirst.report import build, html
-from alignfirst.report.html import embedded, script, strip
+from alignfirst.report import build, html, offline_page
+from alignfirst.report.html import strip
+from alignfirst.report.offline_page import embedded, script
 from alignfirst.report.run_files import load
 from alignfirst.report.sections import sections_of
 from alignfirst.report.sentences.order_verdict import TrapWindow, verdict
@@ -153,7 +154,7 @@ def test_a_window_is_drawn_where_its_betas_are() -> None:
 
 
 def test_a_page_that_cannot_fit_is_refused(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(html, "MOST_BYTES", 4_900_000)
+    monkeypatch.setattr(offline_page, "MOST_BYTES", 4_900_000)
     run = load(built)
     with pytest.raises(StoreError, match="even in its thinnest form"):
         html.page(run, verdict(run))
@@ -161,7 +162,7 @@ def test_a_page_that_cannot_fit_is_refused(built: Path, monkeypatch: pytest.Monk
 
 def test_a_thinned_page_says_what_it_leaves_out(built: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     most = len(text.encode()) - 50_000
-    monkeypatch.setattr(html, "MOST_BYTES", most)
+    monkeypatch.setattr(offline_page, "MOST_BYTES", most)
     run = load(built)
     thin = html.page(run, verdict(run))
     assert len(thin.encode()) <= most

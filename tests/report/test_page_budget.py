@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from alignfirst.report.html import embedded
+from alignfirst.report.offline_page import embedded
 from alignfirst.report.page_budget import STEPS, size, within_budget
 from alignfirst.report.payload import payload
 from alignfirst.report.run_files import load

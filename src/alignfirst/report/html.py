@@ -1,25 +1,15 @@
-"""One offline page: markup, styles, scripts and data in a single file that asks for nothing."""
+"""The page of a study: what its template says without a script, and which scripts and styles it takes."""
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import hashlib
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from typing import Any
 
-import jinja2
-from plotly.offline import get_plotlyjs
-
-from alignfirst.errors import StoreError
+from alignfirst.report.offline_page import Layout, assemble
 from alignfirst.report.page_budget import within_budget
-from alignfirst.report.palette import style_sheet
 from alignfirst.report.payload import SHOWN_FAILURES, failures, payload, timings_by_kind
 from alignfirst.report.run_files import RunFiles
 from alignfirst.report.sections import sections_of, theory_known
@@ -27,110 +17,19 @@ from alignfirst.report.sentences import words
 from alignfirst.report.sentences.order_verdict import VERDICTS, OrderVerdict, TrapWindow
 from alignfirst.report.text_metrics import parts
 from alignfirst.report.user_models_page import own
-from alignfirst.stats import intervals
 from alignfirst.stats.audited import VERDICTS as CALLS
-from alignfirst.stats.claims import ALPHA
 
-MOST_BYTES = 8_000_000
-HEAD = "head.js"
-STYLES = ("page", "figure", "verdict", "filmstrip", "text", "screens")
-SCRIPTS = (
-    "shell",
-    "study.js",
-    "figures",
-    "text",
-    "start_study.js",
-)  # in this order; a folder is all that is in it, by name
-
-
-@dataclass(frozen=True)
-class Script:
-    """An inline script and the hash by which the page's content policy knows it."""
-
-    text: str
-    source: str
-
-
-def script(text: str) -> Script:
-    """A browser hashes the text as parsed: line ends are newlines, and nothing in it may close the element."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("</script", "<\\/script").replace("<!--", "<\\!--")
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    return Script(text, f"'sha256-{digest}'")
-
-
-def embedded(data: Any) -> str:
-    """JSON that is safe inside a script element: it holds neither markup nor line separators."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for char in "<>&\u2028\u2029":
-        text = text.replace(char, f"\\u{ord(char):04x}")
-    return text
+LAYOUT = Layout(
+    "report.html.j2",
+    styles=("page", "figure", "verdict", "filmstrip", "text", "screens"),
+    scripts=("shell", "study.js", "figures", "text", "start_study.js"),
+)
 
 
 def page(run: RunFiles, verdict: OrderVerdict) -> str:
     """The whole report. Raises StoreError where even the thinnest form does not fit the size of a page."""
-    scripts = [script(get_plotlyjs()), script(joined(SCRIPTS))]
-    head = script(static(HEAD))
-    fixed = {
-        "css": styles(STYLES), "head": head, "scripts": scripts, "sections": sections_of(run),
-        "policy": policy([head, *scripts]), **_context(run, verdict),
-    }  # fmt: skip
-    template = environment().get_template("report.html.j2")
-    bare = len(template.render(**fixed, data="", left_out=[]).encode())
-    data = within_budget(payload(run), MOST_BYTES - bare - 2_000)
-    text = template.render(**fixed, data=embedded(data), left_out=data["left_out"])
-    if len(text.encode()) > MOST_BYTES:
-        raise StoreError(
-            f"the report would be larger than {MOST_BYTES // 1_000_000} MB even in its thinnest form. "
-            "Its numbers are in records.csv and statistics.json; split the study to see them drawn."
-        )
-    return text
-
-
-def policy(scripts: Sequence[Script]) -> str:
-    """The content policy of a page: these scripts by their hashes, its own styles and images, nothing else."""
-    return (
-        f"default-src 'none'; script-src {' '.join(s.source for s in scripts)}; style-src 'unsafe-inline'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
-
-
-def styles(names: Sequence[str]) -> str:
-    """Style sheets of the package as one, after the colours that they use."""
-    return "\n".join([style_sheet(), *(static(f"styles/{name}.css") for name in names)])
-
-
-def static(name: str) -> str:
-    """A file of report/static, or all files of a folder by name, as text. Raises StoreError where it is missing."""
-    try:
-        return _text(files("alignfirst.report") / "static" / name)
-    except OSError as e:
-        raise StoreError(f"the installed package lacks report/static/{name}. Install alignfirst again.") from e
-
-
-def _text(place: Traversable) -> str:
-    if place.is_dir():
-        return "\n".join(_text(each) for each in sorted(place.iterdir(), key=lambda each: each.name))
-    return place.read_text(encoding="utf-8")
-
-
-def joined(names: Sequence[str]) -> str:
-    """Scripts of the package as one, their names out of everybody's way."""
-    return '(() => {\n"use strict";\n' + "\n".join(static(n) for n in names) + "})();\n"
-
-
-def environment() -> jinja2.Environment:
-    """Templates of this package; whatever they print is escaped."""
-    made = jinja2.Environment(
-        loader=jinja2.PackageLoader("alignfirst.report", "templates"), autoescape=True,
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    made.globals.update(
-        count=words.count, number=words.number, seconds=words.seconds_text, megabytes=words.bytes_text,
-        beta=words.beta_text, value=words.value_text,
-        level=intervals.level_words(), min_seeds=intervals.MIN_SEEDS, alpha=ALPHA,
-        page_size=f"{MOST_BYTES // 1_000_000} MB",
-    )  # fmt: skip
-    return made
+    context = _context(run, verdict) | {"sections": sections_of(run)}
+    return assemble(LAYOUT, context, lambda most_bytes: within_budget(payload(run), most_bytes))
 
 
 def _context(run: RunFiles, verdict: OrderVerdict) -> dict[str, Any]:

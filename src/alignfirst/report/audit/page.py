@@ -5,56 +5,40 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from plotly.offline import get_plotlyjs
-
 from alignfirst.auditing.constants import LEVEL, MIN_ESS
-from alignfirst.errors import StoreError
 from alignfirst.report.audit.audit_files import Findings
 from alignfirst.report.audit.series import missing, payload
 from alignfirst.report.audit.verdict_card import card
-from alignfirst.report.html import HEAD, MOST_BYTES, embedded, environment, joined, policy, script, static, styles
+from alignfirst.report.offline_page import Layout, assemble
 from alignfirst.report.sections import Section
 from alignfirst.report.sentences import words
 from alignfirst.stats.intervals import level_words
 from alignfirst.version import __version__
 
-STYLES = ("page", "figure", "verdict", "audit", "screens")
-SCRIPTS = ("shell", "audit", "start_audit.js")
-SECTIONS = (
-    Section("verdict", "Verdict"),
-    Section("tilt", "Over beta"),
-    Section("hits", "Hits and rollouts"),
-    Section("coverage", "Coverage"),
-    Section("scatter", "Chosen and rejected"),
-    Section("cost", "What distilling cost"),
-    Section("rows", "Worst rows"),
-    Section("calibration", "Evidence"),
-    Section("provenance", "Provenance"),
+LAYOUT = Layout(
+    "audit.html.j2",
+    styles=("page", "figure", "verdict", "audit", "screens"),
+    scripts=("shell", "audit", "start_audit.js"),
 )
+SECTIONS = [
+    Section(id, name)
+    for id, name in (
+        ("verdict", "Verdict"), ("tilt", "Over beta"), ("hits", "Hits and rollouts"), ("coverage", "Coverage"),
+        ("scatter", "Chosen and rejected"), ("cost", "What distilling cost"), ("rows", "Worst rows"),
+        ("calibration", "Evidence"), ("provenance", "Provenance"),
+    )
+]  # fmt: skip
 ABSENT = Section("absent", "Not in this audit")
 
 
 def page(found: Findings) -> str:
     """The whole page. Raises StoreError where even the thinnest form does not fit the size of a page."""
-    scripts = [script(get_plotlyjs()), script(joined(SCRIPTS))]
-    head = script(static(HEAD))
     absent = missing(found)
-    fixed = {
-        "css": styles(STYLES), "head": head, "scripts": scripts, "sections": _sections(absent),
-        "policy": policy([head, *scripts]), "version": __version__,
-        "level": level_words(LEVEL), "min_draws": MIN_ESS, "missing": absent, "absent": _absent(absent),
-        **_context(found),
+    context = {
+        "sections": _sections(absent), "version": __version__, "level": level_words(LEVEL), "min_draws": MIN_ESS,
+        "missing": absent, "absent": _absent(absent), **_context(found),
     }  # fmt: skip
-    template = environment().get_template("audit.html.j2")
-    bare = len(template.render(**fixed, data="", left_out=[]).encode())
-    data = payload(found, MOST_BYTES - bare - 2_000)
-    text = template.render(**fixed, data=embedded(data), left_out=data["left_out"])
-    if len(text.encode()) > MOST_BYTES:
-        raise StoreError(
-            f"the page of this audit would be larger than {MOST_BYTES // 1_000_000} MB even in its thinnest form. "
-            "Its numbers are in audit.json; audit fewer rows (--rows) to see them drawn."
-        )
-    return text
+    return assemble(LAYOUT, context, lambda most_bytes: payload(found, most_bytes))
 
 
 def _sections(absent: Mapping[str, str]) -> list[Section]:
