@@ -24,7 +24,7 @@ def tiny(folder: Path, **more: Any) -> dict[str, Any]:
     """Keys that shrink `smollm2` to seconds: models, texts and steps, but every algorithm, recipe and temperature."""
     sets: dict[str, Any] = {
         "seeds": 1, "distil.temperature": [0.8, 1.0], "shard": 16, "chunk": 4, "preferences.pairs": 16,
-        "p_star.source": str(folder), "p_star.parameters": star(folder), "p_star.hidden": HIDDEN,
+        "p_star.source": str(folder), "p_star.parameters": star(folder), "p_star.hidden": HIDDEN, "p_star.layers": 2,
         "p_star.dtype": "float32", "p_star.length": 12, "p_star.samples": 48, "p_star.held_out": 16,
         "target.samples": 32, "target.held_out": 16, "target.calibrated": 16, "distil.samples": 32,
         "distil.held_out": 16, "align.updates": 4, "align.samples": 16, "align.group_size": 4,

@@ -7,7 +7,6 @@ import json
 from collections import defaultdict
 
 from alignfirst.store import Store
-from alignfirst.study.bill import label
 from alignfirst.study.config import preset_files
 from alignfirst.study.execution.worker import load_world
 from alignfirst.study.plan.planner import plan_study
@@ -40,7 +39,7 @@ for key, node in plan_study(config, load_world(config.world)).nodes.items():
         tokens, flops = meta["trained_tokens"], meta["trained_flops"]
     else:
         tokens, flops = meta["tokens"], meta["flops"]
-    line = counted[node.kind, label(node)]
+    line = counted[node.kind, node.label]
     for name in COUNTS:
         line[name] += tokens.get(name, 0)
     line["flops"] += flops

@@ -38,8 +38,8 @@ from alignfirst.auditing.verdict import judge
 from alignfirst.nodes import Node
 from alignfirst.store import Store
 from alignfirst.study.config.study_config import StudyConfig, from_mapping
-from alignfirst.study.execution import estimates
 from alignfirst.study.execution.engine import execute
+from alignfirst.study.execution.estimates import NodeSeconds
 from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.execution.schedule import Schedule
 from alignfirst.study.execution.worker import load_world
@@ -143,7 +143,7 @@ def cells_of(build: Builder, store: Store, workers: int) -> list[Cell]:
     """Train what the store lacks, then audit every reference and lay its trainings beside it."""
     missing = [key for key in build.nodes if not store.has(key)]
     if missing:
-        schedule = Schedule(build.nodes, missing, build.world, estimates.Costs(build.world).seconds)
+        schedule = Schedule(build.nodes, missing, build.world, NodeSeconds(build.world, build.nodes))
         execute(schedule, build.world, WORLD, store, ExecutionOptions(workers), lambda *_: progress(schedule))
         if schedule.failures:
             raise RuntimeError(f"{len(schedule.failures)} failed: {next(iter(schedule.failures.values()))}")

@@ -38,8 +38,8 @@ def train_whole_grid(out: str) -> None:
     """Run in a child process: all trainings of preset `mog`, no measurement."""
     from alignfirst.store import Store
     from alignfirst.study.config.preset_files import load
-    from alignfirst.study.execution import estimates
     from alignfirst.study.execution.engine import execute
+    from alignfirst.study.execution.estimates import NodeSeconds
     from alignfirst.study.execution.options import ExecutionOptions
     from alignfirst.study.execution.schedule import Schedule
     from alignfirst.study.execution.worker import load_world
@@ -49,7 +49,7 @@ def train_whole_grid(out: str) -> None:
     world = load_world(config.world)
     plan = plan_study(config, world)
     train = {k: n for k, n in plan.nodes.items() if n.kind in ("sft", "distil", "align")}
-    schedule = Schedule(train, train, world, estimates.Costs(world, []).seconds)
+    schedule = Schedule(train, train, world, NodeSeconds(world, plan.nodes))
     execute(schedule, world, config.world, Store(Path(out)), ExecutionOptions(CORES), lambda *_: None)
     assert not schedule.failures, schedule.failures
     kinds = [n.kind for n in train.values()]

@@ -26,6 +26,11 @@ class Node:
     inputs: Mapping[str, str] = field(default_factory=dict)  # role -> key of another node
     version: int = 1
 
+    @property
+    def label(self) -> str:
+        """What nodes of a kind are told apart by: the algorithm, or what texts are drawn for."""
+        return str(self.settings.get("algorithm") or self.settings.get("purpose") or "")
+
     @cached_property
     def key(self) -> str:
         identity = [self.kind, self.version, self.settings, self.inputs]

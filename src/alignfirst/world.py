@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignfirst.costs.price import Price
 from alignfirst.errors import InputError
 from alignfirst.nodes import Artefact, Json, Load, Node, NodeKind, Outcome
 
@@ -25,30 +26,6 @@ class Preflight:
     lines: tuple[str, ...]  # for a person
     warnings: tuple[str, ...]  # what a strict run refuses
     data: Mapping[str, Json]  # the same for programs
-    seconds: Mapping[str, float]  # a node of each kind, on one core
-
-
-@dataclass(frozen=True)
-class Price:
-    """What a node costs by formula: tokens through models, floating-point operations, bytes it leaves in the store.
-
-    The three kinds are told apart because machines do them at different speeds: sampling goes token by token.
-    """
-
-    sampled: int = 0
-    scored: int = 0
-    trained: int = 0
-    sampling: float = 0.0  # operations
-    scoring: float = 0.0
-    training: float = 0.0
-    stored: int = 0  # bytes
-
-    def __add__(self, other: Price) -> Price:
-        return Price(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
-
-    @property
-    def flops(self) -> float:
-        return self.sampling + self.scoring + self.training
 
 
 class World(ABC):
@@ -64,8 +41,10 @@ class World(ABC):
     tracked = False  # trackers such as wandb can watch its trainings
     audit_first = False  # alignments wait for their audit, and the run says every verdict
     exhibits_arrays = True  # `exhibits` needs the arrays of models, not metadata alone
-    seconds_per_node: Mapping[NodeKind, float] = {}  # roughly, on one core
-    operations_a_second = 4e10  # of one core, roughly: turns a price into seconds
+    unit = "tokens"  # of what passes through models, as prices count it
+    gpus: Sequence[str] = ()  # on which its work can run, keys of `costs.hardware.GPUS`
+    operations_a_second = 4e10  # of one core, roughly
+    overhead = 0.0  # seconds of a node beside its operations, roughly
 
     @property
     @abstractmethod
@@ -173,12 +152,16 @@ class World(ABC):
         the study does (stages of both are given); 1 by default."""
         return 1.0
 
-    def price(self, node: Node, nodes: Mapping[str, Node]) -> Price | None:
-        """What a node costs before it is computed, from settings alone; None, the default, where that is not known.
+    @abstractmethod
+    def price(self, node: Node, nodes: Mapping[str, Node]) -> Price:
+        """What a node costs before it is computed, from settings alone.
 
-        `nodes` holds the node's inputs, and theirs, by key.
+        `nodes` holds the node's inputs, and theirs, by key. What nodes of a group share counts for each of them.
         """
-        return None
+
+    def seconds(self, price: Price) -> float:
+        """Of one core, for a node of that price."""
+        return self.overhead + price.flops / self.operations_a_second
 
     def scaled_down(self, config: Any) -> list[str]:
         """What a smaller scale of this study would show, and what not: sentences for a dry run."""

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from alignfirst import worlds
+from alignfirst.costs.price import Price
 from alignfirst.errors import InputError
 from alignfirst.nodes import Artefact, Json, Load, Node, NodeKind, Outcome
 from alignfirst.store import Store
-from alignfirst.study.bill import bill
-from alignfirst.study.execution.estimates import Costs
+from alignfirst.study.execution.estimates import NodeSeconds, estimate_cost
 from alignfirst.world import World
 
 NODE = Node("sft", {"seed": 0})
@@ -28,6 +28,9 @@ class Least(World):
 
     def run(self, nodes: Sequence[Node], load: Load) -> list[Outcome]:
         return [Artefact() for _ in nodes]
+
+    def price(self, node: Node, nodes: Mapping[str, Node]) -> Price:
+        return Price(trained=1, training=8e10)
 
     def exhibits(self, config: Any, models: Mapping[str, Artefact]) -> dict[str, Json]:
         return {}
@@ -46,7 +49,7 @@ def test_every_world_is_one_and_says_its_name(name: str) -> None:
     assert world.together <= world.versions.keys() >= world.batch_sizes.keys()
 
 
-@pytest.mark.parametrize("member", ["name", "versions", "run", "exhibits", "open"])
+@pytest.mark.parametrize("member", ["name", "versions", "run", "price", "exhibits", "open"])
 def test_what_is_abstract_must_be_there(member: str) -> None:
     members = {k: v for k, v in vars(Least).items() if k not in (member, "__abstractmethods__", "__dict__")}
     with pytest.raises(TypeError, match=member):
@@ -62,8 +65,9 @@ def test_the_rest_has_a_default_that_studies_can_do_with(tmp_path: Path) -> None
     world.prepare(None, Store(tmp_path))
     assert Store(tmp_path).keys() == set()
     assert world.scale(None, (), (), None) == 1.0
-    assert bill(world, None, {NODE.key: NODE}, [NODE.key]) is None and world.scaled_down(None) == []
-    assert Costs(world).seconds(NODE) == 1.0  # a batch, which is one node, is about a second of work
+    cost = estimate_cost(world, None, {NODE.key: NODE}, [NODE.key])
+    assert (cost.unit, cost.gpu_hours, cost.notes) == ("tokens", {}, ())
+    assert NodeSeconds(world, {})(NODE) == 2.0  # at 4e10 operations a second
     with pytest.raises(InputError, match="world least"):
         world.export({}, [], Store(tmp_path), tmp_path, {})
 

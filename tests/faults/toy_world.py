@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from alignfirst.costs.price import Price
 from alignfirst.errors import StageFailure
 from alignfirst.nodes import Artefact, Failure, Json, Load, Node, NodeKind, Outcome
 from alignfirst.study.config.study_config import Section, StudyConfig
@@ -50,6 +51,8 @@ class ToyWorld(World):
     """Models are four numbers; stages are sums, products and seeded noise."""
 
     name = "toy"
+    unit = "numbers"
+    operations_a_second = 64
     versions: Mapping[NodeKind, int] = {"sft": 1, "distil": 1, "align": 1, "measure": 1, "predict": 1}
 
     def settings(self, kind: NodeKind, config: Any, **context: Json) -> dict[str, Json]:
@@ -104,6 +107,9 @@ class ToyWorld(World):
         if how == "stage":
             raise StageFailure("asked to stop")
         raise ZeroDivisionError("asked to raise")
+
+    def price(self, node: Node, nodes: Mapping[str, Node]) -> Price:
+        return Price(sampled=4, sampling=8.0, stored=32)
 
     def _compute(self, node: Node, load: Load) -> Outcome:
         s = node.settings

@@ -329,8 +329,15 @@ def test_costs_are_counted():
     _, result = run("reinforce")
     width = 1 + NEW
     assert result.tokens == {"sampled": 48 * width, "scored": 48 * width, "trained": 48 * width}
-    n = sum(p.numel() for p in POLICY.parameters())  # tied: all of them multiply
-    assert result.flops == (2 + 2 + 6) * n * 48 * width
+    # 2 operations a weight and token forward and 4 back, attention over the square of the NEW tokens that are read in
+    # each of its two products, the head where a token is predicted; drawing feeds every token once
+    c = POLICY.config
+    head, layers, wide = c.vocab_size * c.hidden_size, c.num_hidden_layers, c.num_attention_heads * c.head_dim
+    body = sum(p.numel() for p in POLICY.parameters() if p.ndim > 1) - head
+    scored = 2 * body * NEW + 4 * layers * wide * NEW**2 + 2 * head * NEW
+    read = 1 + (NEW - 1) * (1 + NEW / 2)
+    drawn = 2 * body * NEW + 4 * layers * wide * read + 2 * head * NEW
+    assert result.flops == pytest.approx(48 * (drawn + scored + 3 * scored), rel=1e-12)
 
 
 # -- what goes wrong --------------------------------------------------------------------------------------------------

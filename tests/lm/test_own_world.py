@@ -23,14 +23,12 @@ from alignfirst.lm.models import named_models
 from alignfirst.lm.text.logprobs import response_logp, score_rows
 from alignfirst.store import Store
 from alignfirst.study import runner
-from alignfirst.study.config.recipe import RECIPES
 from alignfirst.study.config.study_config import StudyConfig
 from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.execution.worker import load_world
 from alignfirst.study.plan.planner import plan_study
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.worlds.user_models import models, work
-from alignfirst.worlds.user_models.cost import Costs
 from alignfirst.worlds.user_models.node_context import NodeContext
 from alignfirst.worlds.user_models.resolved_inputs import resolve_inputs
 
@@ -234,8 +232,8 @@ def test_flops_are_those_of_torchs_counter_within_a_twentieth(
 
     monkeypatch.setattr(named_models, "ready", plain)
     monkeypatch.setattr(models, "checked", lambda model, rows: [])
-    planned = {s.kind: s for s in Costs(config).stages(RECIPES[recipe], "dpo-offline")}
-    for node in plan_study(config, world).nodes.values():
+    nodes = plan_study(config, world).nodes
+    for node in nodes.values():
         if node.kind in ("measure", "draw", "audit"):
             continue
         with FlopCounterMode(display=False) as counter:
@@ -244,22 +242,23 @@ def test_flops_are_those_of_torchs_counter_within_a_twentieth(
         store.put_many([(node.key, found)])
         if node.kind != "sft":
             assert found.meta["flops"] == pytest.approx(total, rel=0.05)
-            assert planned[node.kind].spent.flops == pytest.approx(total, rel=0.15)  # lengths are drawn, not known
-            tokens = sum(found.meta["tokens"].values())
-            assert planned[node.kind].spent.tokens == pytest.approx(tokens, rel=0.15)
+            price = world.price(node, nodes)
+            assert price.flops == pytest.approx(total, rel=0.15)  # lengths are drawn, not known
+            assert price.tokens == pytest.approx(sum(found.meta["tokens"].values()), rel=0.15)
+            assert price.stored == pytest.approx(sum(a.nbytes for a in found.arrays.values()), rel=0.01)
 
 
 @pytest.mark.parametrize("match", ["flops", "tokens"])
 def test_matched_budgets_are_equal(place: Path, match: str) -> None:
     more = {"budget.match": match, "align.updates": 400, "recipes": ["align-distil", "distil-align"]}
     config = study(place, **more)
-    plan, costs = plan_study(config, load_world("hf")), Costs(study(place, **more))
-    totals = {}
+    world, totals = load_world("hf"), {}
+    plan = plan_study(config, world)
     for cell in plan.cells:
         align = next(plan.nodes[s.model] for s in cell.stages if s.kind == "align")
         updates = align.settings["updates"]
-        stages = costs.stages(RECIPES[cell.recipe], "dpo-offline", updates / 400)
-        totals[cell.recipe] = sum(s.spent.of(match) for s in stages)
+        stages = [world.price(plan.nodes[s.model], plan.nodes) for s in cell.stages if s.kind != "sft"]
+        totals[cell.recipe] = sum(getattr(price, match) for price in stages)
         if cell.recipe == "align-distil":
             assert updates == 400
         elif match == "flops":

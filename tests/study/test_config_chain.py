@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from alignfirst.costs.transformer import TransformerSize
 from alignfirst.study.config import preset_files
 from alignfirst.study.config.study_config import from_mapping
-from alignfirst.worlds.chain import cost
 
 PAGE = Path(__file__).parents[2] / "docs" / "smollm2.md"
 
@@ -31,7 +31,8 @@ def plain(value: Any) -> str:
 
 def weights(preset: str, section: str) -> int:
     data = preset_files.load(preset).resolved()
-    return cost.parameters(data[section], data["p_star"]["keep"] or data["p_star"]["vocabulary"])
+    sizes = {k: data[section][k] for k in ("hidden", "layers", "heads", "kv_heads", "intermediate")}
+    return TransformerSize.llama(data["p_star"]["keep"] or data["p_star"]["vocabulary"], **sizes).parameters
 
 
 def test_the_papers_sizes() -> None:

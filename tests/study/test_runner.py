@@ -21,7 +21,7 @@ from alignfirst.errors import ExitCode, InputError, RunLockedError, StoreError
 from alignfirst.store import Store
 from alignfirst.study.config.recipe import RECIPES
 from alignfirst.study.dry_run import dry_run
-from alignfirst.study.execution import estimates
+from alignfirst.study.execution.estimates import NodeSeconds
 from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.output.run_dir import DIGESTED, RunDir
 from alignfirst.study.plan.planner import plan_study
@@ -369,18 +369,9 @@ def test_costs_come_from_earlier_timings_before_tables() -> None:
     )
     seconds = ((10, 90.0), (10, 1.0), (10, 1.0))  # the first compiled
     timings = [{"kind": "align", "label": "ppo", "nodes": n, "seconds": s} for n, s in seconds]
-    costs = estimates.Costs(WORLD, timings)
-    assert costs.seconds(ppo) == costs.seconds(best) == 0.1
-    assert costs.seconds(distil) == 1 / 8
-
-
-def test_the_cost_of_a_stage_counts_every_model_once(finished: Path) -> None:
-    totals = {(t["recipe"], t["algorithm"], t["stage"]): t for t in estimates.stage_totals(rows_of(finished))}
-    assert totals["align-distil", "ppo", "sft"]["models"] == 3, "one a seed, not one a beta"
-    assert totals["align-distil", "ppo", "align"] == {
-        "recipe": "align-distil", "algorithm": "ppo", "stage": "align", "stage_index": 1,
-        "models": 6, "flops": 48.0, "samples": 24,
-    }  # fmt: skip
+    seconds = NodeSeconds(WORLD, {}, timings)
+    assert seconds(ppo) == seconds(best) == 0.1
+    assert seconds(distil) == WORLD.price(distil, {}).flops / 64
 
 
 def test_timings_survive_a_line_that_was_cut(tmp_path: Path) -> None:

@@ -16,9 +16,11 @@ pytest.importorskip("transformers", reason="needs alignfirst[lm]")
 import torch
 
 from alignfirst import worlds
+from alignfirst.costs.price import Price
 from alignfirst.errors import InputError
 from alignfirst.lm.models.build import SmolLlama
 from alignfirst.lm.models.load import build, parameter_count, save
+from alignfirst.lm.training.counters import size_of
 from alignfirst.nodes import Artefact, Failure, Node, Outcome
 from alignfirst.records import COLUMNS, read
 from alignfirst.store import SCRATCH, Scratch, encode
@@ -39,7 +41,8 @@ TINY: dict[str, Any] = {
     "shard": 16, "preferences": {"pairs": 16}, "measure": {"samples": 24, "scored": 8},
     "p_star": {
         "prompt": "w1 w2", "prompt_tokens": 2, "length": 6, "ends": False, "dtype": "float32", "keep": 24,
-        "counted": 64, "samples": 40, "held_out": 16, "hidden": 16, "vocabulary": WORDS,
+        "counted": 64, "samples": 40, "held_out": 16, "hidden": 16, "layers": 2,
+        "vocabulary": WORDS,
         "parameters": parameter_count(STAR),
     },
     "target": {
@@ -115,7 +118,7 @@ def test_every_recipe_and_algorithm_ends_in_finite_models_of_the_right_size(ever
         if node.kind in ("sft", "target", "distil", "align"):
             assert all(np.isfinite(a).all() for a in found.arrays.values())
             weights = sum(a.size for a in found.arrays.values())
-            assert weights == cost.size(node, everything.plan.nodes)
+            assert weights == cost.size(node, everything.plan.nodes).parameters
     for cell in everything.plan.cells:
         final = everything.load(cell.stages[-1].model).meta["config"]["hidden"]
         assert final == (16 if cell.recipe == "align-only" else 8)
@@ -131,17 +134,17 @@ def measured_cost(node: Node, artefact: Artefact) -> tuple[dict[str, int], float
 
 def judged_cost(node: Node, played: Played) -> tuple[int, float]:
     """Tokens and operations of the passes that an audit of its own makes."""
-    passes: list[tuple[int, int]] = []
+    passes: list[Price] = []
     score = draws.score_texts
 
     def counted(judge: Any, texts: Any) -> Any:
-        passes.append((texts.fed, sum(p.numel() for p in judge.parameters())))
+        passes.append(texts.scoring_price(size_of(judge)))
         return score(judge, texts)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(draws, "score_texts", counted)
         WORLD.run([node], played.load)
-    return sum(n for n, _ in passes), float(sum(2 * n * weights for n, weights in passes))
+    return int(sum(p.scored for p in passes)), sum(p.flops for p in passes)
 
 
 @pytest.mark.parametrize("keep", [24, None])
@@ -325,7 +328,7 @@ def test_a_scale_shrinks_all_counts_together(source: Path) -> None:
 def test_a_run_of_it_resumes_and_shows_texts(source: Path, tmp_path: Path) -> None:
     config = tiny(source, recipes=["align-only"])
     owed = dry_run(config, tmp_path / "run")
-    assert owed.bill is not None and owed.bill.total.flops > 0 and len(owed.bill.notes) == 3
+    assert owed.cost.total.flops > 0 and len(owed.cost.notes) == 3
     assert run(config, tmp_path / "run", ExecutionOptions(workers=0)).status == "complete"
     rows = read(tmp_path / "run" / "records.jsonl")
     assert [r["stage"] for r in rows] == ["sft", "align"] and all(r["status"] == "ok" for r in rows)
@@ -335,8 +338,7 @@ def test_a_run_of_it_resumes_and_shows_texts(source: Path, tmp_path: Path) -> No
         assert len(model["texts"]) == 8 and model["curves"]["update"]
     more = run(config, tmp_path / "run", ExecutionOptions(workers=0))
     assert more.nothing_to_do
-    left = dry_run(config, tmp_path / "run").bill
-    assert left is not None and left.total.flops == 0
+    assert dry_run(config, tmp_path / "run").cost.total.flops == 0
 
 
 @pytest.mark.parametrize(
@@ -344,6 +346,7 @@ def test_a_run_of_it_resumes_and_shows_texts(source: Path, tmp_path: Path) -> No
     [
         ({"p_star.parameters": 7}, "p_star.parameters must be that of"),
         ({"p_star.prompt_tokens": 1}, "p_star.prompt_tokens must be that of"),
+        ({"p_star.layers": 3}, "p_star.layers must be that of"),
         ({"p_star.keep": 40}, "a vocabulary of 40 needs as many tokens"),
         ({"p_star.source": "/no/such/model"}, "a model is a directory that exists"),
     ],

@@ -7,17 +7,28 @@ were, the mean over seeds with the lowest and the highest. Everything here is te
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from alignfirst.auditing.constants import LEVEL
+from alignfirst.records import Row
 from alignfirst.report.run_files import RunFiles
 from alignfirst.report.sentences.words import DASH, beta_text, count, decimal, listed, number, signed
 from alignfirst.stats.intervals import MIN_SEEDS, level_words
+from alignfirst.stats.paired import A_K, K_A
+from alignfirst.stats.quality_for_cost import (
+    Measure,
+    OrderDifference,
+    RecipeCell,
+    estimate,
+    gain,
+    operations,
+    orders,
+    recipe_cells,
+)
 
 MOST = 60  # lines of a table
-ORDERS = ("align-distil", "distil-align")
 Say = Callable[[float | None], str]
 
 
@@ -29,6 +40,10 @@ class Measured:
     label: str
     say: Say
     by: str | None = None  # the key in a column that holds several
+
+    @property
+    def measure(self) -> Measure:
+        return Measure(self.column, self.by)
 
 
 SHARE, NATS = partial(decimal, places=2), partial(decimal, places=1)
@@ -98,20 +113,6 @@ class Own:
     audits: tuple[AuditLine, ...] = ()
 
 
-@dataclass
-class _Cell:
-    """A recipe with an algorithm, beta and varied values; rows of its stages by index, one a seed."""
-
-    setting: str
-    recipe: str
-    order: tuple[Any, ...]  # what is the same in the other order of the stages
-    stages: dict[int, list[Mapping[str, Any]]] = field(default_factory=dict)
-
-    @property
-    def last(self) -> list[Mapping[str, Any]]:
-        return next(rows for rows in self.stages.values() if rows[0]["final"])
-
-
 def of_own_models(run: RunFiles) -> bool:
     return any(row["world"] == "hf" for row in run.rows)
 
@@ -120,9 +121,9 @@ def own(run: RunFiles) -> Own:
     """The tables of a run of own models."""
     if not of_own_models(run):
         return Own()
-    cells = _cells(run)
-    shown = [m for m in MEASURED if any(_value(row, m) is not None for row in run.rows)]
-    lines = [_line(cell, rows, shown) for cell in cells for rows in cell.stages.values()]
+    cells = recipe_cells(run.rows, run.varied)
+    shown = [m for m in MEASURED if any(m.measure.of(row) is not None for row in run.rows)]
+    lines = [_line(_setting(run, cell), rows, shown) for cell in cells for rows in cell.stages.values()]
     qualities = [BY_COLUMN[name] for name in QUALITIES if BY_COLUMN[name] in shown]
     seeds = len({row["seed"] for row in run.rows})
     spread = (
@@ -137,79 +138,37 @@ def own(run: RunFiles) -> Own:
         spread=spread,
         qualities=tuple(m.label for m in qualities),
         per_flop=_gain_label(qualities),
-        costs=tuple(_costs(cells, qualities)[:MOST]),
-        bought=tuple(_bought(cells, qualities)[:MOST]),
+        costs=tuple(_costs(run, cells, qualities)[:MOST]),
+        bought=tuple(_bought(run, cells, qualities)[:MOST]),
         audits=tuple(_audits(run, cells)[:MOST]),
     )
 
 
-def _cells(run: RunFiles) -> list[_Cell]:
-    found: dict[tuple[Any, ...], _Cell] = {}
-    for row in run.rows:
-        varied = tuple(repr(row[key]) for key in run.varied)
-        order = (row["algorithm"], row["beta"], *varied)
-        if (row["recipe"], *order) not in found:
-            parts = [str(row["recipe"]), str(row["algorithm"] or "")]
-            parts += [f"beta {beta_text(row['beta'])}"] if row["beta"] is not None else []
-            parts += [f"{n.label} {n.text(row[n.key])}" for n in run.names]
-            setting = ", ".join(part for part in parts if part)
-            found[row["recipe"], *order] = _Cell(setting, row["recipe"], order)
-        found[row["recipe"], *order].stages.setdefault(row["stage_index"], []).append(row)
-    return list(found.values())
+def _setting(run: RunFiles, cell: RecipeCell) -> str:
+    """Recipe, algorithm, beta and varied values in words."""
+    row = cell.first[0]
+    parts = [cell.recipe, str(row["algorithm"] or "")]
+    parts += [f"beta {beta_text(row['beta'])}"] if row["beta"] is not None else []
+    parts += [f"{n.label} {n.text(row[n.key])}" for n in run.names]
+    return ", ".join(part for part in parts if part)
 
 
-def _value(row: Mapping[str, Any], m: Measured) -> float | None:
-    value = row.get(m.column)
-    if m.by is not None:
-        value = value.get(m.by) if isinstance(value, Mapping) else None
-    return None if value is None or row["status"] != "ok" else float(value)
-
-
-def _known(rows: Sequence[Mapping[str, Any]], m: Measured) -> list[float]:
-    return [value for row in rows if (value := _value(row, m)) is not None]
-
-
-def _interval(rows: Sequence[Mapping[str, Any]], m: Measured) -> tuple[float, float] | None:
-    """Over prompts for one seed; the lowest and the highest of several."""
-    if len(rows) > 1:
-        known = _known(rows, m)
-        return (min(known), max(known)) if len(known) > 1 else None
-    low, high = ((rows[0].get("intervals") or {}).get(m.column) or (None, None))[:2]
-    return None if low is None or high is None else (low, high)
-
-
-def _shown(rows: Sequence[Mapping[str, Any]], m: Measured) -> tuple[str, str]:
-    known = _known(rows, m)
-    if not known:
+def _shown(rows: Sequence[Row], m: Measured) -> tuple[str, str]:
+    found = estimate(rows, m.measure)
+    if found is None:
         return "", ""
-    ends = _interval(rows, m)
-    return m.say(sum(known) / len(known)), "" if ends is None else f"[{m.say(ends[0])}, {m.say(ends[1])}]"
+    known = found.low is not None and found.high is not None
+    return m.say(found.value), f"[{m.say(found.low)}, {m.say(found.high)}]" if known else ""
 
 
-def _line(cell: _Cell, rows: Sequence[Mapping[str, Any]], shown: Sequence[Measured]) -> Line:
+def _line(setting: str, rows: Sequence[Row], shown: Sequence[Measured]) -> Line:
     first = rows[0]
     lost = sum(row["status"] != "ok" for row in rows)
     stage = f"{first['stage']}{f' ({lost} of {len(rows)} failed)' if lost else ''}"
-    return Line(cell.setting, stage, bool(first["final"]), tuple(_shown(rows, m) for m in shown))
+    return Line(setting, stage, bool(first["final"]), tuple(_shown(rows, m) for m in shown))
 
 
 # -- cost -------------------------------------------------------------------------------------------------------------
-
-
-def _spent(cell: _Cell) -> float | None:
-    """Operations of all stages, a mean over the seeds that have all of them."""
-    by_seed: dict[int, list[float | None]] = {}
-    for rows in cell.stages.values():
-        for row in rows:
-            by_seed.setdefault(row["seed"], []).append(row["flops"] if row["status"] == "ok" else None)
-    whole = [sum(x for x in each if x is not None) for each in by_seed.values() if None not in each]
-    return sum(whole) / len(whole) if whole else None
-
-
-def _gain(cell: _Cell, m: Measured) -> float | None:
-    """What the recipe's end has more than its beginning, the sft model."""
-    begin, end = _known(cell.stages[0], m), _known(cell.last, m)
-    return sum(end) / len(end) - sum(begin) / len(begin) if begin and end else None
 
 
 def _gain_label(qualities: Sequence[Measured]) -> str:
@@ -217,67 +176,48 @@ def _gain_label(qualities: Sequence[Measured]) -> str:
     return "" if gained is None else f"gain in {gained.label} over sft, per 1e12 operations"
 
 
-def _costs(cells: Sequence[_Cell], qualities: Sequence[Measured]) -> list[CostLine]:
-    spent = [_spent(cell) for cell in cells]
+def _costs(run: RunFiles, cells: Sequence[RecipeCell], qualities: Sequence[Measured]) -> list[CostLine]:
+    spent = [operations(cell) for cell in cells]
     least = min((s for s in spent if s), default=None)
     gained = next((m for m in qualities if m.column != "held_out_accuracy"), None)
     lines = []
     for cell, s in zip(cells, spent, strict=True):
-        gain = None if gained is None else _gain(cell, gained)
+        more = None if gained is None else gain(cell, gained.measure)
         lines.append(
             CostLine(
-                cell.setting,
+                _setting(run, cell),
                 DASH if s is None else f"{s:.3g}",
                 DASH if not s or least is None else f"{s / least:.2f}",
                 tuple(_shown(cell.last, m) for m in qualities),
-                DASH if gain is None or not s else number(gain / s * 1e12),
+                DASH if more is None or not s else number(more / s * 1e12),
             )
         )
     return lines
 
 
-def _bought(cells: Sequence[_Cell], qualities: Sequence[Measured]) -> list[str]:
+def _bought(run: RunFiles, cells: Sequence[RecipeCell], qualities: Sequence[Measured]) -> list[str]:
     """For each setting that has both orders: what aligning the large model cost more, and what it brought."""
     said = []
-    for first in cells:
-        second = next((c for c in cells if c.recipe == ORDERS[1] and c.order == first.order), None)
-        if first.recipe != ORDERS[0] or second is None:
-            continue
-        costs = _spent(first), _spent(second)
-        if not costs[0] or not costs[1]:
-            continue
-        where = first.setting.removeprefix(f"{ORDERS[0]}, ")
-        found = [words for m in qualities if (words := _difference(first.last, second.last, m))]
-        ratio = f"{costs[0] / costs[1]:.2f} times the operations of {ORDERS[1]}"
-        said.append(f"{where}: {ORDERS[0]} took {ratio}. {' '.join(found) or 'No quality of both was measured.'}")
+    for found in orders(cells, [m.measure for m in qualities]):
+        where = _setting(run, found.cell).removeprefix(f"{A_K}, ")
+        words = " ".join(map(_difference, found.differences)) or "No quality of both was measured."
+        said.append(f"{where}: {A_K} took {found.ratio:.2f} times the operations of {K_A}. {words}")
     return said
 
 
-def _difference(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], m: Measured) -> str:
+def _difference(d: OrderDifference) -> str:
     """One quality of the two ends, and whether their difference is more than the intervals allow."""
-    x, y = _known(a, m), _known(b, m)
-    if not x or not y:
-        return ""
-    gap = sum(x) / len(x) - sum(y) / len(y)
-    begin = f"Its {m.label.removesuffix(', nats')} is {_signed(gap, m)} apart from the other order's"
-    if len(a) > 1:
-        return f"{begin}, {_by_seed(a, b, m)}."
-    ends = _interval(a, m), _interval(b, m)
-    if ends[0] is None or ends[1] is None:
+    m = BY_COLUMN[d.measure.column]
+    begin = f"Its {m.label.removesuffix(', nats')} is {_signed(d.gap, m)} apart from the other order's"
+    if d.won is not None:
+        few = "" if d.n >= MIN_SEEDS else f"; below {MIN_SEEDS} seeds that is no verdict"
+        return f"{begin}, higher in {d.won} of {count(d.n, 'seed')}{few}."
+    if d.apart is None:
         return f"{begin}; no interval says whether that is chance."
-    apart = ends[0][0] > ends[1][1] or ends[0][1] < ends[1][0]
-    if not apart:
+    if not d.apart:
         return f"{begin}: the intervals over prompts overlap, so nothing is seen that the extra cost bought."
-    verdict = "that is what the extra cost bought" if gap > 0 else "the extra cost bought the opposite"
+    verdict = "that is what the extra cost bought" if d.gap > 0 else "the extra cost bought the opposite"
     return f"{begin}, more than the intervals over prompts allow: {verdict}, in this seed."
-
-
-def _by_seed(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], m: Measured) -> str:
-    values = [{row["seed"]: _value(row, m) for row in rows} for rows in (a, b)]
-    gaps = [x - y for seed, x in values[0].items() if x is not None and (y := values[1].get(seed)) is not None]
-    won = sum(gap > 0 for gap in gaps)
-    few = "" if len(gaps) >= MIN_SEEDS else f"; below {MIN_SEEDS} seeds that is no verdict"
-    return f"higher in {won} of {count(len(gaps), 'seed')}{few}"
 
 
 def _signed(gap: float, m: Measured) -> str:
@@ -287,21 +227,22 @@ def _signed(gap: float, m: Measured) -> str:
 # -- the audit --------------------------------------------------------------------------------------------------------
 
 
-def _audits(run: RunFiles, cells: Sequence[_Cell]) -> list[AuditLine]:
+def _audits(run: RunFiles, cells: Sequence[RecipeCell]) -> list[AuditLine]:
     told: Mapping[str, Any] = run.exhibits.get("audits") or {}
     lines: dict[tuple[str, str], AuditLine] = {}
     for cell in cells:
+        setting = _setting(run, cell)
         for rows in cell.stages.values():
             for row in rows:
                 if row["audit_verdict"] is not None:
-                    line = _audit(cell, row, told.get(row["model"]))
+                    line = _audit(setting, row, told.get(row["model"]))
                     lines.setdefault((str(row["model"]), line.setting), line)
     return list(lines.values())
 
 
-def _audit(cell: _Cell, row: Mapping[str, Any], pairs: Mapping[str, Any] | None) -> AuditLine:
+def _audit(setting: str, row: Mapping[str, Any], pairs: Mapping[str, Any] | None) -> AuditLine:
     return AuditLine(
-        f"{cell.setting}, seed {row['seed']}",
+        f"{setting}, seed {row['seed']}",
         str(row["audit_verdict"]),
         str(row["audit_reason"] or ""),
         _against(row, "audit_reward", "reward"),

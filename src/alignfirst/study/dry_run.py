@@ -8,10 +8,15 @@ from pathlib import Path
 
 from alignfirst.errors import InputError
 from alignfirst.store import Store
-from alignfirst.study.bill import Bill, bill
 from alignfirst.study.config.recipe import RECIPES
 from alignfirst.study.config.study_config import StudyConfig
-from alignfirst.study.execution import estimates
+from alignfirst.study.execution.estimates import (
+    CostEstimate,
+    NodeSeconds,
+    StageEstimate,
+    estimate_cost,
+    estimate_stages,
+)
 from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.execution.worker import load_world
 from alignfirst.study.output.run_dir import RunDir
@@ -26,9 +31,9 @@ class DryRun:
 
     cells: int
     rows: int
-    stages: tuple[estimates.StageEstimate, ...]
+    stages: tuple[StageEstimate, ...]
     workers: int
-    bill: Bill | None = None  # of what is left to do, by formula; None where the world cannot tell
+    cost: CostEstimate  # of what is left to do, by formula
     preflight: Preflight | None = None
 
     @property
@@ -72,9 +77,8 @@ def dry_run(config: StudyConfig, out: Path | str, workers: int | None = None, st
     plan, run_dir = plan_study(config, world), RunDir(out)
     run_dir.check(config)
     found = preflight(config, world, strict, out=run_dir.path)
-    costs = estimates.Costs(world, run_dir.timings(), plan.nodes, None if found is None else found.seconds)
-    stored = Store(run_dir.store).keys()
-    stages = estimates.estimate(plan.nodes, stored, costs)
+    stored = set(Store(run_dir.store).keys())
+    stages = estimate_stages(plan.nodes, stored, NodeSeconds(world, plan.nodes, run_dir.timings()))
     rows = sum(len(cell.stages) for cell in plan.cells)
-    owed = bill(world, config, plan.nodes, [key for key in plan.nodes if key not in stored])
-    return DryRun(len(plan.cells), rows, tuple(stages), max(1, ExecutionOptions(workers).tasks_at_once), owed, found)
+    cost = estimate_cost(world, config, plan.nodes, [key for key in plan.nodes if key not in stored])
+    return DryRun(len(plan.cells), rows, tuple(stages), max(1, ExecutionOptions(workers).tasks_at_once), cost, found)

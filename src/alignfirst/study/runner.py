@@ -20,8 +20,9 @@ from alignfirst.signals import die_with_parent, terminable
 from alignfirst.store import Store
 from alignfirst.study.config.study_config import StudyConfig
 from alignfirst.study.dry_run import preflight
-from alignfirst.study.execution import estimates, process_group
+from alignfirst.study.execution import process_group
 from alignfirst.study.execution.engine import Progress, execute
+from alignfirst.study.execution.estimates import NodeSeconds
 from alignfirst.study.execution.options import EVERYWHERE, ExecutionOptions
 from alignfirst.study.execution.schedule import Schedule
 from alignfirst.study.execution.worker import Report, Task, load_world
@@ -201,10 +202,9 @@ class _Run:
         self.run_dir.append(EVENTS, json.dumps({"time": now(), "event": event, **what}, allow_nan=False) + "\n")
 
     def _schedule(self, stored: set[str]) -> Schedule:
-        stated = None if self.preflight is None else self.preflight.seconds
-        costs = estimates.Costs(self.world, self.run_dir.timings(), self.plan.nodes, stated)
+        seconds = NodeSeconds(self.world, self.plan.nodes, self.run_dir.timings())
         held = () if self.gate is None else self.gate.held
-        return Schedule(self.plan.nodes, self.plan.nodes.keys() - stored, self.world, costs.seconds, held)
+        return Schedule(self.plan.nodes, self.plan.nodes.keys() - stored, self.world, seconds, held)
 
     def _execute(self, schedule: Schedule, stored: int, progress: Progress | None) -> None:
         total = len(self.plan.nodes)

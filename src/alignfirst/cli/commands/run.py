@@ -196,7 +196,7 @@ def _announce(found: Preflight) -> None:
 
 
 def _dry_run(config: StudyConfig, where: Path, workers: int | None, strict: bool, json: bool) -> None:
-    from alignfirst.cli import bill
+    from alignfirst.cli import cost_table
     from alignfirst.study.dry_run import dry_run
 
     plan = dry_run(config, where, workers, strict)
@@ -218,10 +218,10 @@ def _dry_run(config: StudyConfig, where: Path, workers: int | None, strict: bool
             "rows": plan.rows,
             "workers": plan.workers,
         }
-        owed = {} if plan.bill is None else {"bill": bill.as_data(plan.bill)}
         if plan.preflight is not None:
             value |= {"preflight": dict(plan.preflight.data), "warnings": list(plan.preflight.warnings)}
-        out.as_json(value | {"stages": stages, "seconds": round(plan.seconds, 3)} | owed)
+        rest = {"stages": stages, "seconds": round(plan.seconds, 3), "bill": cost_table.as_data(plan.cost)}
+        out.as_json(value | rest)
         return
     if plan.preflight is not None:
         for text in plan.preflight.lines:
@@ -233,5 +233,4 @@ def _dry_run(config: StudyConfig, where: Path, workers: int | None, strict: bool
     rows = [(s.kind, s.total, s.cached, s.to_run, out.duration(s.seconds)) for s in plan.stages]
     out.table(header, rows, right=header[1:])
     out.line(f"about {out.duration(plan.seconds)} on {plan.workers} worker(s), compiling and report not counted")
-    if plan.bill is not None:
-        bill.show(plan.bill)
+    cost_table.show(plan.cost)

@@ -68,7 +68,7 @@ def align_with_trl(
     book = book_of(trainer.state.log_history, settings, log)
     hits = None if task.is_target is None or not s.samples else s.hits
     t = s.tally
-    return TrainingResult(settings.updates, s.samples, t.tokens(), t.flops, book.curves, t.products, hits)
+    return TrainingResult(settings.updates, s.samples, t.tokens(), t.flops, book.curves, hits)
 
 
 def trainer_for(s: Session, student: Any, scratch: Path) -> Any:

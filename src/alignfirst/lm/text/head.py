@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from alignfirst.costs.transformer import LOGITS_TILE
 from alignfirst.errors import InputError
 
-TILE = 1 << 21  # logits alive at a time: 8 MB in float32, which a processor's last cache holds
 COLUMNS = 4096  # of the vocabulary at a time, so that the head's matrix is read once for many rows
 
 
@@ -77,7 +77,7 @@ def _check(model: PreTrainedModel, found: Parts) -> None:
 _CURE = "This architecture does something in between that scoring does not know: use another."
 
 
-def target_logp(model: PreTrainedModel, hidden: Tensor, targets: Tensor, tile: int = TILE) -> Tensor:
+def target_logp(model: PreTrainedModel, hidden: Tensor, targets: Tensor, tile: int = LOGITS_TILE) -> Tensor:
     """log p of `targets[n]` given `hidden[n, D]` -> [n]; float64 for a float64 model, else float32.
 
     At most `tile` logits are alive at a time. With gradients on, logits are computed again in the backward pass.

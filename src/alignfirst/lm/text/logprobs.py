@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from alignfirst.costs.transformer import LOGITS_TILE
 from alignfirst.errors import InputError
 from alignfirst.lm.text.batch import Batch
-from alignfirst.lm.text.head import TILE, parts, target_logp
+from alignfirst.lm.text.head import parts, target_logp
 from alignfirst.lm.text.packed import Stream, Unsupported, attending, row_length
 
 Row = tuple[Sequence[int], Sequence[Sequence[int]]]
@@ -77,7 +78,7 @@ def next_token_logp(model: PreTrainedModel, batch: Batch, temperature: float = 1
 
 
 def token_logp(
-    model: PreTrainedModel, tokens: Tensor, start: int | Tensor, mask: Tensor | None = None, tile: int = TILE
+    model: PreTrainedModel, tokens: Tensor, start: int | Tensor, mask: Tensor | None = None, tile: int = LOGITS_TILE
 ) -> Tensor:
     """log p of every response token: `tokens[B, T]` -> `[B, T - s]`, s the first start; float64 for a float64 model.
 
@@ -148,7 +149,7 @@ def _hidden(model: PreTrainedModel, tokens: Tensor, mask: Tensor | None) -> Tens
 
 @torch.no_grad()
 def score_rows(
-    model: PreTrainedModel, rows: Sequence[Row], *, stream: int = STREAM, tile: int = TILE
+    model: PreTrainedModel, rows: Sequence[Row], *, stream: int = STREAM, tile: int = LOGITS_TILE
 ) -> list[list[NDArray[np.float64]]]:
     """log p of the tokens of every response of every row `(prompt ids, [response ids, ...])`, given its prompt.
 
@@ -227,9 +228,9 @@ def _streams(model: PreTrainedModel) -> bool:
     known = _STREAMS.get(model)
     if known is None:
         rows: list[Row] = [([1, 0, 2], [[1, 2, 0, 1], [0, 0, 1]]), ([2], [[0, 1], [2, 2, 1]])]
-        plain = np.concatenate(_one_by_one(model, rows, TILE))
+        plain = np.concatenate(_one_by_one(model, rows, LOGITS_TILE))
         try:
-            flat = np.concatenate(_one_stream(model, rows, TILE))
+            flat = np.concatenate(_one_stream(model, rows, LOGITS_TILE))
             slack = 1e-3 if model.dtype in (torch.float32, torch.float64) else 0.3
             known = bool(np.abs(flat - plain).max() <= slack)
         except (Unsupported, TypeError, ValueError, KeyError):

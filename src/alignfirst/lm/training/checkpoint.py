@@ -37,7 +37,7 @@ from alignfirst.files import (
 from alignfirst.lm.training.processes import Team
 from alignfirst.store import SCRATCH
 
-FORMAT = 2  # 1 had its digest beside what it said
+FORMAT = 2  # 1 had its digest beside what it said, and another count of operations
 KEPT = 2  # checkpoints; the older one is for the day on which the newer one is damaged
 SHARE = 0.05  # of the time, at most, goes into writing them
 UPDATE = "update-"

@@ -1,79 +1,103 @@
-"""What training costs and what it looks like on the way: token counts, FLOPs, curves."""
+"""What training costs and what it looks like on the way: token counts, operations, curves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
+import torch
+from torch import nn
 
+from alignfirst.costs.price import Price
+from alignfirst.costs.transformer import TransformerSize
 from alignfirst.lm.text.batch import Batch
-from alignfirst.lm.training import flops
 from alignfirst.lm.training.processes import Team
 
 Log = Callable[[int, Mapping[str, float | None]], None]
 Curves = dict[str, list[float | None]]
 
+_KNOWN: WeakKeyDictionary[nn.Module, TransformerSize] = WeakKeyDictionary()
+
 
 @dataclass
 class Tally:
-    """Tokens that passed through models, padding included, and the floating-point operations of that.
+    """What passed through models so far: tokens, padding included, and operations, by the formulas of `costs`."""
 
-    Two counts, for two purposes. `flops` go by weights and tokens alone (Kaplan et al. 2020: 2 a token forward, 6 with
-    the way back), so that a study of the paper can be priced exactly from its settings, before a text is drawn: the
-    column `flops` of grammar and chain. `products` are what matrix products really take (`lm.flops`, held against
-    torch's counter): attention, no head where no logits are asked for, frozen weights under adapters. A budget that
-    adapters, long prompts and two sizes of model share must go by these: the column `flops` of own models.
-    """
+    spent: Price = field(default_factory=Price)
 
-    sampled: int = 0
-    scored: int = 0
-    trained: int = 0
-    flops: float = 0.0
-    products: float = 0.0
+    def sample(self, model: Any, batch: Batch) -> None:
+        """The batch's responses were drawn. Rows that ended wait for the longest."""
+        prompt, new = round(float(batch.start.float().mean())), int(batch.lengths.max())
+        found = size_of(model).sample(len(batch), prompt, new)
+        self.spent += replace(found, sampled=batch.n_tokens)
 
-    def sample(self, model: Any, fed: Batch | int) -> None:
-        """`fed`: a batch, or so many tokens."""
-        tokens = fed if isinstance(fed, int) else fed.n_tokens
-        self.sampled += tokens
-        self.flops += 2.0 * multiplying(model) * tokens
-        self.products += 0.0 if isinstance(fed, int) else flops.drawn(model, fed)
-
-    def score(self, model: Any, fed: Batch | int, whole: bool = False) -> None:
-        """`whole`: the distribution over the vocabulary, not the log-probabilities of the tokens alone."""
-        tokens = fed if isinstance(fed, int) else fed.n_tokens
-        self.scored += tokens
-        self.flops += 2.0 * multiplying(model) * tokens
-        self.products += 0.0 if isinstance(fed, int) else flops.scored(model, fed, whole)
+    def score(self, model: Any, batch: Batch, whole: bool = False) -> None:
+        """Log-probabilities of its responses. `whole`: of every token of the vocabulary, at every position of them."""
+        rows, length = batch.tokens.shape
+        self.spent += size_of(model).score(rows, length, _predicted(batch, whole))
 
     def train(self, model: Any, batch: Batch, whole: bool = False) -> None:
         """Forward and backward."""
-        self.trained += batch.n_tokens
-        self.flops += 6.0 * multiplying(model) * batch.n_tokens
-        self.products += flops.trained(model, batch, whole)
+        rows, length = batch.tokens.shape
+        self.spent += size_of(model).train(rows, length, _predicted(batch, whole), whole)
 
-    def set(self, counts: Mapping[str, float]) -> None:
+    def set(self, counts: Mapping[str, Any]) -> None:
         """Take over what `asdict` gave."""
-        for name, value in counts.items():
-            setattr(self, name, value)
+        self.spent = Price(**counts["spent"])
 
     def over(self, team: Team) -> Tally:
         """The sum over all processes."""
-        own = np.array([[self.sampled, self.scored, self.trained, self.flops, self.products]], dtype=np.float64)
-        sampled, scored, trained, flops, products = team.gather(own).sum(0).tolist()
-        return Tally(int(sampled), int(scored), int(trained), flops, products)
+        own = np.array([astuple(self.spent)], dtype=np.float64)
+        return Tally(Price(*team.gather(own).sum(0).tolist()))
+
+    @property
+    def flops(self) -> float:
+        return self.spent.flops
 
     def tokens(self) -> dict[str, int]:
-        return {"sampled": self.sampled, "scored": self.scored, "trained": self.trained}
+        return dict(self.spent.counted()["tokens"])
 
 
-def multiplying(model: Any) -> int:
-    """Parameters that every token is multiplied with: all but an input embedding that is not also the output's."""
-    total = sum(p.numel() for p in model.parameters())
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    tied = head is not None and head.weight is embedding.weight
-    return total if tied else total - embedding.weight.numel()
+def _predicted(batch: Batch, whole: bool) -> int:
+    return batch.mask.numel() if whole else int(batch.mask.sum())
+
+
+def size_of(model: Any) -> TransformerSize:
+    """Sizes of a model that is being used, and which of its weights learn; looked at once."""
+    found = _KNOWN.get(model)
+    if found is None:
+        found = _KNOWN[model] = _measured(model)
+    return found
+
+
+def size_of_config(config: Any) -> TransformerSize:
+    """Sizes of a model that need not be made. `config`: of transformers."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return _measured(AutoModelForCausalLM.from_config(config))
+
+
+def _measured(model: Any) -> TransformerSize:
+    c = model.config.get_text_config()
+    head = model.get_output_embeddings().weight
+    ends = {id(head), id(getattr(model.get_input_embeddings(), "weight", head))}
+    body = [p for p in model.parameters() if p.ndim > 1 and id(p) not in ends]
+    total = sum(p.numel() for p in body)
+    heads = getattr(c, "num_attention_heads", 0)  # a model may have no attention
+    return TransformerSize(
+        body=total,
+        head=head.numel(),
+        vocabulary=head.shape[0],
+        layers=getattr(c, "num_hidden_layers", 0),
+        width=heads and heads * (getattr(c, "head_dim", None) or c.hidden_size // heads),
+        parameters=sum(p.numel() for p in model.parameters()),
+        learned=sum(p.numel() for p in body if p.requires_grad) / max(1, total),
+        learned_head=bool(head.requires_grad),
+    )
 
 
 @dataclass

@@ -16,9 +16,8 @@ class TrainingResult:
     updates: int  # steps of the optimiser
     samples: int  # responses trained on, counted as often as they were seen; an alignment: drawn for training
     tokens: dict[str, int]  # that passed through models, padding included: sampled, scored, trained
-    flops: float  # by weights and tokens alone
+    flops: float  # by the formulas of `alignfirst.costs`
     curves: Curves = field(repr=False)  # one value an update; None where something was not measured
-    products: float = 0.0  # floating-point operations of matrix products
     target_draws: int | None = None  # alignment: of the samples, how many were target; None where nobody can tell
     kept: int | None = None  # with held-out text: the update whose weights were kept, from 1; 0: none was checked
     held_out: float | None = None  # and the loss of that text under them, nats a token
@@ -27,4 +26,4 @@ class TrainingResult:
     def of(cls, loop: Loop, samples: int, **more: Any) -> Self:
         """The result of a loop that ended, summed over its processes; all of them must ask."""
         total = loop.tally.over(loop.team)
-        return cls(loop.done, samples, total.tokens(), total.flops, loop.book.curves, total.products, **more)
+        return cls(loop.done, samples, total.tokens(), total.flops, loop.book.curves, **more)

@@ -154,7 +154,7 @@ def _look(model: Any, held_out: HeldOut, update: int, seen: _Seen, tally: Tally,
     for a in range(0, len(own), AT_ONCE):
         batch = held_out.texts.rows(own[a : a + AT_ONCE])
         total += [-score_batch(model, batch).sum(), float(batch.mask.sum())]
-        tally.score(model, batch.n_tokens)
+        tally.score(model, batch)
     loss, tokens = team.gather(total[None]).sum(0)
     seen.check(model, update, float(loss / tokens))
     return {"held_out": float(loss / tokens)}

@@ -47,6 +47,7 @@ class PStar(Section):
     held_out: Whole = option(10_000, ge=8, le=MAX_TEXTS)
     parameters: Whole = option(1_711_376_384, ge=1)
     hidden: Whole = option(2048, ge=1)
+    layers: Whole = option(24, ge=1)
     vocabulary: Whole = option(49_152, ge=8, le=2**31)
     prompt_tokens: Whole = option(1, ge=1, le=1000)
 

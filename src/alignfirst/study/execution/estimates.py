@@ -1,16 +1,39 @@
-"""What work costs: seconds before it is done, floating-point operations and samples after."""
+"""What work costs before it is done: seconds on one core, tokens, operations, disk."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from alignfirst.costs.hardware import gpu_hours
+from alignfirst.costs.price import Price
 from alignfirst.nodes import Node
-from alignfirst.records import Row
-from alignfirst.study.execution.worker import timing_label
 from alignfirst.world import World
+
+
+class NodeSeconds:
+    """Seconds of a node on one core: what earlier tasks of a run directory took, or else what its price says.
+
+    `nodes`: of the plan, by key. `timings`: lines of timings.jsonl.
+    """
+
+    def __init__(self, world: World, nodes: Mapping[str, Node], timings: Iterable[Mapping[str, Any]] = ()) -> None:
+        self.world, self.nodes = world, nodes
+        seen: dict[tuple[str, str], list[float]] = {}
+        for line in timings:
+            if line["nodes"] > 0:
+                for name in {line["label"], ""}:  # "" collects every label of a kind
+                    seen.setdefault((line["kind"], name), []).append(line["seconds"] / line["nodes"])
+        # Not the mean: the first task of a worker may include minutes of compilation
+        self._measured = {key: median(values) for key, values in seen.items()}
+
+    def __call__(self, node: Node) -> float:
+        for key in ((node.kind, node.label), (node.kind, "")):
+            if key in self._measured:
+                return self._measured[key]
+        return self.world.seconds(self.world.price(node, self.nodes))
 
 
 @dataclass(frozen=True)
@@ -27,72 +50,52 @@ class StageEstimate:
         return self.total - self.cached
 
 
-class Costs:
-    """Seconds per node. Tasks that were timed in this directory count first, then what the world says of itself, or
-    of this study (`stated`, by kind).
+@dataclass(frozen=True)
+class CostLine:
+    """Nodes of one kind and label (the algorithm of an alignment), and what they cost together."""
 
-    A world that prices its nodes (`nodes` of the plan, by key) says how many operations it does a second on one core.
-    """
-
-    def __init__(
-        self,
-        world: World,
-        timings: Iterable[Mapping[str, Any]] = (),
-        nodes: Mapping[str, Node] | None = None,
-        stated: Mapping[str, float] | None = None,
-    ) -> None:
-        self.world, self.nodes = world, nodes or {}
-        self._stated = dict(stated or world.seconds_per_node)
-        seen: dict[tuple[str, str], list[float]] = {}
-        for line in timings:
-            if line["nodes"] > 0:
-                for name in {line["label"], ""}:  # "" collects every label of a kind
-                    seen.setdefault((line["kind"], name), []).append(line["seconds"] / line["nodes"])
-        # Not the mean: the first task of a worker may include minutes of compilation
-        self._measured = {key: median(values) for key, values in seen.items()}
-
-    def seconds(self, node: Node) -> float:
-        """Seconds that this node takes on one core."""
-        for key in ((node.kind, timing_label(node)), (node.kind, "")):
-            if key in self._measured:
-                return self._measured[key]
-        price = self.world.price(node, self.nodes)
-        if price is not None:
-            return 1.0 + price.flops / self.world.operations_a_second
-        return self._stated.get(node.kind) or 1.0 / max(1, self.world.batch_size(node))
+    kind: str
+    label: str
+    nodes: int
+    price: Price
 
 
-def estimate(nodes: Mapping[str, Node], stored: Iterable[str], costs: Costs) -> list[StageEstimate]:
+@dataclass(frozen=True)
+class CostEstimate:
+    """What is left of a plan. `lines` in its order; `unit`: of what passes through models; `notes` say what a smaller
+    scale would show; `gpus` are those on which the world could run."""
+
+    lines: tuple[CostLine, ...]
+    unit: str = "tokens"
+    notes: tuple[str, ...] = ()
+    gpus: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> Price:
+        return sum((line.price for line in self.lines), Price())
+
+    @property
+    def gpu_hours(self) -> dict[str, float]:
+        """Hours of one GPU by its name, at the assumed utilisation."""
+        return {gpu: gpu_hours(self.total, gpu) for gpu in self.gpus}
+
+
+def estimate_stages(nodes: Mapping[str, Node], stored: set[str], seconds: NodeSeconds) -> list[StageEstimate]:
     """Per kind, in the order of the plan, what there is and what is left to do."""
-    have = set(stored)
-    totals: dict[str, list[float]] = {}
+    found: dict[str, StageEstimate] = {}
     for key, node in nodes.items():
-        row = totals.setdefault(node.kind, [0, 0, 0.0])
-        row[0] += 1
-        if key in have:
-            row[1] += 1
-        else:
-            row[2] += costs.seconds(node)
-    return [StageEstimate(kind, int(n), int(cached), seconds) for kind, (n, cached, seconds) in totals.items()]
+        old, have = found.get(node.kind, StageEstimate(node.kind, 0, 0, 0.0)), key in stored
+        took = old.seconds if have else old.seconds + seconds(node)
+        found[node.kind] = StageEstimate(node.kind, old.total + 1, old.cached + have, took)
+    return list(found.values())
 
 
-def stage_totals(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Floating-point operations and samples summed per recipe, algorithm and stage. A stage shared by cells of one
-    recipe and algorithm (the sft of a seed under every beta) counts once, for it is computed once.
-    """
-    totals: dict[tuple[Any, ...], dict[str, Any]] = {}
-    counted: set[tuple[Any, ...]] = set()
-    for row in rows:
-        at = (row["recipe"], row["algorithm"], row["stage"], row["stage_index"])
-        total = totals.setdefault(
-            at,
-            dict(zip(("recipe", "algorithm", "stage", "stage_index"), at, strict=True))
-            | {"models": 0, "flops": 0.0, "samples": 0},
-        )
-        if row["status"] != "ok" or (*at, row["model"]) in counted:
-            continue
-        counted.add((*at, row["model"]))
-        total["models"] += 1
-        total["flops"] += row["flops"] or 0.0
-        total["samples"] += row["samples"] or 0
-    return list(totals.values())
+def estimate_cost(world: World, config: object, nodes: Mapping[str, Node], keys: Iterable[str]) -> CostEstimate:
+    """The cost of some of a plan's nodes."""
+    lines: dict[tuple[str, str], CostLine] = {}
+    for key in keys:
+        node = nodes[key]
+        at = node.kind, node.label
+        old = lines.get(at, CostLine(*at, 0, Price()))
+        lines[at] = CostLine(*at, old.nodes + 1, old.price + world.price(node, nodes))
+    return CostEstimate(tuple(lines.values()), world.unit, tuple(world.scaled_down(config)), tuple(world.gpus))

@@ -46,13 +46,8 @@ class Task:
 
     @property
     def label(self) -> str:
-        """What is told apart in timings beside the kind: the algorithm."""
-        return timing_label(self.nodes[0])
-
-
-def timing_label(node: Node) -> str:
-    """What nodes of a kind are told apart by in timings: the algorithm."""
-    return str(node.settings.get("algorithm") or "")
+        """What is told apart in timings beside the kind."""
+        return self.nodes[0].label
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alignfirst.costs.price import Price
+from alignfirst.costs.transformer import TransformerSize
 from alignfirst.lm.sampling.draw import draw_answers
 from alignfirst.lm.text.batch import Batch, Prompts
 from alignfirst.lm.text.logprobs import score_batch
@@ -44,10 +46,13 @@ class Texts:
     def batches(self) -> Iterator[Batch]:
         return (self.rows(slice(a, a + TOGETHER)) for a in range(0, len(self), TOGETHER))
 
-    @property
-    def fed(self) -> int:
-        """Tokens that a pass over all of them feeds to a model: prompts and padding count."""
-        return len(self) * (len(self.prompt) + int(self.tokens.shape[1]))
+    def scoring_price(self, judge: TransformerSize) -> Price:
+        """Of all of them under a model: prompts and padding count."""
+        return judge.score(len(self), len(self.prompt) + self.tokens.shape[1], self.total)
+
+    def drawing_price(self, model: TransformerSize) -> Price:
+        """Of drawing all of them. Texts that ended wait for the others."""
+        return model.sample(len(self), len(self.prompt), self.tokens.shape[1])
 
 
 def draw_texts(

@@ -15,7 +15,7 @@ from alignfirst.lm.models.load import Loaded, Source, load, load_tokenizer, reso
 from alignfirst.lm.models.vocabulary import most_used, pruned
 from alignfirst.lm.text.batch import Prompts
 from alignfirst.lm.text.device import local_device
-from alignfirst.lm.training.counters import Tally
+from alignfirst.lm.training.counters import size_of
 from alignfirst.nodes import Artefact, Load, Node
 from alignfirst.worlds.chain import streams
 from alignfirst.worlds.chain.texts import draw_texts
@@ -70,10 +70,10 @@ def run_source(node: Node, load: Load) -> Artefact:
     meta: dict[str, Any] = {"settings": _plain(s), "commit": found.resolved.commit, "flops": 0.0, "tokens": {}}
     if s["keep"] is None:
         return Artefact({"prompt": prompt}, meta | {"eos": eos, "vocabulary": s["expected"]["vocabulary"]})
-    model, tally = found.model.to(local_device()), Tally()
+    model = found.model.to(local_device())
     prompts = Prompts.of_array(prompt[None], s["length"])
-    tokens = draw_texts(model, prompts, s["counted"], streams.number(0, "counted")).tokens
-    tally.sample(model, s["counted"] * (len(prompt) + s["length"]))
+    texts = draw_texts(model, prompts, s["counted"], streams.number(0, "counted"))
+    tokens, spent = texts.tokens, texts.drawing_price(size_of(model))
     never = sorted({*found.tokenizer.all_special_ids} - {eos})  # type: ignore[union-attr]
     kept = most_used(tokens, s["keep"], [*prompt.tolist(), *([] if eos is None else [eos])], never)
     place = {int(token): i for i, token in enumerate(kept)}
@@ -84,8 +84,7 @@ def run_source(node: Node, load: Load) -> Artefact:
             "eos": None if eos is None else place[eos],
             "vocabulary": len(kept),
             "covered": float(np.isin(tokens, kept).mean()),  # share of the counted tokens that are kept
-            "flops": tally.flops,
-            "tokens": tally.tokens(),
+            **spent.counted(),
         },
     )
 
@@ -148,6 +147,7 @@ def _check(found: Loaded, prompt: NDArray[np.int64], s: Mapping[str, Any]) -> No
     real = {
         "parameters": found.model.num_parameters(),
         "hidden": config.hidden_size,
+        "layers": config.num_hidden_layers,
         "vocabulary": config.vocab_size,
         "prompt_tokens": len(prompt),
     }

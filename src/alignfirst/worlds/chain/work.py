@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from alignfirst.auditing.audit_nodes import run_audit
+from alignfirst.costs.training import probe_every
 from alignfirst.errors import StageFailure
 from alignfirst.lm.align.trainer import AlignSettings, Task, align
 from alignfirst.lm.io import numpy_api
@@ -18,12 +19,12 @@ from alignfirst.lm.models.load import build, from_arrays, to_arrays
 from alignfirst.lm.text.device import enable_tf32, local_device
 from alignfirst.lm.text.torch_streams import permutations, stream
 from alignfirst.lm.training.checkpoint import Checkpoints
-from alignfirst.lm.training.counters import Tally
+from alignfirst.lm.training.counters import size_of
 from alignfirst.lm.training.optim import OptimSettings
 from alignfirst.lm.training.sft import HeldOut, sft
 from alignfirst.nodes import Artefact, Json, Load, Node, Outcome, rounded
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.worlds.chain import cost, draws, measure, streams
+from alignfirst.worlds.chain import draws, measure, streams
 from alignfirst.worlds.chain.oracle import Oracle, calibrate
 from alignfirst.worlds.chain.texts import F64, Texts, draw_texts, of_shards, score_texts, shards_of, stored
 from alignfirst.worlds.chain.truth import Truth, run_source
@@ -40,9 +41,8 @@ def run_draw(node: Node, load: Load) -> Artefact:
     s, truth = node.settings, Truth.of(node, load)
     model = _model(node, load, "model") if "model" in node.inputs else truth.model()
     seed = streams.number(s["seed"], s["purpose"], s["occurrence"], s["shard"])
-    texts, tally = draw_texts(model, truth.prompts, s["samples"], seed, s["temperature"], s.get("filter")), Tally()
-    tally.sample(model, texts.fed)
-    return Artefact(stored(texts, truth.vocabulary), {"flops": tally.flops, "tokens": tally.tokens()})
+    texts = draw_texts(model, truth.prompts, s["samples"], seed, s["temperature"], s.get("filter"))
+    return Artefact(stored(texts, truth.vocabulary), texts.drawing_price(size_of(model)).counted())
 
 
 def run_target(node: Node, load: Load) -> Artefact:
@@ -51,12 +51,10 @@ def run_target(node: Node, load: Load) -> Artefact:
     fitted, model = _fitted(node, load, truth, 0, "target", 0)
     star = _texts(node, load, truth, "star")
     seed = streams.number(0, "calibration")
-    own = draw_texts(model, truth.prompts, len(star), seed)
-    tally = Tally()
-    tally.sample(model, own.fed)
-    tally.score(model, own.fed + star.fed)
+    own, size = draw_texts(model, truth.prompts, len(star), seed), size_of(model)
+    spent = own.drawing_price(size) + own.scoring_price(size) + star.scoring_price(size)
     meta = {**fitted.meta, **calibrate(model, own, star, node.settings["mass"])}
-    return Artefact(fitted.arrays, _with_cost(meta, tally))
+    return Artefact(fitted.arrays, _with_cost(meta, spent.counted()))
 
 
 def run_sft(node: Node, load: Load) -> Artefact:
@@ -70,16 +68,15 @@ def run_distil(node: Node, load: Load) -> Artefact:
     truth, s = Truth.of(node, load), node.settings
     fitted, _ = _fitted(node, load, truth, s["seed"], "distil", s["occurrence"])
     drawn = [shard.meta for role in ("data", "held") for shard in shards_of(node, load, role)]
-    tally = Tally(sampled=sum(m["tokens"]["sampled"] for m in drawn), flops=sum(m["flops"] for m in drawn))
     own = {"trained_flops": fitted.meta["flops"], "trained_tokens": fitted.meta["tokens"]}
-    return Artefact(fitted.arrays, _with_cost(fitted.meta, tally) | own | {"samples": s["samples"]})
+    return Artefact(fitted.arrays, _with_cost(fitted.meta, *drawn) | own | {"samples": s["samples"]})
 
 
 def run_align(node: Node, load: Load) -> Artefact:
     """One alignment: one algorithm, beta and seed."""
     s, truth, method = node.settings, Truth.of(node, load), ALGORITHMS[node.settings["algorithm"]]
-    probe_every = cost.probe_every(s["updates"]) if method.data == "pairs-offline" else 0
-    settings = AlignSettings.of(s, OptimSettings(s["learning_rate"]), probe_every=probe_every)
+    probes = probe_every(s["updates"]) if method.data == "pairs-offline" else 0
+    settings = AlignSettings.of(s, OptimSettings(s["learning_rate"]), probe_every=probes)
     policy, oracle = _model(node, load, "initial"), _oracle(node, load)
     reference = _model(node, load, "reference") if method.uses_reference else None
     apart = "pairs" in node.inputs and (reference is None or node.inputs["pairs"] != node.inputs["reference"])
@@ -95,19 +92,21 @@ def run_align(node: Node, load: Load) -> Artefact:
         result = align_with_trl(policy, reference, task, settings, seed)
     artefact = _artefact(policy, SmolLlama(**load(node.inputs["initial"]).meta["config"]), result)
     more = {"target_draws": result.target_draws, "drawn_an_update": s["samples"]}
-    rewards = Tally()  # every response is judged once; counted here, for a training may have gone on from a checkpoint
-    rewards.score(oracle.model, result.tokens["sampled"])
-    return Artefact(artefact.arrays, _with_cost(artefact.meta, rewards) | more)
+    # Every response is judged once; counted here, for a training may have gone on from a checkpoint
+    new = truth.settings["length"]
+    judged = result.tokens["sampled"] // (len(truth.prompt) + new)
+    rewards = size_of(oracle.model).score(judged, len(truth.prompt) + new, judged * new)
+    return Artefact(artefact.arrays, _with_cost(artefact.meta, rewards.counted()) | more)
 
 
 def run_measure(node: Node, load: Load) -> Artefact:
     """One model on held-out texts and on its own."""
     truth, oracle, inputs = Truth.of(node, load), _oracle(node, load), node.inputs
     star, text, own = (_texts(node, load, truth, role) for role in ("star", "text", "own"))
-    model, tally = _model(node, load, "model"), Tally()
+    model, spent = _model(node, load, "model"), []
 
     def judged(texts: Texts, judge: Any) -> F64:
-        tally.score(judge, texts.fed)
+        spent.append(texts.scoring_price(size_of(judge)).counted())
         return score_texts(judge, texts)
 
     logp = {inputs["model"]: own.logp, inputs["target"]: judged(own, oracle.model)}
@@ -130,7 +129,7 @@ def run_measure(node: Node, load: Load) -> Artefact:
     shown = {
         "texts": _shown(truth, own.first(SHOWN), rewards, oracle.threshold),
         "truth": [{"text": word} for word in truth.words(first_star.tokens, first_star.lengths)],
-        "cost": _with_cost({}, tally),
+        "cost": _with_cost({}, *spent),
     }
     return Artefact(meta=found | {"shown": shown})
 
@@ -201,11 +200,11 @@ def _artefact(model: Any, sizes: SmolLlama, result: Any) -> Artefact:
     return Artefact(arrays, meta)
 
 
-def _with_cost(meta: Mapping[str, Any], tally: Tally) -> dict[str, Any]:
-    """The same with the tally's tokens and operations added."""
-    before, more = meta.get("tokens", {}), tally.tokens()
-    tokens = {name: int(before.get(name, 0)) + more[name] for name in more}
-    return {**meta, "tokens": tokens, "flops": float(meta.get("flops", 0.0)) + tally.flops}
+def _with_cost(meta: Mapping[str, Any], *more: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with tokens and operations of other work added, each as `Price.counted` gives them."""
+    parts = [{"tokens": {}, "flops": 0.0} | dict(meta), *more]
+    tokens = {name: sum(int(p["tokens"].get(name, 0)) for p in parts) for name in ("sampled", "scored", "trained")}
+    return {**meta, "tokens": tokens, "flops": float(sum(p["flops"] for p in parts))}
 
 
 def _shown(truth: Truth, texts: Texts, rewards: F64, threshold: float) -> list[dict[str, Json]]:

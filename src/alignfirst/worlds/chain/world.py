@@ -7,13 +7,16 @@ from math import ceil
 from typing import Any
 
 from alignfirst.auditing.audit_nodes import AuditDraws
+from alignfirst.costs.hardware import GPUS
+from alignfirst.costs.price import Price
 from alignfirst.nodes import Artefact, Json, Load, Node, NodeKind, Outcome
-from alignfirst.world import Need, Price, World
+from alignfirst.world import Need, World
 from alignfirst.worlds.chain import cost
 from alignfirst.worlds.node_settings import align_settings, drawing_filter, keys
 
 MODEL_KEYS = ("hidden", "layers", "heads", "kv_heads", "intermediate")
 FIT_KEYS = ("batch", "learning_rate", "checks", "patience")
+EXPECTED = ("parameters", "hidden", "layers", "vocabulary", "prompt_tokens")  # of p_star
 LEAST = 8  # of anything that a scale shrinks
 AUDIT_SAMPLES = 16_384  # texts of every model, at most as many as measurements draw
 
@@ -26,18 +29,20 @@ class ChainWorld(World):
     batch_sizes: Mapping[NodeKind, int] = {"audit": 1_000}
     exhibits_arrays = False  # metadata is enough
     versions: Mapping[NodeKind, int] = {
-        "source": 1,
-        "draw": 1,
-        "target": 1,
-        "sft": 1,
-        "distil": 1,
-        "align": 1,
-        "measure": 1,
+        "source": 2,
+        "draw": 2,
+        "target": 2,
+        "sft": 2,
+        "distil": 2,
+        "align": 2,
+        "measure": 2,
         "audit": 1,
     }
     together = frozenset({"target", "sft", "distil", "align"})
     audit_first = True  # a training here takes long enough to be told before
-    operations_a_second = 4e10  # of one core, in float32: an AVX-512 machine's, measured with smollm2-cpu
+    gpus = tuple(GPUS)
+    operations_a_second = 4e10  # in float32: an AVX-512 machine's, measured with smollm2-cpu
+    overhead = 1.0
 
     def _sft_settings(self, config: Any, *, seed: int) -> dict[str, Json]:
         return {"seed": seed} | _fit(config, config.sft, config.p_star.samples)
@@ -130,7 +135,7 @@ class _Supplier:
         self.config, self.need = config, need
         p = config.p_star
         settings = keys(p, ("source", "revision", "prompt", "length", "ends", "dtype", "keep"))
-        settings["expected"] = keys(p, ("parameters", "hidden", "vocabulary", "prompt_tokens"))
+        settings["expected"] = keys(p, EXPECTED)
         if p.keep is not None:
             settings["counted"] = p.counted  # a smaller study has the same p_star
         self.source = need("source", settings, {})

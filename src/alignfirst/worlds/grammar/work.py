@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from alignfirst.auditing.audit_nodes import run_audit
+from alignfirst.costs.training import probe_every
 from alignfirst.errors import StageFailure
 from alignfirst.lm.align.reward_calls import rewards_of
 from alignfirst.lm.align.trainer import AlignSettings, Task, align
@@ -32,7 +33,6 @@ Settings = Mapping[str, Any]
 
 # Fits follow the paper's chain: warm-up 1 %, then stable, the last 20 % a linear decay. Alignment has a constant rate.
 WARMUP, DECAY = 0.01, 0.2
-PROBES = 9  # points of the curves of an offline algorithm, which would never ask the policy by itself
 SHOWN = 8  # texts that are kept with a model
 
 
@@ -88,7 +88,7 @@ def run_align(node: Node, load: Load) -> Artefact:
     settings = AlignSettings.of(
         s,
         OptimSettings(s["learning_rate"]),
-        probe_every=max(1, s["updates"] // (PROBES - 1)) if method.data == "pairs-offline" else 0,
+        probe_every=probe_every(s["updates"]) if method.data == "pairs-offline" else 0,
         reward_timeout=s["reward"].get("timeout"),
     )
     task = Task(

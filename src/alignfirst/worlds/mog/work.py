@@ -14,6 +14,7 @@ from alignfirst.nodes import Artefact, Failure, Json, Load, Node, Outcome
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.theory.predict import predict_stages
 from alignfirst.theory.schedules import CONSTANT
+from alignfirst.worlds.mog import cost
 from alignfirst.worlds.mog.align import AlignSettings, Runs, align
 from alignfirst.worlds.mog.distil import FitSettings, Rehearsal, distil, fit_sft
 from alignfirst.worlds.mog.draws import audit_draws
@@ -21,9 +22,6 @@ from alignfirst.worlds.mog.layout import F32
 from alignfirst.worlds.mog.measure import Gauge, Reference
 from alignfirst.worlds.mog.mixture import Mixture, p_star, p_target, target_radius
 from alignfirst.worlds.mog.reward import Labels, Oracle
-
-# Floating-point operations a sample and component: density with its exponential, and the score's five sums.
-FLOPS_DENSITY, FLOPS_SCORE = 30, 14
 
 
 def _seeds(nodes: Sequence[Node]) -> tuple[list[int], NDArray[np.int64]]:
@@ -49,8 +47,11 @@ def _models(theta: F32, metas: Sequence[Mapping[str, Json]]) -> list[Outcome]:
 
 
 def _fit_metas(iterations: NDArray[np.int64], s: FitSettings) -> list[dict[str, Json]]:
-    per_iteration = s.samples * s.components * (FLOPS_DENSITY + FLOPS_SCORE)
-    return [{"updates": int(i), "samples": s.samples, "flops": float(i * per_iteration)} for i in iterations]
+    prices = [cost.fit(s.samples, s.components, int(i)) for i in iterations]
+    return [
+        {"updates": int(i), "samples": s.samples, "flops": float(p.flops)}
+        for i, p in zip(iterations, prices, strict=True)
+    ]
 
 
 def run_sft(nodes: Sequence[Node], load: Load) -> list[Outcome]:
@@ -116,8 +117,8 @@ def _align(nodes: Sequence[Node], load: Load) -> list[Outcome]:
     )
     with np.errstate(all="ignore"):  # a run that diverges fails below, with its reason
         info = align(runs, Oracle.of(common["oracle"]), labels, s)
-    per_update = s.samples * runs.initial.shape[2] * (FLOPS_DENSITY + FLOPS_SCORE)
-    flops = float(s.updates * per_update + info.samples * runs.reference.shape[2] * FLOPS_DENSITY)
+    components, reference = runs.initial.shape[2], runs.reference.shape[2]
+    flops = float(cost.align(s.updates, s.samples, components, info.samples, reference).flops)
     metas = [
         {"updates": s.updates, "samples": info.samples, "flops": flops, "target_draws": int(n)}
         for n in info.target_draws

@@ -6,9 +6,11 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from alignfirst.auditing.audit_nodes import AuditDraws
+from alignfirst.costs.price import Price
 from alignfirst.nodes import Artefact, Json, Load, Node, NodeKind, Outcome
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.world import World
+from alignfirst.worlds.mog import cost
 from alignfirst.worlds.mog.mixture import Mixture, p_star, target_radius
 from alignfirst.worlds.node_settings import align_settings, keys
 
@@ -21,14 +23,8 @@ class MixtureWorld(World):
 
     name = "mog"
     versions: Mapping[NodeKind, int] = {"sft": 1, "distil": 1, "align": 1, "measure": 1, "predict": 1, "audit": 1}
-    seconds_per_node: Mapping[NodeKind, float] = {
-        "sft": 0.01,
-        "distil": 0.003,
-        "align": 0.005,
-        "measure": 0.005,
-        "predict": 0.02,
-        "audit": 0.001,
-    }
+    unit = "points"
+    operations_a_second = 2e10  # roughly; many nodes share a call
 
     def _sft_settings(self, config: Any, *, seed: int) -> dict[str, Json]:
         return {"seed": seed, "p_star": _truth(config), "fit": keys(config.sft, FIT_KEYS)}
@@ -102,6 +98,10 @@ class MixtureWorld(World):
             "half_width": 1.6,
             "models": {key: Mixture.of_theta(a.arrays["theta"]).plain() for key, a in models.items()},
         }
+
+    def price(self, node: Node, nodes: Mapping[str, Node]) -> Price:
+        """Points and operations, by formula."""
+        return cost.price(node, nodes)
 
     def open(self, artefact: Artefact, load: Load) -> Mixture:
         return Mixture.of_theta(artefact.arrays["theta"])

@@ -1,191 +1,223 @@
-"""What the stages of a recipe will cost: tokens, floating-point operations, and how budgets are matched.
-
-Planned from the lengths of the training rows and the sizes of the models, before anything is made. What a stage really
-took is counted while it runs (`lm.tally`).
+"""What a node costs, from its settings, the lengths of the training rows and the sizes of the models, before anything
+is made; and how budgets of recipes are matched. What a training really took is counted while it runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from alignfirst.costs.price import Price
+from alignfirst.costs.training import alignment, distillation, updates_on
+from alignfirst.costs.transformer import TransformerSize
 from alignfirst.errors import InputError
 from alignfirst.lm.models import named_models
-from alignfirst.lm.training.flops import Sizes
+from alignfirst.lm.training.counters import size_of_config
+from alignfirst.nodes import Json, Node, NodeKind
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.worlds.user_models.resolved_inputs import resolve_inputs
+from alignfirst.worlds.user_models.resolved_inputs import index_of, student_architecture
 
 DRAWS = 256  # random chunks that stand for all
 MOST = 1_000.0  # times align.updates: beyond, no budget is worth matching
+BYTES = {"float32": 4, "bfloat16": 2}
+ADAPTERS = 0.02  # of a model's weights, about
+Nodes = Mapping[str, Node]
+Settings = Callable[..., dict[str, Json]]  # of the world: kind, config, context
 
 
-@dataclass(frozen=True)
-class Spent:
-    """Tokens that pass through models, padding included, and the operations of that."""
-
-    tokens: float = 0.0
-    flops: float = 0.0
-
-    def __add__(self, other: Spent) -> Spent:
-        return Spent(self.tokens + other.tokens, self.flops + other.flops)
-
-    def __mul__(self, times: float) -> Spent:
-        return Spent(self.tokens * times, self.flops * times)
-
-    def of(self, unit: str) -> float:
-        return self.tokens if unit == "tokens" else self.flops
+def price(node: Node, nodes: Nodes) -> Price:
+    """The cost of one node; `nodes` holds its inputs, and theirs, by key. A reward is not counted."""
+    if node.kind == "audit":
+        return Price()
+    if node.kind in ("measure", "draw"):
+        return (_measured if node.kind == "measure" else _drawn)(node, nodes)
+    return _trained(node, nodes) + _stored(node, nodes)
 
 
-@dataclass(frozen=True)
-class StageCost:
-    """One stage of a recipe: which of the two models learns, in how many updates, at what cost."""
-
-    kind: str
-    model: str  # teacher or student
-    updates: int
-    spent: Spent
+# -- models and rows --------------------------------------------------------------------------------------------------
 
 
-class Costs:
-    """Of one study."""
+def size(node: Node, nodes: Nodes) -> TransformerSize:
+    """Of the model that a node makes."""
+    if node.kind == "align":
+        return size(nodes[node.inputs["initial"]], nodes)
+    s = node.settings
+    teacher = _architecture(s["teacher"]["source"], s["teacher"]["digest"])
+    return size_of_architecture(student_architecture(s["student"], teacher) if node.kind == "distil" else teacher)
 
-    def __init__(self, config: Any) -> None:
-        self.config, self.inputs = config, resolve_inputs(config)
-        index = self.inputs.index.arrays
-        lengths = index["lengths"][~index["held"]]
-        if not len(lengths):
-            raise InputError("there must be a row to train on", 0, "Hold out fewer prompts, or bring more rows.")
-        rng = np.random.default_rng(0)  # lengths alone depend on it
-        self.train = len(lengths)
-        self.chunks = lengths[rng.integers(0, len(lengths), (DRAWS, max(1, config.align.chunk // 2)))]  # [D, p, 3]
-        self.prompt = float(lengths[:, 0].mean())
 
-    @cached_property
-    def teacher(self) -> Sizes:
-        return Sizes.of_config(named_models.config_of(self.inputs.teacher_architecture))
+def size_of_architecture(plain: Mapping[str, Any]) -> TransformerSize:
+    """`plain`: see `named_models.architecture`."""
+    return _size(json.dumps(plain, sort_keys=True))
 
-    @cached_property
-    def student(self) -> Sizes:
-        return Sizes.of_config(named_models.config_of(self.inputs.student_architecture))
 
-    def stages(self, recipe: Sequence[Any], algorithm: str | None, scale: float = 1.0) -> list[StageCost]:
-        """The stages of a recipe after sft, with the updates of its align stages scaled."""
-        found, model = [], "teacher"
-        for stage in recipe:
-            if stage.kind == "distil":
-                spent, updates = self.distil(model), self.config.distil.steps
-                model = "student"
-            else:
-                assert algorithm is not None
-                updates = max(1, round(stage.updates * scale * self.config.align.updates))
-                spent = self.align(model, algorithm, updates)
-            found.append(StageCost(stage.kind, model, updates, spent))
-        return found
+@lru_cache(maxsize=16)
+def _size(plain: str) -> TransformerSize:
+    return size_of_config(named_models.config_of(json.loads(plain)))
 
-    def sizes(self, model: str, stage: str) -> Sizes:
-        sizes, lora = (self.teacher if model == "teacher" else self.student), self.config.lora
-        if not (lora.rank and stage in lora.stages):
-            return sizes
-        return replace(sizes, learned=0.0, learned_head=False)  # adapters themselves are few
 
-    def align(self, model: str, algorithm: str, updates: int) -> Spent:
-        """One align stage."""
-        a, sizes, method = self.config.align, self.sizes(model, "align"), ALGORITHMS[algorithm]
-        n = float(updates * a.samples)
-        if method.data == "pairs-offline" and self.config.data.pairs is not None:
-            used = min(self.train, int(n) // 2)
-            reference = self._scored(sizes) * (2 * used) if method.uses_reference else Spent()
-            trained = self._pairs(sizes) * float(n / a.chunk)
-            return trained + reference
-        length, new = self.prompt + a.new_tokens, a.new_tokens
-        drawn = Spent(length, sizes.sample(1, self.prompt, new))
-        scored = Spent(length, sizes.forward(1, length - 1, new)) if method.uses_reference else Spent()
-        learned = Spent(a.chunk * length, sizes.train(a.chunk, length - 1, a.chunk * new)) * (1 / float(a.chunk))
-        if method.data == "pairs-offline":
-            n_drawn = float(2 * self.config.preferences.pairs)
+@lru_cache(maxsize=16)
+def _architecture(name: str, digest: str) -> dict[str, Any]:
+    return named_models.architecture_of(name)
+
+
+@lru_cache(maxsize=8)
+def training_lengths(index: str) -> NDArray[np.int64]:
+    """Tokens of prompt, chosen and rejected of the rows to train on, [R, 3]. Raises InputError where there are none."""
+    arrays = index_of(index).arrays
+    lengths: NDArray[np.int64] = arrays["lengths"][~arrays["held"]]
+    if not len(lengths):
+        raise InputError("there must be a row to train on", 0, "Hold out fewer prompts, or bring more rows.")
+    return lengths
+
+
+def _means(node: Node) -> tuple[float, float, float]:
+    """Mean tokens of prompt, chosen and rejected."""
+    prompt, chosen, rejected = training_lengths(node.settings["data"]["index"]).mean(0).tolist()
+    return prompt, chosen, rejected
+
+
+def _chunks(index: str, chunk: int) -> NDArray[np.int64]:
+    """Random chunks of pairs, [D, pairs, 3]."""
+    lengths = training_lengths(index)
+    return lengths[np.random.default_rng(0).integers(0, len(lengths), (DRAWS, max(1, chunk // 2)))]
+
+
+@lru_cache(maxsize=16)
+def _chunk_of_pairs(model: TransformerSize, index: str, chunk: int) -> Price:
+    """Training on a chunk of responses in pairs, padded to its longest: the mean over random chunks."""
+    total = Price()
+    for prompt, chosen, rejected in np.moveaxis(_chunks(index, chunk), 2, 1):
+        longest = int((prompt + np.maximum(chosen, rejected)).max())
+        total += model.train(2 * len(prompt), longest, int((chosen + rejected).sum()))
+    return total * (1 / DRAWS)
+
+
+@lru_cache(maxsize=16)
+def _chunk_of_scores(model: TransformerSize, index: str, chunk: int) -> Price:
+    """Scoring a chunk of responses, padded to its longest: the mean over random chunks."""
+    rows = _chunks(index, chunk).reshape(-1, 3)
+    picks = np.random.default_rng(1).integers(0, len(rows), (DRAWS, chunk))
+    total = Price()
+    for prompt, answer, _ in np.moveaxis(rows[picks], 2, 1):
+        total += model.score(chunk, int((prompt + answer).max()), int(answer.sum()))
+    return total * (1 / DRAWS)
+
+
+# -- kinds of nodes ---------------------------------------------------------------------------------------------------
+
+
+def _trained(node: Node, nodes: Nodes) -> Price:
+    s, model, (prompt, chosen, _) = node.settings, size(node, nodes), _means(node)
+    learner = model.with_adapters() if "lora" in s else model
+    if node.kind == "sft":
+        if "steps" not in s:
+            return Price()
+        return updates_on(learner, s["steps"], s["batch"], s["chunk"], prompt + chosen, chosen)
+    if node.kind == "distil":
+        return distillation(s, size(nodes[node.inputs["teacher"]], nodes), learner, prompt, s["new_tokens"])
+    reference = size(nodes[node.inputs["reference"]], nodes) if ALGORITHMS[s["algorithm"]].uses_reference else None
+    if "new_tokens" in s:
+        source = size(nodes[node.inputs["pairs"]], nodes) if "pairs" in s else None
+        return alignment(s, learner, reference, prompt, s["new_tokens"], source)
+    index, n = s["data"]["index"], s["updates"] * s["samples"]
+    trained: Price = _chunk_of_pairs(learner, index, s["chunk"]) * (n / s["chunk"])
+    used = 2 * min(len(training_lengths(index)), n // 2)
+    if reference is not None:
+        trained += _chunk_of_scores(reference, index, s["chunk"]) * (used / s["chunk"])
+    return trained
+
+
+def _drawn(node: Node, nodes: Nodes) -> Price:
+    """What an audit draws of a model and scores."""
+    s, model, total = node.settings, size(nodes[node.inputs["model"]], nodes), Price()
+    prompt, chosen, rejected = _means(node)
+    if "new_tokens" in s:
+        n, new = s["prompts"] * s["samples"], s["new_tokens"]
+        total += model.sample(n, prompt, new) + model.score(n, prompt + new, n * new)
+    if "pairs" in s:
+        total += model.score(s["pairs"], prompt + chosen + rejected, s["pairs"] * (chosen + rejected))
+    return total
+
+
+def _measured(node: Node, nodes: Nodes) -> Price:
+    """Answers drawn and scored by three models (the sft model's are drawn once for all), held-out pairs by two."""
+    s, model, (prompt, chosen, rejected) = node.settings, size(nodes[node.inputs["model"]], nodes), _means(node)
+    n, new, answer = s["samples"], s["new_tokens"], (chosen + rejected) / 2
+    own = model.sample(n, prompt, new) + model.score(3 * n, prompt + new, 3 * n * new)
+    return own + model.score(4 * s["pairs"], prompt + answer, 4 * s["pairs"] * answer)
+
+
+def _stored(node: Node, nodes: Nodes) -> Price:
+    """Weights; adapters alone where they learned; nothing for a model as it came."""
+    s = node.settings
+    if node.kind == "sft" and "steps" not in s:
+        return Price()
+    share = ADAPTERS if "lora" in s else 1.0
+    return Price(stored=share * BYTES[s["precision"]] * size(node, nodes).parameters)
+
+
+# -- recipes ----------------------------------------------------------------------------------------------------------
+
+
+def planned(settings: Settings, config: Any, recipe: Sequence[Any], algorithm: str | None) -> dict[str, Node]:
+    """The sft stage of a recipe and those after it, by key."""
+    nodes: dict[str, Node] = {}
+    seed, count = config.seed_list[0], {"align": 0, "distil": 0}
+
+    def add(kind: NodeKind, inputs: Mapping[str, str], **context: Any) -> str:
+        node = Node(kind, settings(kind, config, seed=seed, **context), inputs)
+        nodes[node.key] = node
+        return node.key
+
+    sft = last = add("sft", {})
+    for stage in recipe:
+        occurrence = count[stage.kind]
+        if stage.kind == "distil":
+            last = add("distil", {"teacher": last}, rehearsed=stage.rehearsed, occurrence=occurrence)
         else:
-            n_drawn = n / float(a.ppo_epochs) if method.reuses_batches else n
-        return (drawn + scored) * n_drawn + learned * n
-
-    def _pairs(self, sizes: Sizes) -> Spent:
-        """A chunk of pairs, padded to its longest answer."""
-        prompt, chosen, rejected = np.moveaxis(self.chunks, 2, 0)  # [D, p]
-        longest = (prompt + np.maximum(chosen, rejected)).max(1)
-        predicted, rows = (chosen + rejected).sum(1), 2 * self.chunks.shape[1]
-        each = [sizes.train(rows, int(t) - 1, int(n)) for t, n in zip(longest, predicted, strict=True)]
-        return Spent(rows * float(longest.mean()), float(np.mean(each)))
-
-    def _scored(self, sizes: Sizes) -> Spent:
-        """One response under the reference, padded to the longest of its chunk."""
-        size = self.config.align.chunk
-        rng, both = np.random.default_rng(1), self.chunks.reshape(-1, 3)
-        picks = both[rng.integers(0, len(both), (DRAWS, size))]
-        longest = (picks[:, :, 0] + picks[:, :, 1]).max(1)
-        each = [sizes.forward(size, int(t) - 1, int(n)) for t, n in zip(longest, picks[:, :, 1].sum(1), strict=True)]
-        return Spent(float(longest.mean()), float(np.mean(each)) / size)
-
-    def distil(self, source: str) -> Spent:
-        """A student of the teacher, or of the student as it is."""
-        d = self.config.distil
-        teacher, student = self.sizes(source, ""), self.sizes("student", "distil")
-        length, new, whole = self.prompt + d.new_tokens, d.new_tokens, d.loss != "sequence"
-        chunk = min(d.chunk, d.batch)
-        learned = student.train(chunk, length - 1, chunk * new, whole)
-        spent = Spent(chunk * length, learned) * float(d.steps * d.batch / chunk)
-        scored = Spent(length, teacher.forward(1, length - 1, new))
-        if d.loss == "reverse-kl":
-            return spent + (Spent(length, student.sample(1, self.prompt, new)) + scored) * float(d.steps * d.batch)
-        spent += Spent(length, teacher.sample(1, self.prompt, new)) * float(d.samples)
-        return spent + scored * float(d.samples) if whole else spent
-
-    def sft(self) -> Spent:
-        s = self.config.sft
-        length, chosen = float(self.chunks.sum(2).mean()), float(self.chunks[:, :, 1].mean())
-        chunk = min(s.chunk, s.batch)
-        learned = self.sizes("teacher", "sft").train(chunk, length, chunk * chosen)
-        return Spent(chunk * length, learned) * float(s.steps * s.batch / chunk)
-
-    def draw(self, model: str) -> Spent:
-        """What an audit draws of a model and scores; a reward is not counted."""
-        a, sizes, new = self.config.audit, self.sizes(model, ""), self.config.align.new_tokens
-        length = self.prompt + new
-        spent = Spent()
-        if self.config.reward.given:
-            each = sizes.sample(1, self.prompt, new) + sizes.forward(1, length, new)
-            spent += Spent(2 * length, each) * float(a.prompts * a.samples)
-        if self.config.data.pairs is not None:
-            both = float(self.chunks.sum(2).mean())
-            spent += Spent(both, sizes.forward(1, both, float(self.chunks[:, :, 1:].sum(2).mean()))) * float(a.pairs)
-        return spent
-
-    def measure(self, model: str) -> Spent:
-        """Answers drawn and scored by three models (the sft model's are drawn once for all), held-out pairs by two."""
-        m, sizes = self.config.measure, self.sizes(model, "")
-        length = self.prompt + m.new_tokens
-        own_text = sizes.sample(1, self.prompt, m.new_tokens) + 3 * sizes.forward(1, length, m.new_tokens)
-        answer = float(self.chunks[:, :, 1:].mean())
-        held = 4 * sizes.forward(1, self.prompt + answer, answer)
-        tokens = 4 * m.samples * length + 4 * m.pairs * (self.prompt + answer)
-        return Spent(tokens, m.samples * own_text + m.pairs * held)
+            reference = sft if "sft" in (stage.reference, config.align.reference) else last
+            roles = {"initial": last, "reference": reference, "pairs": last}
+            context = {"algorithm": algorithm, "beta": None, "updates": stage.updates, "occurrence": occurrence}
+            last = add("align", roles, **context)
+        count[stage.kind] += 1
+    return nodes
 
 
-def scale(config: Any, recipe: Sequence[Any], first: Sequence[Any], algorithm: str | None) -> float:
+def with_updates(nodes: Nodes, config: Any, recipe: Sequence[Any], scale: float) -> dict[str, Node]:
+    """The same stages, the updates of those that align multiplied."""
+    found = dict(nodes)
+    for (key, node), stage in zip(list(nodes.items())[1:], recipe, strict=True):
+        if stage.kind == "align":
+            updates = max(1, round(stage.updates * scale * config.align.updates))
+            found[key] = replace(node, settings={**node.settings, "updates": updates})
+    return found
+
+
+def spent(nodes: Nodes) -> Price:
+    """Of all stages after sft, which every recipe shares."""
+    return sum((_trained(node, nodes) for node in nodes.values() if node.kind != "sft"), Price())
+
+
+def scale(settings: Settings, config: Any, recipe: Sequence[Any], first: Sequence[Any], algorithm: str | None) -> float:
     """What the align updates of a recipe are multiplied with, so that it costs what the first recipe does.
 
     Raises InputError where its other stages alone cost more, or no number of updates would do.
     """
     if not any(stage.kind == "align" for stage in recipe) or not any(stage.kind == "align" for stage in first):
         return 1.0
-    costs, unit = Costs(config), config.budget.match
+    unit, nodes = config.budget.match, planned(settings, config, recipe, algorithm)
 
     def total(times: float) -> float:
-        return sum((s.spent for s in costs.stages(recipe, algorithm, times)), Spent()).of(unit)
+        return float(getattr(spent(with_updates(nodes, config, recipe, times)), unit))
 
-    budget = sum((s.spent for s in costs.stages(first, algorithm)), Spent()).of(unit)
+    budget = float(getattr(spent(planned(settings, config, first, algorithm)), unit))
     low, high = 1 / config.align.updates, MOST
     if not total(low) <= budget <= total(high):
         cure = "Name another recipe first, raise align.updates, or lower distil.samples and distil.steps."

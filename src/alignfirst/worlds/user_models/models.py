@@ -86,7 +86,7 @@ def artefact_of(
     meta |= {
         "updates": result.updates,
         "samples": result.samples,
-        "flops": float(result.products),
+        "flops": float(result.flops),
         "tokens": result.tokens,
         "curves": {name: [rounded(v) for v in curve] for name, curve in result.curves.items()},
         "check": checked(model, rows),

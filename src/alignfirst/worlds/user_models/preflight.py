@@ -13,27 +13,28 @@ from alignfirst.errors import InputError
 from alignfirst.lm.models import named_models
 from alignfirst.nodes import Json
 from alignfirst.world import Preflight
-from alignfirst.worlds.user_models.cost import Costs, Spent, scale
+from alignfirst.worlds.user_models import cost
 from alignfirst.worlds.user_models.node_context import reward_of
 from alignfirst.worlds.user_models.resolved_inputs import ResolvedInputs, resolve_inputs
 
-BYTES = {"float32": 4, "bfloat16": 2}
 PROCESS = 5e8  # bytes of a process with torch in it
 ACTIVE = 32  # numbers that are kept for the way back, by token, layer and width: measured with a Llama of 135 M weights
 Recipes = Mapping[str, Sequence[Any]]
 
 
-def preflight(config: Any, recipes: Recipes, out: Path) -> Preflight:
-    """Raises InputError for what cannot work: no usable row, nothing held out, other tokens, no room on the disk."""
+def preflight(settings: cost.Settings, config: Any, recipes: Recipes, out: Path) -> Preflight:
+    """What is known before any work. `settings`: of the world.
+
+    Raises InputError for what cannot work: no usable row, nothing held out, other tokens, no room on the disk.
+    """
     known = resolve_inputs(config)
-    parts = [rows(known), models(known), budgets(config, recipes), room(config, known, recipes, out)]
+    parts = [rows(known), models(known), budgets(settings, config, recipes), room(settings, known, recipes, out)]
     lines = [line for part in parts for line in part[0]]
     warnings = [warning for part in parts for warning in part[1]]
     data = {name: value for part in parts for name, value in part[2].items()}
-    seconds = times(config, recipes)
     total = data["seconds"] = round(sum(data["planned_seconds"].values()), 1)
     lines.append(f"time: about {_duration(total)} of one core for one seed, algorithm and beta (rough)")
-    return Preflight(tuple(lines), tuple(warnings), data, seconds)
+    return Preflight(tuple(lines), tuple(warnings), data)
 
 
 Part = tuple[list[str], list[str], dict[str, Json]]
@@ -41,8 +42,11 @@ Part = tuple[list[str], list[str], dict[str, Json]]
 
 def models(known: ResolvedInputs) -> Part:
     """Names, digests, sizes; teacher and student read text alike."""
-    config, costs = known.config, Costs(known.config)
-    teacher, student = costs.teacher.parameters, costs.student.parameters
+    config = known.config
+    teacher, student = (
+        cost.size_of_architecture(plain).parameters
+        for plain in (known.teacher_architecture, known.student_architecture)
+    )
     start = next(f"{k} {v}" for k, v in config.student.model_dump().items() if v is not None)
     lines = [
         f"teacher: {config.teacher.model} ({known.teacher['digest'][:19]}), {_weights(teacher)}",
@@ -120,37 +124,37 @@ def _lines(counted: Mapping[str, Any]) -> str:
     return f"line{'s' if len(named) > 1 else ''} {', '.join(map(str, named))}{more}"
 
 
-def budgets(config: Any, recipes: Recipes) -> Part:
+def budgets(settings: cost.Settings, config: Any, recipes: Recipes) -> Part:
     """Planned cost of every recipe, and what matching does to its updates."""
-    costs, first = Costs(config), next(iter(recipes.values()))
-    lines, plan, seconds = [f"budget: match {config.budget.match}"], {}, {}
-    speed = named_models.speed()
+    first, unit = next(iter(recipes.values())), config.budget.match
+    lines, plan, seconds = [f"budget: match {unit}"], {}, {}
     for algorithm in config.algorithms:
-        for name, stages in recipes.items():
-            matched = config.budget.match != "updates"
-            times = scale(config, stages, first, algorithm) if matched else 1.0
-            found = costs.stages(stages, algorithm, times)
-            total = sum((s.spent for s in found), Spent())
-            words = " -> ".join(f"{s.kind} the {s.model} ({s.updates} updates)" for s in found)
+        for name, recipe in recipes.items():
+            times = 1.0 if unit == "updates" else cost.scale(settings, config, recipe, first, algorithm)
+            nodes = cost.with_updates(cost.planned(settings, config, recipe, algorithm), config, recipe, times)
+            stages, total = _stages(nodes), cost.spent(nodes)
+            words = " -> ".join(f"{s['stage']} the {s['model']} ({s['updates']} updates)" for s in stages)
             lines.append(f"  {name}, {algorithm}: {words}; {total.flops:.3g} FLOPs, {total.tokens:.3g} tokens")
-            plan[f"{name}, {algorithm}"] = [
-                {
-                    "stage": s.kind,
-                    "model": s.model,
-                    "updates": s.updates,
-                    "flops": s.spent.flops,
-                    "tokens": s.spent.tokens,
-                }
-                for s in found
-            ]
-            seconds[f"{name}, {algorithm}"] = total.flops / speed
-    return lines, [], {"budget": {"match": config.budget.match, "plan": plan}, "planned_seconds": seconds}
+            plan[f"{name}, {algorithm}"] = stages
+            seconds[f"{name}, {algorithm}"] = total.flops / named_models.speed()
+    return lines, [], {"budget": {"match": unit, "plan": plan}, "planned_seconds": seconds}
 
 
-def room(config: Any, known: ResolvedInputs, recipes: Recipes, out: Path) -> Part:
+def _stages(nodes: cost.Nodes) -> list[dict[str, Json]]:
+    """The stages of a recipe after sft: which of the two models learns, in how many updates, at what cost."""
+    found, model = [], "teacher"
+    for node in list(nodes.values())[1:]:
+        spent, model = cost.price(node, nodes), "student" if node.kind == "distil" else model
+        updates = node.settings["updates" if node.kind == "align" else "steps"]
+        numbers = {"updates": updates, "flops": spent.flops, "tokens": spent.tokens}
+        found.append({"stage": node.kind, "model": model, **numbers})
+    return found
+
+
+def room(settings: cost.Settings, known: ResolvedInputs, recipes: Recipes, out: Path) -> Part:
     """Disk for the models that will be kept where the run is, memory for the largest training."""
-    need, available = _needed(config, known), _memory()
-    kept = max(0.0, _kept(config, recipes) - _stored(out))  # a run that goes on has some of it
+    need, available = _needed(known), _memory()
+    kept = max(0.0, _kept(settings, known.config, recipes) - _stored(out))  # a run that goes on has some of it
     free = shutil.disk_usage(next(p for p in (out.absolute(), *out.absolute().parents) if p.is_dir())).free
     if kept > free:
         given = f"{_bytes(kept)} needed, {_bytes(free)} free in {out}"
@@ -167,31 +171,27 @@ def _stored(out: Path) -> int:
     return sum(path.stat().st_size for path in (out / "store").glob("*") if path.is_file())
 
 
-def _kept(config: Any, recipes: Recipes) -> float:
+def _kept(settings: cost.Settings, config: Any, recipes: Recipes) -> float:
     """Bytes of all models: a stage before any alignment is shared by the cells of its seed."""
-    costs, kept = Costs(config), 0.0
-    cells = len(config.seed_list) * len(config.algorithms) * len(config.beta)
-    for stages in recipes.values():
-        model = "teacher"
-        for i, stage in enumerate(stages):
-            model = "student" if stage.kind == "distil" else model
-            weights = (costs.teacher if model == "teacher" else costs.student).parameters
-            small = config.lora.rank and stage.kind in config.lora.stages
-            shared = not any(s.kind == "align" for s in stages[: i + 1])
-            kept += (0.02 if small else 1.0) * weights * (len(config.seed_list) if shared else cells)
-    return BYTES[config.precision] * kept
+    kept, seeds = 0.0, len(config.seed_list)
+    for recipe in recipes.values():
+        nodes, times = cost.planned(settings, config, recipe, config.algorithms[0]), seeds
+        for node in list(nodes.values())[1:]:
+            times = seeds * len(config.algorithms) * len(config.beta) if node.kind == "align" else times
+            kept += times * cost.price(node, nodes).stored
+    return kept
 
 
-def _needed(config: Any, known: ResolvedInputs) -> float:
+def _needed(known: ResolvedInputs) -> float:
     """Bytes that aligning the teacher takes: weights, gradient and two moments, the reference, activations."""
-    costs, size = Costs(config), BYTES[config.precision]
+    config, plain = known.config, known.teacher_architecture
+    teacher, number = cost.size_of_architecture(plain), cost.BYTES[config.precision]
     states = 1.1 if config.lora.rank and "align" in config.lora.stages else process_environment.numbers_per_weight()
     lengths = known.index.arrays["lengths"]
     tokens = config.align.chunk * int((lengths[:, 0] + lengths[:, 1:].max(1)).max())
-    plain = known.teacher_architecture
-    width = plain.get("hidden_size") or plain.get("n_embd") or costs.teacher.width
-    active = float(ACTIVE * costs.teacher.layers * width * tokens)
-    return PROCESS + size * (costs.teacher.parameters * (states + 1.0) + active)
+    width = plain.get("hidden_size") or plain.get("n_embd") or teacher.width
+    active = float(ACTIVE * teacher.layers * width * tokens)
+    return PROCESS + number * (teacher.parameters * (states + 1.0) + active)
 
 
 def _bytes(n: float) -> str:
@@ -208,20 +208,6 @@ def _memory() -> float | None:
             return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
         except (ValueError, OSError, AttributeError):
             return None
-
-
-def times(config: Any, recipes: Recipes) -> dict[str, float]:
-    """Seconds of a node of each kind, on one core."""
-    costs, speed = Costs(config), named_models.speed()
-    spent: dict[str, list[float]] = {
-        "sft": [costs.sft().flops],
-        "measure": [costs.measure("teacher").flops, costs.measure("student").flops],
-        "draw": [costs.draw("teacher").flops, costs.draw("student").flops],
-    }
-    for stages in recipes.values():
-        for stage in costs.stages(stages, config.algorithms[0]):
-            spent.setdefault(stage.kind, []).append(stage.spent.flops)
-    return {kind: max(1.0, sum(values) / len(values) / speed) for kind, values in spent.items()}
 
 
 def _duration(seconds: float) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +72,7 @@ class ResolvedInputs:
 
     @cached_property
     def student_architecture(self) -> dict[str, Any]:
-        from alignfirst.lm.models import named_models
-
-        s = self.config.student
-        if s.layers is not None:
-            return self.teacher_architecture | {"num_hidden_layers": self.student["layers"], "layer_types": None}
-        return named_models.architecture_of(s.model) if s.model is not None else dict(self.student["config"])
+        return student_architecture(self.student, self.teacher_architecture)
 
     @cached_property
     def tokenizer(self) -> Artefact:
@@ -119,10 +114,10 @@ class ResolvedInputs:
     @cached_property
     def index(self) -> Artefact:
         """Of the data; read once, and kept in the cache of this package."""
-        store = Store(default_cache() / CACHED)
+        store = _indexes()
         if not store.has(self.index_key):
             store.put_many([(self.index_key, index(self.source, Encoder(self.loaded_tokenizer, self.rules)))])
-        return store.get(self.index_key)
+        return index_of(self.index_key)
 
     @cached_property
     def data(self) -> dict[str, Json]:
@@ -137,6 +132,25 @@ def data_of(config: Any) -> str:
         cure = "Set data.pairs=FILE (JSON lines with prompt, chosen, rejected), or data.prompts=FILE and a reward."
         raise InputError("a study of your own models must name its data", "none", cure)
     return str(found)
+
+
+def _indexes() -> Store:
+    return Store(default_cache() / CACHED)
+
+
+@lru_cache(maxsize=8)
+def index_of(key: str) -> Artefact:
+    """The index of a study's data, from the cache of this package, where `ResolvedInputs.index` put it."""
+    return _indexes().get(key)
+
+
+def student_architecture(student: Mapping[str, Any], teacher: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what the settings of a distillation call the student: layers of the teacher, a model, or a config."""
+    from alignfirst.lm.models import named_models
+
+    if "layers" in student:
+        return {**teacher, "num_hidden_layers": student["layers"], "layer_types": None}
+    return named_models.architecture_of(student["model"]["source"]) if "model" in student else dict(student["config"])
 
 
 def identified(name: str) -> dict[str, Json]:

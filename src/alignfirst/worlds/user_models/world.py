@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from alignfirst.auditing.audit_nodes import AuditDraws
+from alignfirst.costs.hardware import GPUS
+from alignfirst.costs.price import Price
 from alignfirst.nodes import Artefact, Json, Load, Node, NodeKind, Outcome
 from alignfirst.store import Store
 from alignfirst.theory.objectives import ALGORITHMS
@@ -27,6 +29,8 @@ class UserModelsWorld(World):
     together = frozenset({"sft", "distil", "align"})
     exhibits_arrays = False  # metadata is enough
     tracked = True
+    gpus = tuple(GPUS)
+    overhead = 1.0
     audit_first = True  # a training here takes long enough to be told before
 
     def settings(self, kind: NodeKind, config: Any, **context: Json) -> dict[str, Json]:
@@ -155,7 +159,19 @@ class UserModelsWorld(World):
         """What is known of models and data before any work. Raises InputError for what cannot work."""
         from alignfirst.worlds.user_models import preflight
 
-        return preflight.preflight(config, recipes, out)
+        return preflight.preflight(self.settings, config, recipes, out)
+
+    def price(self, node: Node, nodes: Mapping[str, Node]) -> Price:
+        """From the lengths of the training rows and the sizes of the models."""
+        from alignfirst.worlds.user_models import cost  # imports torch
+
+        return cost.price(node, nodes)
+
+    def seconds(self, price: Price) -> float:
+        """By the speed of this machine."""
+        from alignfirst.lm.models.named_models import speed
+
+        return self.overhead + price.flops / speed()
 
     def prepare(self, config: Any, store: Store) -> None:
         """The tokenizer, which travels with the models, and the index of the data."""
@@ -168,7 +184,7 @@ class UserModelsWorld(World):
             return 1.0
         from alignfirst.worlds.user_models import cost
 
-        return cost.scale(config, recipe, first, algorithm)
+        return cost.scale(self.settings, config, recipe, first, algorithm)
 
 
 def _given(config: Any, algorithm: str | None) -> bool:
