@@ -392,5 +392,5 @@ def test_a_signal_leaves_a_checkpoint(number: signal.Signals, tmp_path: Path) ->
 def test_the_manifest_can_be_read_by_a_person(tmp_path: Path) -> None:
     cut_short(tmp_path)
     body = json.loads(next(iter(tmp_path.glob("*.json"))).read_text())
-    assert set(body["numbers"]) == {"identity", "curves", "tally", "rest"}
-    assert body["numbers"]["rest"]["samples"] > 0
+    assert set(body["numbers"]) == {"identity", "curves", "tally", "extra_state"}
+    assert body["numbers"]["extra_state"]["samples"] > 0

@@ -22,7 +22,7 @@ from alignfirst.errors import AlignfirstError, InputError
 from alignfirst.nodes import Artefact
 from alignfirst.store import Store
 from alignfirst.study.execution import options, ray_pool
-from alignfirst.study.execution.cancel_file import POLL, CancelFile, heeding
+from alignfirst.study.execution.cancel_file import POLL, CancelFile, interruptible
 from alignfirst.study.execution.engine import execute
 from alignfirst.study.execution.options import Cluster, ExecutionOptions
 from alignfirst.study.execution.schedule import Schedule
@@ -74,8 +74,8 @@ def test_as_many_tasks_at_once_as_there_is_room_for(
 
 
 def test_no_task_fits_without_a_gpu_for_it() -> None:
-    assert ray_pool.room({"CPU": 8.0}, SimpleNamespace(cpus=1.0, gpus=1.0)) == 0  # type: ignore[arg-type]
-    assert ray_pool.room({"CPU": 8.0, "GPU": 2.0}, SimpleNamespace(cpus=1.0, gpus=0.5)) == 4  # type: ignore[arg-type]
+    assert ray_pool.slots_of({"CPU": 8.0}, SimpleNamespace(cpus=1.0, gpus=1.0)) == 0  # type: ignore[arg-type]
+    assert ray_pool.slots_of({"CPU": 8.0, "GPU": 2.0}, SimpleNamespace(cpus=1.0, gpus=0.5)) == 4  # type: ignore[arg-type]
 
 
 def test_a_task_lost_for_good_is_tried_again_in_halves(tmp_path: Path, use: Use) -> None:
@@ -100,7 +100,7 @@ def test_what_fails_before_any_work_ends_the_run_in_words(tmp_path: Path, use: U
 
 
 def test_a_disk_that_nodes_do_not_share_is_noticed(tmp_path: Path, use: Use, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_pool.unseen, "__defaults__", (0.0,))
+    monkeypatch.setattr(ray_pool.count_invisible, "__defaults__", (0.0,))
     ray = use(FakeRay())
     root = tmp_path / "here"
     monkeypatch.setattr(ray, "get", lambda n: ray_pool.compute(ray.texts.pop(n).replace(str(root), f"{root}-other")))
@@ -111,8 +111,8 @@ def test_a_disk_that_nodes_do_not_share_is_noticed(tmp_path: Path, use: Use, mon
 def test_an_artefact_that_appears_late_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key, writer = "a" * 32, Store(tmp_path)
     monkeypatch.setattr(ray_pool.time, "sleep", lambda _: writer.put_many([(key, Artefact())]))
-    assert ray_pool.unseen(Store(tmp_path), [key], 60.0) == 0
-    assert ray_pool.unseen(Store(tmp_path), [key, "b" * 32], 0.0) == 1
+    assert ray_pool.count_invisible(Store(tmp_path), [key], 60.0) == 0
+    assert ray_pool.count_invisible(Store(tmp_path), [key, "b" * 32], 0.0) == 1
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,9 @@ def test_ray_is_not_imported_unless_asked_for() -> None:
 def test_what_ray_says_is_one_line_on_stderr(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ray_pool.told({"lines": ["The node with id 5 was lost.\n  [state-dump] 1\n" + 99 * "[state-dump]\n"]}, False)
+    ray_pool.print_ray_messages(
+        {"lines": ["The node with id 5 was lost.\n  [state-dump] 1\n" + 99 * "[state-dump]\n"]}, False
+    )
     assert caplog.messages == [caplog.messages[0]] and "\n" not in caplog.messages[0]
     assert caplog.messages[0].startswith("note: Ray: The node with id 5 was lost. ") and len(caplog.messages[0]) < 200
     assert not capsys.readouterr().out
@@ -166,17 +168,17 @@ def work() -> None:
 
 
 def test_a_task_leaves_once_its_driver_says_so(tmp_path: Path) -> None:
-    bell = CancelFile(tmp_path / "store")
-    with heeding(bell.path):
+    cancel = CancelFile(tmp_path / "store")
+    with interruptible(cancel.path):
         time.sleep(2 * POLL)
     begin = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), heeding(bell.path):
-        bell.ring()
+    with pytest.raises(KeyboardInterrupt), interruptible(cancel.path):
+        cancel.request()
         work()
     assert time.monotonic() - begin < 10
-    bell.close()
+    cancel.close()
     assert not list((tmp_path / "store").iterdir())
-    with heeding(bell.path):  # a file that cannot be seen says nothing
+    with interruptible(cancel.path):  # a file that cannot be seen says nothing
         time.sleep(2 * POLL)
 
 
@@ -184,15 +186,15 @@ def test_a_task_that_was_told_to_leave_stores_nothing_and_says_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a task does: what it had begun is done again."""
-    bells = list[CancelFile]()
+    files = list[CancelFile]()
 
     def interrupted(world: Any, store: Store, message: Any, seconds: float) -> None:
-        bells[0].ring()
+        files[0].request()
         work()
 
     monkeypatch.setattr(ray_pool, "serve", interrupted)
-    bells.append(CancelFile(tmp_path / "store"))
-    start = {"world": NAME, "store": str(tmp_path / "store"), "seconds": 30.0, "bell": str(bells[0].path)}
+    files.append(CancelFile(tmp_path / "store"))
+    start = {"world": NAME, "store": str(tmp_path / "store"), "seconds": 30.0, "cancel": str(files[0].path)}
     assert ray_pool.compute(json.dumps(start | {"message": {"task": 0, "nodes": []}})) == ""
     assert not Store(tmp_path / "store").keys()
 
@@ -201,10 +203,10 @@ def test_a_task_that_was_told_to_leave_stores_nothing_and_says_nothing(
 def test_where_nobody_listens_is_found_at_once(address: str) -> None:
     begin = time.monotonic()
     with pytest.raises(OSError):
-        ray_pool.knock(address)
+        ray_pool.check_port(address)
     assert time.monotonic() - begin < 5
 
 
 def test_an_address_without_a_port_is_left_to_ray() -> None:
     for address in (None, "auto", "local"):
-        ray_pool.knock(address)
+        ray_pool.check_port(address)

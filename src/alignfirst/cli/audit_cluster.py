@@ -13,7 +13,7 @@ from alignfirst.cli.audited import LanguageModel, load_model
 from alignfirst.errors import AlignfirstError
 from alignfirst.nodes import Artefact
 from alignfirst.store import Store
-from alignfirst.study.execution.ray_pool import Nodes, see
+from alignfirst.study.execution.ray_pool import Nodes, wait_until_visible
 
 if TYPE_CHECKING:
     from alignfirst.study.execution.options import Cluster
@@ -40,20 +40,20 @@ class OnCluster:
             "identity": model.identity,
             "store": str(self.store.root.absolute()),
         }
-        tasks = {self.nodes.give(text): (text, 0) for text in map(json.dumps, _tasks(start, jobs))}
+        tasks = {self.nodes.submit(text): (text, 0) for text in map(json.dumps, _tasks(start, jobs))}
         of, done = len(tasks), 0
         try:
             while tasks:
-                given = self.nodes.first(tasks)
+                given = self.nodes.wait_for_one(tasks)
                 text, tried = tasks.pop(given)
                 try:
                     keys = json.loads(self.nodes.result(given))
                 except self.nodes.lost as e:
                     if tried == PATIENCE:
                         raise AlignfirstError(f"a task was lost {tried + 1} times: {type(e).__name__} of Ray") from e
-                    tasks[self.nodes.give(text)] = text, tried + 1
+                    tasks[self.nodes.submit(text)] = text, tried + 1
                     continue
-                see(self.store, keys)
+                wait_until_visible(self.store, keys)
                 done += 1
                 self.say(f"tasks of {model.name} on the cluster", done, of)
         except BaseException:

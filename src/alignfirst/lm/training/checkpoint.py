@@ -66,8 +66,13 @@ class State:
 class Checkpoints:
     """The folder of one training's checkpoints, and how often they are written.
 
-    Every `seconds`, the first after so long, so that short trainings pay nothing; or exactly every so many `updates`.
-    A write that takes long makes them rarer: they cost at most a twentieth of the time.
+    folder: holds them, and nothing else; made when the first is written.
+    seconds: >= 0, between checkpoints; the first comes after so long, so that short trainings pay nothing. A write that
+        takes long makes them rarer: they cost at most a twentieth of the time.
+    updates: >= 1; exactly every so many updates instead.
+    quarantine: where damaged files go; by default a folder in `folder`.
+
+    Raises InputError for numbers out of range. A disk that refuses fails no training, and the log says so.
     """
 
     def __init__(

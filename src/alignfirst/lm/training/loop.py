@@ -11,30 +11,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from alignfirst import version
+from alignfirst.lm.training.batch_cursor import BatchCursor
 from alignfirst.lm.training.checkpoint import Checkpoints, State
 from alignfirst.lm.training.counters import Book, Log, Tally
 from alignfirst.lm.training.optim import Optimiser, OptimSettings
 from alignfirst.lm.training.processes import ALONE, Team
 from alignfirst.signals import INTERRUPTS, deferred, terminable
 
+EXTRA = "extra/"  # before the names of the cursor's tensors
 Look = Callable[[], Mapping[str, float | None]]
-
-
-class Resumable(Protocol):
-    """What a training knows beside weights, optimiser, curves and costs."""
-
-    def state(self, done: int) -> State | None:
-        """As it is after so many updates, which is now; None where that cannot be told. Cheap: no copies."""
-        ...
-
-    def restore(self, done: int, state: State) -> None:
-        """Be as after so many updates, from the start and from what `state` said then."""
-        ...
 
 
 class Loop:
@@ -60,22 +50,22 @@ class Loop:
         self.book, self.tally, self.updates, self.done = Book(log), tally, updates, 0
         self.checkpoints, self.team = checkpoints, team
         self.identity = identity if checkpoints is None else self._fingerprint(identity)
-        self._rest: Resumable | None = None
-        self._known: tuple[State | None, Tally] | None = None  # what is true after `done` updates
+        self._cursor: BatchCursor[Any] | None = None
+        self._snapshot: tuple[State | None, Tally] | None = None  # what is true after `done` updates
         self._signals = ExitStack()
         self._written = 0
-        self._whole = True  # weights, moments, curves and count are those of one update
+        self._consistent = True  # weights, moments, curves and count are those of one update
 
     # -- the loop ---------------------------------------------------------------------------------------------------
 
-    def steps(self, rest: Resumable) -> Iterator[int]:
-        """Numbers of the updates to do, from where the last sound checkpoint ended."""
+    def steps(self, cursor: BatchCursor[Any]) -> Iterator[int]:
+        """Numbers of the updates to do, from where the last sound checkpoint ended; the cursor is moved to there."""
         if self.checkpoints is not None:
-            self._rest = rest
-            self._resume(self.checkpoints, rest)
+            self._cursor = cursor
+            self._resume(self.checkpoints, cursor)
         while self.done < self.updates:
             if self.checkpoints is not None:
-                self._know()
+                self._take_snapshot()
                 if self._unwritten and self.team.broadcast(self.checkpoints.due(self.done)):
                     self._write(self.checkpoints)
             yield self.done
@@ -89,9 +79,9 @@ class Loop:
             self._step(seen, then)
             return
         with deferred():
-            self._whole, self._known = False, None
+            self._consistent, self._snapshot = False, None
             self._step(seen, then)
-            self._whole = True
+            self._consistent = True
 
     def _step(self, seen: Mapping[str, float | None], then: Look | None) -> None:
         norm = self.optimiser.step()
@@ -108,7 +98,7 @@ class Loop:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         try:
             alone = self.team.size == 1  # others may be waiting elsewhere: what they know cannot be asked for any more
-            if isinstance(error, INTERRUPTS) and self.checkpoints is not None and self._rest is not None and alone:
+            if isinstance(error, INTERRUPTS) and self.checkpoints is not None and self._cursor is not None and alone:
                 self._leave(self.checkpoints)
         finally:
             self.optimiser.close()
@@ -116,9 +106,9 @@ class Loop:
 
     def _leave(self, checkpoints: Checkpoints) -> None:
         """Write what was true before the update that was cut short: until its end it changes no weight."""
-        if self._whole and self._unwritten:
-            if self._known is None:
-                self._know()
+        if self._consistent and self._unwritten:
+            if self._snapshot is None:
+                self._take_snapshot()
             self._write(checkpoints)
 
     @property
@@ -127,14 +117,14 @@ class Loop:
 
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
-    def _know(self) -> None:
-        assert self._rest is not None
-        self._known = self._rest.state(self.done), replace(self.tally)
+    def _take_snapshot(self) -> None:
+        assert self._cursor is not None
+        self._snapshot = self._cursor.state(self.done), replace(self.tally)
 
     def _write(self, checkpoints: Checkpoints) -> None:
-        assert self._known is not None
-        rest, tally = self._known
-        if rest is None:
+        assert self._snapshot is not None
+        extra_state, tally = self._snapshot
+        if extra_state is None:
             return
         tally = tally.over(self.team)
         moments = dict(self.optimiser.moments())
@@ -143,16 +133,16 @@ class Loop:
                 "identity": self.identity,
                 "curves": self.book.curves,
                 "tally": asdict(tally),
-                "rest": dict(rest.numbers),
+                "extra_state": dict(extra_state.numbers),
             }
             tensors = {f"weight/{name}": p.detach() for name, p in self.named}
             for name, p in self.named:
                 tensors |= {f"adam/{kind}/{name}": value for kind, value in moments[p].items()}
-            tensors |= {f"rest/{name}": value for name, value in rest.tensors.items()}
+            tensors |= {f"{EXTRA}{name}": value for name, value in extra_state.tensors.items()}
             checkpoints.write(self.done, State(numbers, tensors))
         self._written = self.done
 
-    def _resume(self, checkpoints: Checkpoints, rest: Resumable) -> None:
+    def _resume(self, checkpoints: Checkpoints, cursor: BatchCursor[Any]) -> None:
         """Rank 0 chooses; the others read what it has verified."""
         found = checkpoints.newest() if self.team.rank == 0 else None
         if found is not None and found[1].numbers["identity"] != self.identity:
@@ -164,12 +154,10 @@ class Loop:
         state = found[1] if found is not None else checkpoints.read(update)
         assert state is not None
         self._restore(update, state)
-        prefix = "rest/"
-        tensors = {n.removeprefix(prefix): t for n, t in state.tensors.items() if n.startswith(prefix)}
+        tensors = {n.removeprefix(EXTRA): t for n, t in state.tensors.items() if n.startswith(EXTRA)}
         tally = state.numbers["tally"]
-        rest.restore(
-            update, State(state.numbers["rest"], tensors)
-        )  # it may count what it does, so the tally comes after
+        cursor.restore(update, State(state.numbers["extra_state"], tensors))
+        # the cursor may count what it does, so the tally comes after it
         self.tally.set(tally if self.team.rank == 0 else asdict(Tally()))
 
     @torch.no_grad()

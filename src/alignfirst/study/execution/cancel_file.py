@@ -1,4 +1,4 @@
-"""A word from a driver to its tasks on other machines, over the file system that they share: leave.
+"""How a driver tells its tasks on other machines to leave: by a file on the file system that they share.
 
 Ray can cancel tasks, but where one starts or ends at that moment the driver may be aborted ("Tried to complete task
 that was not pending", ray-project/ray#54785). Here a task ends by itself, and its report is that of any other.
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from alignfirst.files import TMP, writing
 
-LEAVE = b"leave"
+REQUESTED = b"leave"
 POLL = 0.25  # seconds
 
 
@@ -28,32 +28,38 @@ class CancelFile:
             folder.mkdir(parents=True, exist_ok=True)
             self.path.write_bytes(b"at work")
 
-    def ring(self) -> None:
+    def request(self) -> None:
+        """Ask the tasks to leave."""
         with suppress(OSError):
-            self.path.write_bytes(LEAVE)
+            self.path.write_bytes(REQUESTED)
 
     def close(self) -> None:
         with suppress(OSError):
             self.path.unlink()
 
 
-def rung(path: Path) -> bool:
-    """Opening a file asks the server of a network file system; whether one exists may come from a cache."""
+def is_requested(path: Path) -> bool:
+    """Whether the driver of this file has asked its tasks to leave.
+
+    The file is opened, which asks the server of a network file system: whether one exists may come from a cache.
+    """
     try:
-        return path.read_bytes() == LEAVE
+        return path.read_bytes() == REQUESTED
     except OSError:
         return False
 
 
 @contextmanager
-def heeding(path: Path) -> Iterator[None]:
-    """Interrupt the block, which is to run in the main thread, by KeyboardInterrupt once the bell is rung. No signal:
-    Ray's workers ignore SIGINT, so that a call that blocks is interrupted only when it returns."""
+def interruptible(path: Path) -> Iterator[None]:
+    """Interrupt the block, which is to run in the main thread, by KeyboardInterrupt once that is requested.
+
+    This is no signal, for Ray's workers ignore SIGINT: a call that blocks is interrupted only when it returns.
+    """
     over = threading.Event()
 
     def watch() -> None:
         while not over.wait(POLL):
-            if rung(path):
+            if is_requested(path):
                 _thread.interrupt_main()
                 return
 

@@ -18,7 +18,7 @@ from alignfirst.errors import ExitCode, Terminated
 from alignfirst.signals import die_with_parent
 
 CODE = "ALIGNFIRST_CODE"  # a file for the exit code of the first process: launchers know only 0 and 1
-BOOT = "from alignfirst.study.execution.launcher import main; main()"
+BOOT = f"from {__name__} import main; main()"
 GRACE = 8.0  # seconds in which processes may leave by themselves
 # --multi_gpu means torchrun, on CPUs too; --cpu would start one process unless there is an MPI
 FLAGS = ("--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no")

@@ -23,15 +23,10 @@ from alignfirst.process_environment import WORKER
 from alignfirst.store import Store
 from alignfirst.study.execution.options import CHECKPOINT_SECONDS
 from alignfirst.study.execution.pool import GRACE, THREAD_LIMITS, Outcome
-from alignfirst.study.execution.worker import Report, Task, message, run_task
+from alignfirst.study.execution.worker import BOOT, Report, Task, message, run_task
 from alignfirst.world import World
 
 log = logging.getLogger(__name__)
-
-BOOT = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
-    "from alignfirst.study.execution.worker import main; main()"
-)
 
 
 class InlinePool:

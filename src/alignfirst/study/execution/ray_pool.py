@@ -25,7 +25,7 @@ from typing import Any
 from alignfirst.errors import AlignfirstError, InputError, Terminated, shorten
 from alignfirst.signals import handlers_kept
 from alignfirst.store import Store
-from alignfirst.study.execution.cancel_file import CancelFile, heeding
+from alignfirst.study.execution.cancel_file import CancelFile, interruptible
 from alignfirst.study.execution.options import Cluster, available_cores
 from alignfirst.study.execution.pool import GRACE, THREAD_LIMITS, Outcome
 from alignfirst.study.execution.worker import Report, Task, load_world, message, serve
@@ -52,7 +52,7 @@ class Nodes:
 
     def __init__(self, cluster: Cluster, limit: int, function: Callable[[str], str]) -> None:
         self.cluster = cluster
-        self._asked, self._room = -1.0, 1
+        self._asked, self._slots = -1.0, 1
         self._temporary = Path(tempfile.mkdtemp(prefix="alignfirst-ray-", dir="/tmp"))  # paths of sockets are short
         try:
             self.ray = connect(cluster, limit, self._temporary)
@@ -68,22 +68,22 @@ class Nodes:
         )(function)
 
     @property
-    def room(self) -> int:
-        """For how many tasks at once; nodes may join and leave. Where there is none at all, one waits for a node."""
+    def slots(self) -> int:
+        """How many tasks fit at once; nodes may join and leave. Where none does, one waits for a node: 1."""
         if time.monotonic() - self._asked > 1.0:
             self._asked = time.monotonic()
-            found = sum(room(node["Resources"], self.cluster) for node in self.ray.nodes() if node["Alive"])
-            if not found and self._room:
+            found = sum(slots_of(node["Resources"], self.cluster) for node in self.ray.nodes() if node["Alive"])
+            if not found and self._slots:
                 need = f"{self.cluster.cpus:g} cores and {self.cluster.gpus:g} GPUs"
                 log.warning("note: no node of the cluster has %s, which a task takes; waiting for one that has.", need)
-            self._room = found
-        return max(1, self._room)
+            self._slots = found
+        return max(1, self._slots)
 
-    def give(self, text: str) -> Any:
-        """Ray's name for the task."""
+    def submit(self, text: str) -> Any:
+        """Begin a task; Ray's name for it."""
         return self._function.remote(text)
 
-    def first(self, tasks: Iterable[Any]) -> Any:
+    def wait_for_one(self, tasks: Iterable[Any]) -> Any:
         """The first of them that is done."""
         try:
             while not (done := self.ray.wait(list(tasks), num_returns=1, timeout=1.0)[0]):
@@ -125,17 +125,17 @@ class RayPool:
         self.store, self.limit = store, limit
         self._tasks: dict[Any, tuple[Task, int]] = {}  # by what Ray calls them, with a number as workers have
         self.nodes = Nodes(cluster, limit, compute)
-        self.bell = CancelFile(store.root.absolute())
+        self.cancel = CancelFile(store.root.absolute())
         self._start = {
             "world": reference,
             "store": str(store.root.absolute()),
             "seconds": checkpoint_seconds,
-            "bell": str(self.bell.path),
+            "cancel": str(self.cancel.path),
         }
 
     @property
     def idle(self) -> int:
-        return max(0, min(self.nodes.room, self.limit) - self.busy)
+        return max(0, min(self.nodes.slots, self.limit) - self.busy)
 
     @property
     def busy(self) -> int:
@@ -143,32 +143,32 @@ class RayPool:
 
     def submit(self, task: Task) -> None:
         number = min(set(range(self.busy + 1)) - {number for _, number in self._tasks.values()})
-        given = self.nodes.give(json.dumps({**self._start, "message": message(task)}))
+        given = self.nodes.submit(json.dumps({**self._start, "message": message(task)}))
         self._tasks[given] = task, number
 
     def wait(self) -> Outcome:
-        given = self.nodes.first(self._tasks)
+        given = self.nodes.wait_for_one(self._tasks)
         task, number = self._tasks.pop(given)
         try:
             report = Report(**json.loads(self.nodes.result(given)))
         except self.nodes.lost as e:
             return Outcome(task, number, None, f"{type(e).__name__} of Ray")
-        see(self.store, report.digests)
+        wait_until_visible(self.store, report.digests)
         return Outcome(task, number, report)
 
     def interrupt(self) -> None:
-        self.bell.ring()
+        self.cancel.request()
         self.nodes.settle(self._tasks)
 
     def close(self) -> None:
         self.nodes.close()
-        self.bell.close()
+        self.cancel.close()
         self._tasks.clear()
 
 
-def see(store: Store, keys: Iterable[str]) -> None:
-    """Raise AlignfirstError for artefacts that a node says are stored and that are not to be seen here."""
-    if missing := unseen(store, keys):
+def wait_until_visible(store: Store, keys: Iterable[str]) -> None:
+    """Raise AlignfirstError for artefacts that a node says are stored and that cannot be seen here after a while."""
+    if missing := count_invisible(store, keys):
         cure = f"Put {store.root} on a file system that all nodes of the cluster share."
         raise AlignfirstError(f"{missing} artefacts were stored on another node and cannot be seen here. {cure}")
 
@@ -182,7 +182,7 @@ def connect(cluster: Cluster, limit: int, temporary: Path) -> Any:
         os.environ.setdefault(name, value)
     ray = import_module("ray")
     inner: Any = import_module("ray._private.worker")
-    inner.print_to_stdstream = told
+    inner.print_to_stdstream = print_ray_messages
     address = cluster.address or os.environ.get(ADDRESS)
     own = {
         "num_cpus": max(1, int(min(available_cores(), limit * cluster.cpus))),
@@ -192,7 +192,7 @@ def connect(cluster: Cluster, limit: int, temporary: Path) -> Any:
     }
     try:
         with handlers_kept():  # Ray's own handler of SIGTERM would end the driver
-            knock(address)
+            check_port(address)
             ray.init(
                 address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else own)
             )
@@ -204,21 +204,21 @@ def connect(cluster: Cluster, limit: int, temporary: Path) -> Any:
     return ray
 
 
-def knock(address: str | None) -> None:
+def check_port(address: str | None) -> None:
     """Raise OSError where nobody listens at an address with a port: Ray would try for minutes."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
 
 
-def told(data: Mapping[str, Any], ignore_prefix: bool) -> None:
+def print_ray_messages(data: Mapping[str, Any], ignore_prefix: bool) -> None:
     """What Ray says of lost nodes and the like, in one line on stderr. Itself it prints pages of it on stdout, among
     the results, and has no setting for that."""
     for text in data.get("lines", ()):
         log.warning("note: Ray: %s", shorten(" ".join(str(text).split()), 160))
 
 
-def room(resources: dict[str, float], cluster: Cluster) -> int:
+def slots_of(resources: dict[str, float], cluster: Cluster) -> int:
     """How many tasks fit into a node's resources."""
     needs = (("CPU", cluster.cpus), ("GPU", cluster.gpus))
     return int(min(resources.get(name, 0.0) // need for name, need in needs if need > 0))
@@ -231,7 +231,7 @@ def own_paths() -> str:
     return os.pathsep.join(path for path in mine if not path.endswith(".zip"))
 
 
-def unseen(store: Store, keys: Iterable[str], lag: float = LAG) -> int:
+def count_invisible(store: Store, keys: Iterable[str], lag: float = LAG) -> int:
     """How many of the keys cannot be seen even after a while: a shared file system may be behind."""
     wanted, end = list(keys), time.monotonic() + lag
     while missing := [key for key in wanted if not store.has(key)]:
@@ -255,15 +255,15 @@ def compute(text: str) -> str:
     """One task: what a local worker does with a line. Where its driver leaves, nobody reads what it returns."""
     start = json.loads(text)
     try:
-        with heeding(Path(start["bell"])):
-            world, store = opened(start["world"], start["store"])
-            unseen(store, {key for node in start["message"]["nodes"] for key in node[2].values()})
+        with interruptible(Path(start["cancel"])):
+            world, store = open_once(start["world"], start["store"])
+            count_invisible(store, {key for node in start["message"]["nodes"] for key in node[2].values()})
             return json.dumps(asdict(serve(world, store, start["message"], start["seconds"])))
     except KeyboardInterrupt:
         return ""
 
 
 @cache
-def opened(world: str, store: str) -> tuple[World, Store]:
-    """Once a process: an index of many shards takes a while to read."""
+def open_once(world: str, store: str) -> tuple[World, Store]:
+    """World and store, opened once a process: an index of many shards takes a while to read."""
     return load_world(world), Store(store)

@@ -28,6 +28,8 @@ from alignfirst.store import SCRATCH, CorruptError, MissingError, Store, encode
 from alignfirst.study.execution.options import CHECKPOINT_SECONDS
 from alignfirst.world import World
 
+# `python -c BOOT PATHS`: a worker that finds modules where its parent does
+BOOT = f"import sys, json; sys.path[:] = json.loads(sys.argv[1]); from {__name__} import main; main()"
 REASON_LIMIT = 300
 TRACES = 2  # tracebacks a task reports: siblings fail for the same reason
 
@@ -222,7 +224,3 @@ def _send(answers: IO[bytes], message: dict[str, Any]) -> None:
         answers.flush()
     except BrokenPipeError:
         os._exit(0)
-
-
-if __name__ == "__main__":
-    main()
