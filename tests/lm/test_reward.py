@@ -15,7 +15,7 @@ pytest.importorskip("transformers")
 import torch
 
 from alignfirst.errors import InputError, StageFailure
-from alignfirst.lm.align.reward_calls import checked, rewards_of, within
+from alignfirst.lm.align.reward_calls import call_with_timeout, checked, rewards_of
 from alignfirst.lm.align.rewards import Classifier, Likelihood, classifier, named, shaped_likelihood, typical_level
 from alignfirst.lm.align.trl_trainer import id_tokenizer
 from alignfirst.lm.models.build import TinyLlama, build
@@ -108,10 +108,10 @@ def test_a_timeout_works_outside_the_main_thread_too():
 
     def work() -> None:
         try:
-            within(0.1, lambda: time.sleep(1))
+            call_with_timeout(0.1, lambda: time.sleep(1))
         except BaseException as e:
             caught.append(type(e).__name__)
-        caught.append(within(5.0, lambda: "quick"))
+        caught.append(call_with_timeout(5.0, lambda: "quick"))
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -46,6 +46,7 @@ def test_mode_points_are_those_of_the_world() -> None:
 def test_every_registered_recipe_and_algorithm_is_accepted() -> None:
     config = from_mapping({"recipes": list(RECIPES), "algorithms": list(ALGORITHMS)})
     assert config.recipes == tuple(RECIPES)
+    assert from_mapping({"recipes": "all", "algorithms": "all"}) == config
 
 
 @pytest.mark.parametrize(

@@ -34,11 +34,11 @@ def rewards_of(reward: Reward, batch: Batch, where: str, timeout: float | None =
     within `timeout` seconds. `where` says when it happened, for example "update 3".
     """
     try:
-        answer = within(timeout, partial(reward, batch))
+        answer = call_with_timeout(timeout, partial(reward, batch))
     except Terminated:
         raise
     except FAILURES as e:
-        _blame(reward, batch, where, timeout, e)
+        find_failing_row(reward, batch, where, timeout, e)
     return checked(answer, len(batch), name_of(reward), where, lambda row: show(batch, row))
 
 
@@ -61,7 +61,7 @@ def checked(
     return np.array([float(v) for v in values])
 
 
-def within(seconds: float | None, call: Callable[[], T]) -> T:
+def call_with_timeout(seconds: float | None, call: Callable[[], T]) -> T:
     """The result of a call, or `Timeout`. In the main thread the call is truly stopped, elsewhere it is left behind."""
     if seconds is None:
         return call()
@@ -73,10 +73,10 @@ def within(seconds: float | None, call: Callable[[], T]) -> T:
 
 @contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
-    def ring(*_: Any) -> NoReturn:
+    def raise_timeout(*_: Any) -> NoReturn:
         raise Timeout
 
-    handler = signal.signal(signal.SIGALRM, ring)
+    handler = signal.signal(signal.SIGALRM, raise_timeout)
     left, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
@@ -105,25 +105,25 @@ def _in_thread(seconds: float, call: Callable[[], T]) -> T:
     return result[0]
 
 
-def _blame(reward: Reward, batch: Batch, where: str, timeout: float | None, error: BaseException) -> NoReturn:
-    """Find the row by asking for each alone: the first that fails is named."""
-    name, problem = name_of(reward), _words(error, timeout)
+def find_failing_row(reward: Reward, batch: Batch, where: str, timeout: float | None, error: BaseException) -> NoReturn:
+    """Raise StageFailure naming the first row that fails when each is asked for alone; all, where none does."""
+    name, problem = name_of(reward), _what_happened(error, timeout)
     for row in range(len(batch)):
         one = batch.rows(slice(row, row + 1))
         try:
-            within(timeout, partial(reward, one))
+            call_with_timeout(timeout, partial(reward, one))
         except Terminated:
             raise
         except FAILURES as e:
             raise StageFailure(
-                f"reward {name} {_words(e, timeout)} for row {row} at {where}{show(batch, row)}"
+                f"reward {name} {_what_happened(e, timeout)} for row {row} at {where}{show(batch, row)}"
             ) from error
     raise StageFailure(
         f"reward {name} {problem} for rows 0 to {len(batch) - 1} together at {where}, for none of them alone"
     ) from error
 
 
-def _words(error: BaseException, timeout: float | None) -> str:
+def _what_happened(error: BaseException, timeout: float | None) -> str:
     if isinstance(error, Timeout):
         return f"gave no answer within {timeout:g} s"
     return f"raised {type(error).__name__}: {shorten(str(error), 80)}"

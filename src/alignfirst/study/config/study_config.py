@@ -6,11 +6,11 @@ A world adds its own sections by subclassing `StudyConfig`; `worlds.WORLDS` says
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from itertools import product
 from math import prod
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -26,12 +26,16 @@ from pydantic import (
 )
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
+from alignfirst import plugins
 from alignfirst.errors import InputError
 from alignfirst.study.config import overrides
 from alignfirst.study.config.recipe import RECIPES
 from alignfirst.study.config.validation import broken, did_you_mean, input_error, plain
 from alignfirst.theory.beta import checked_beta
 from alignfirst.worlds import WORLDS
+
+if TYPE_CHECKING:
+    from alignfirst.theory.objectives import Algorithm
 
 Config = TypeVar("Config", bound="StudyConfig")
 
@@ -76,6 +80,11 @@ def listed(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else (value,)
 
 
+def _every(members: Callable[[], plugins.Registry[Any]]) -> Callable[[Any], Any]:
+    """`all` stands for every member that comes with this package."""
+    return lambda value: tuple(members().builtin) if value == "all" else listed(value)
+
+
 def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """Refuses an empty list, and a value given twice."""
     if not values:
@@ -96,10 +105,10 @@ def known(name: str, members: Collection[str], what: str) -> str:
     return name
 
 
-def _known_algorithm(name: str) -> str:
+def _algorithms() -> plugins.Registry[Algorithm]:
     from alignfirst.theory.objectives import ALGORITHMS  # imports SciPy; `alignfirst --version` need not
 
-    return known(name, ALGORITHMS, "an algorithm")
+    return ALGORITHMS
 
 
 def _beta(value: float) -> float:
@@ -128,8 +137,9 @@ Name = Annotated[str, PlainValidator(_safe_name)]
 _Text = Annotated[str, Strict()]
 Axis = (BeforeValidator(listed), AfterValidator(distinct))
 Recipe = Annotated[_Text, AfterValidator(lambda name: known(name, RECIPES, "a recipe"))]
-Recipes = Annotated[tuple[Recipe, ...], Field(max_length=100), *Axis]
-Algorithms = Annotated[tuple[Annotated[_Text, AfterValidator(_known_algorithm)], ...], Field(max_length=100), *Axis]
+_Algorithm = Annotated[_Text, AfterValidator(lambda name: known(name, _algorithms(), "an algorithm"))]
+Recipes = Annotated[tuple[Recipe, ...], Field(max_length=100), *Axis, BeforeValidator(_every(lambda: RECIPES))]
+Algorithms = Annotated[tuple[_Algorithm, ...], Field(max_length=100), *Axis, BeforeValidator(_every(_algorithms))]
 Betas = Annotated[tuple[Annotated[Real, AfterValidator(_beta)], ...], Field(max_length=1000), *Axis]
 Seeds = Annotated[int | tuple[int, ...], PlainValidator(_seeds)]
 
@@ -147,9 +157,7 @@ class StudyConfig(Section):
     description: Annotated[_Text, AfterValidator(one_line)] = option("", max_length=500)
     world: str
     recipes: Recipes = ("align-distil", "distil-align")
-    algorithms: Algorithms = (
-        "reinforce", "rloo", "grpo", "ppo", "dpo-offline", "dpo-online", "ipo", "best-of-n", "sft-preferred",
-    )  # fmt: skip
+    algorithms: Algorithms = option("all", validate_default=True)
     beta: Betas = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
     seeds: Seeds = 20
     vary: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
