@@ -7,12 +7,9 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from alignfirst.auditing.audit_nodes import run_audit
 from alignfirst.costs.training import probe_every
-from alignfirst.errors import StageFailure
-from alignfirst.lm.align.trainer import AlignSettings, Task, align
+from alignfirst.lm.align.trainer import AlignSettings, Task
 from alignfirst.lm.io import numpy_api
 from alignfirst.lm.models.build import SmolLlama
 from alignfirst.lm.models.load import build, from_arrays, to_arrays
@@ -28,11 +25,10 @@ from alignfirst.worlds.chain import draws, measure, streams
 from alignfirst.worlds.chain.oracle import Oracle, calibrate
 from alignfirst.worlds.chain.texts import F64, Texts, draw_texts, of_shards, score_texts, shards_of, stored
 from alignfirst.worlds.chain.truth import Truth, run_source
+from alignfirst.worlds.trained import aligner, fit_schedule, trained
 
 Settings = Mapping[str, Any]
 
-# As in the paper's chain: warm-up 1 %, then stable, the last 20 % a linear decay. Alignment has a constant rate.
-WARMUP, DECAY = 0.01, 0.2
 SHOWN = 8  # texts that are kept with a measurement
 
 
@@ -83,14 +79,8 @@ def run_align(node: Node, load: Load) -> Artefact:
     source = _model(node, load, "pairs") if apart else None  # None: the reference
     task = Task(truth.prompts, oracle.reward, oracle.is_target, pair_source=source)
     seed = streams.number(s["seed"], "align")
-    if s["trainer"] == "native":
-        kept = Checkpoints.of(node.key)
-        result = align(policy, reference, task, settings, seed, team=numpy_api.team(), checkpoints=kept)
-    else:
-        from alignfirst.lm.align.trl_trainer import align_with_trl  # imports TRL
-
-        result = align_with_trl(policy, reference, task, settings, seed)
-    artefact = _artefact(policy, SmolLlama(**load(node.inputs["initial"]).meta["config"]), result)
+    result = aligner(node)(policy, reference, task, settings, seed)
+    artefact = trained(to_arrays(policy), result, config=load(node.inputs["initial"]).meta["config"])
     more = {"target_draws": result.target_draws, "drawn_an_update": s["samples"]}
     # Every response is judged once; counted here, for a training may have gone on from a checkpoint
     new = truth.settings["length"]
@@ -172,32 +162,15 @@ def _fitted(node: Node, load: Load, truth: Truth, seed: int, purpose: str, occur
         model,
         permutations(stream(number, "batches", 0), len(data), s["batch"]),
         s["updates"],
-        OptimSettings(s["learning_rate"], warmup=WARMUP, decay=DECAY),
+        fit_schedule(s),
         read=data.rows,
         chunk=s["chunk"],
         held_out=HeldOut(_texts(node, load, truth, "held"), s["checks"], s["patience"]),
         checkpoints=Checkpoints.of(node.key),
         team=numpy_api.team(),
     )
-    artefact = _artefact(model, sizes, result)
     chosen = {"kept": result.kept, "held_out": result.held_out}
-    return Artefact(artefact.arrays, {**artefact.meta, **chosen}), model
-
-
-def _artefact(model: Any, sizes: SmolLlama, result: Any) -> Artefact:
-    """Weights, what they cost, and how training went."""
-    arrays = to_arrays(model)
-    if not all(np.isfinite(a).all() for a in arrays.values()):
-        raise StageFailure(f"weights are not finite after {result.updates} updates: lower the learning rate")
-    meta: dict[str, Json] = {
-        "config": asdict(sizes),
-        "updates": result.updates,
-        "samples": result.samples,
-        "flops": float(result.flops),
-        "tokens": result.tokens,
-        "curves": {name: [rounded(v) for v in curve] for name, curve in result.curves.items()},
-    }
-    return Artefact(arrays, meta)
+    return trained(to_arrays(model), result, config=asdict(sizes), **chosen), model
 
 
 def _with_cost(meta: Mapping[str, Any], *more: Mapping[str, Any]) -> dict[str, Any]:

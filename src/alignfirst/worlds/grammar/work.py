@@ -11,10 +11,9 @@ import numpy as np
 
 from alignfirst.auditing.audit_nodes import run_audit
 from alignfirst.costs.training import probe_every
-from alignfirst.errors import StageFailure
 from alignfirst.lm.align.reward_calls import rewards_of
-from alignfirst.lm.align.trainer import AlignSettings, Task, align
-from alignfirst.lm.distil.distillation import DistilSettings, distil
+from alignfirst.lm.align.trainer import AlignSettings, Task
+from alignfirst.lm.distil.distillation import distil
 from alignfirst.lm.io import numpy_api
 from alignfirst.lm.models.load import TinyLlama, build, to_arrays
 from alignfirst.lm.sampling.draw import draw_answers
@@ -22,17 +21,17 @@ from alignfirst.lm.text.batch import Batch, Prompts
 from alignfirst.lm.text.logprobs import score_batch
 from alignfirst.lm.training.checkpoint import Checkpoints
 from alignfirst.lm.training.optim import OptimSettings
+from alignfirst.lm.training.result import TrainingResult
 from alignfirst.lm.training.sft import sft
-from alignfirst.nodes import Artefact, Json, Load, Node, Outcome, rounded
+from alignfirst.nodes import Artefact, Json, Load, Node, Outcome
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.worlds.grammar import draws, measure, streams
 from alignfirst.worlds.grammar.language import F64, Language, Tokens, language
 from alignfirst.worlds.grammar.models import AT_ONCE, model_of, prompt_of, reward_of
+from alignfirst.worlds.trained import aligner, distil_settings, fit_schedule, trained
 
 Settings = Mapping[str, Any]
 
-# Fits follow the paper's chain: warm-up 1 %, then stable, the last 20 % a linear decay. Alignment has a constant rate.
-WARMUP, DECAY = 0.01, 0.2
 SHOWN = 8  # texts that are kept with a model
 
 
@@ -48,8 +47,8 @@ def run_sft(node: Node, load: Load) -> Artefact:
         while True:
             yield Batch.of_arrays(lang.marks(prompt), lang.sample(prompt, rng))
 
-    result = sft(model, fresh(), s["steps"], _schedule(s), checkpoints=Checkpoints.of(node.key))
-    return _artefact(model, _sizes(s, lang), lang, seed, result, samples=result.samples)
+    result = sft(model, fresh(), s["steps"], fit_schedule(s), checkpoints=Checkpoints.of(node.key))
+    return _artefact(model, _sizes(s, lang), lang, seed, result)
 
 
 def run_distil(node: Node, load: Load) -> Artefact:
@@ -58,17 +57,7 @@ def run_distil(node: Node, load: Load) -> Artefact:
     lang, seed, occurrence = language(s["p_star"]), s["seed"], s["occurrence"]
     teacher = model_of(load(node.inputs["teacher"]))
     student = build(_sizes(s, lang), streams.number(seed, "distil-start", occurrence))
-    settings = DistilSettings(
-        method=s["loss"],
-        optim=_schedule(s),
-        temperature=s["temperature"],
-        filter=s.get("filter"),
-        samples=s.get("samples", s["batch"]),
-        updates=s["steps"],
-        batch=s["batch"],
-        top_k=s.get("top_k"),
-        occurrence=occurrence,
-    )
+    settings = distil_settings(s, fit_schedule(s))
     rehearsal = None
     if "rehearsal" in s:
         n = round(s["rehearsal"] * s["samples"])
@@ -98,13 +87,10 @@ def run_align(node: Node, load: Load) -> Artefact:
         pair_source=model_of(load(node.inputs["pairs"])) if "pairs" in node.inputs else None,
     )
     reference = model_of(load(node.inputs["reference"])) if method.uses_reference else None
-    train = partial(align, checkpoints=Checkpoints.of(node.key)) if s["trainer"] == "native" else _trl()
-    result = train(policy, reference, task, settings, streams.number(s["seed"], "align"))
+    result = aligner(node)(policy, reference, task, settings, streams.number(s["seed"], "align"))
     sizes = TinyLlama(**initial.meta["config"])
-    artefact = _artefact(policy, sizes, lang, s["seed"], result, samples=result.samples)
-    return Artefact(
-        artefact.arrays, {**artefact.meta, "target_draws": result.target_draws, "drawn_an_update": s["samples"]}
-    )
+    drawn = {"target_draws": result.target_draws, "drawn_an_update": s["samples"]}
+    return _artefact(policy, sizes, lang, s["seed"], result, **drawn)
 
 
 def run_measure(node: Node, load: Load) -> Artefact:
@@ -151,29 +137,13 @@ RUN: Mapping[str, Callable[[Sequence[Node], Load], list[Outcome]]] = {
 }
 
 
-def _trl() -> Callable[..., Any]:
-    from alignfirst.lm.align.trl_trainer import align_with_trl  # imports TRL
-
-    return align_with_trl
-
-
-def _artefact(model: Any, sizes: TinyLlama, lang: Language, seed: int, result: Any, samples: int) -> Artefact:
-    """Weights, what they cost, how training went, and a few texts for the eye."""
-    arrays = to_arrays(model)
-    if not all(np.isfinite(a).all() for a in arrays.values()):
-        raise StageFailure(f"weights are not finite after {result.updates} updates: lower the learning rate")
-    prompt = lang.balanced(SHOWN)
-    shown = draw_answers(model, _prompts(lang), prompt, streams.number(seed, "texts"))
-    meta: dict[str, Json] = {
-        "config": asdict(sizes),
-        "updates": result.updates,
-        "samples": samples,
-        "flops": float(result.flops),
-        "tokens": result.tokens,
-        "curves": {name: [rounded(v) for v in curve] for name, curve in result.curves.items()},
-        "texts": shown.batch.response_array.tolist(),
-    }
-    return Artefact(arrays, meta)
+def _artefact(
+    model: Any, sizes: TinyLlama, lang: Language, seed: int, result: TrainingResult, **more: Json
+) -> Artefact:
+    """The trained model, and a few texts for the eye."""
+    found = trained(to_arrays(model), result, config=asdict(sizes), **more)  # first: weights may not be finite
+    shown = draw_answers(model, _prompts(lang), lang.balanced(SHOWN), streams.number(seed, "texts"))
+    return Artefact(found.arrays, {**found.meta, "texts": shown.batch.response_array.tolist()})
 
 
 def _sizes(s: Settings, lang: Language) -> TinyLlama:
@@ -187,10 +157,6 @@ def _sizes(s: Settings, lang: Language) -> TinyLlama:
         intermediate=m["intermediate"],
         positions=1 + lang.length,
     )
-
-
-def _schedule(s: Settings) -> OptimSettings:
-    return OptimSettings(s["learning_rate"], warmup=WARMUP, decay=DECAY)
 
 
 def _prompts(lang: Language) -> Prompts:

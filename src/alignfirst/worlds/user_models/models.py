@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from alignfirst.data.rows import TokenRow
-from alignfirst.errors import StageFailure
 from alignfirst.lm.models import lora, named_models
 from alignfirst.lm.text.logprobs import score_rows
-from alignfirst.nodes import Artefact, Json, Load, rounded
+from alignfirst.nodes import Artefact, Json, Load
+from alignfirst.worlds.trained import trained
 
 Base = Mapping[str, Any]
 CHECKED = 4  # rows whose log-probabilities are recorded with a model
@@ -73,25 +71,14 @@ def artefact_of(
     """
     adapted = "lora" in settings
     arrays = lora.adapters(model) if adapted else named_models.to_arrays(model)
-    if not all(np.isfinite(a).all() for a in arrays.values() if a.dtype.kind == "f"):
-        raise StageFailure(f"weights are not finite after {result.updates} updates: lower the learning rate")
-    meta: dict[str, Json] = {
-        "architecture": named_models.architecture(model.config),
-        "tokenizer": settings["tokenizer"],
-    }
-    meta["from"] = origin(settings)
+    about = {"architecture": named_models.architecture(model.config), "tokenizer": settings["tokenizer"]}
+    about["from"] = origin(settings)
     if adapted:
-        meta |= {"base": dict(base), "lora": dict(settings["lora"])}
-        model = named_models.ready(whole(Artefact(arrays, meta), load), settings["precision"])  # what a reader will get
-    meta |= {
-        "updates": result.updates,
-        "samples": result.samples,
-        "flops": float(result.flops),
-        "tokens": result.tokens,
-        "curves": {name: [rounded(v) for v in curve] for name, curve in result.curves.items()},
-        "check": checked(model, rows),
-    }
-    return Artefact(arrays, meta)
+        about |= {"base": dict(base), "lora": dict(settings["lora"])}
+    found = trained(arrays, result, **about)
+    if adapted:
+        model = named_models.ready(whole(found, load), settings["precision"])  # what a reader will get
+    return Artefact(arrays, {**found.meta, "check": checked(model, rows)})
 
 
 def origin(settings: Mapping[str, Any]) -> dict[str, Json]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 from alignfirst.auditing.audit_nodes import run_audit
 from alignfirst.auditing.inputs import Target
 from alignfirst.lm.align.reward_calls import rewards_of
-from alignfirst.lm.align.trainer import AlignSettings, Pairs, Task, align
-from alignfirst.lm.distil.distillation import DistilSettings, distil
+from alignfirst.lm.align.trainer import AlignSettings, Pairs, Task
+from alignfirst.lm.distil.distillation import distil
 from alignfirst.lm.io import numpy_api
 from alignfirst.lm.models import named_models
 from alignfirst.lm.text.batch import Batch, Prompts
@@ -21,6 +21,7 @@ from alignfirst.lm.training.optim import OptimSettings
 from alignfirst.lm.training.sft import sft
 from alignfirst.nodes import Artefact, Load, Node, Outcome, rounded
 from alignfirst.theory.objectives import ALGORITHMS
+from alignfirst.worlds.trained import aligner, distil_settings
 from alignfirst.worlds.user_models import draws, measure, models, streams
 from alignfirst.worlds.user_models.node_context import NodeContext
 
@@ -68,18 +69,7 @@ def run_distil(desk: NodeContext) -> Artefact:
     teacher = named_models.frozen(desk.model("teacher"))
     start = {"student": s["student"], "teacher": s["teacher"], "seed": streams.number(seed, "distil-start", occurrence)}
     student = named_models.ready(models.student_of(start), s["precision"])
-    settings = DistilSettings(
-        method=s["loss"],
-        optim=_schedule(s),
-        temperature=s["temperature"],
-        filter=s.get("filter"),
-        samples=s["samples"],
-        updates=s["steps"],
-        batch=s["batch"],
-        top_k=s.get("top_k"),
-        chunk=s["chunk"],
-        occurrence=occurrence,
-    )
+    settings = distil_settings(s, _schedule(s))
     rehearsal = None
     if "rehearsal" in s:
         rows = desk.training(max(1, round(s["rehearsal"] * s["samples"])))
@@ -102,10 +92,10 @@ def run_align(desk: NodeContext) -> Artefact:
     reference = named_models.frozen(desk.model("reference")) if method.uses_reference else None
     timeout = s["reward"]["timeout"] if "reward" in s else None
     settings = AlignSettings.of(s, _schedule(s), reward_timeout=timeout)
-    with _trainer(desk) as train:
+    with desk.tracked() if s["trainer"] == "native" else nullcontext() as log:  # TRL has its own way to trackers
         result = models.train(
             policy, s, streams.number(seed, "align", s["occurrence"]),
-            lambda: train(policy, reference, _task(desk), settings, streams.number(seed, "align")),
+            lambda: aligner(desk.node, log)(policy, reference, _task(desk), settings, streams.number(seed, "align")),
         )  # fmt: skip
     return desk.artefact(policy, result, {"key": desk.node.inputs["initial"]})
 
@@ -192,18 +182,6 @@ RUN: Mapping[str, Callable[[Sequence[Node], Load], list[Outcome]]] = {
     **{kind: partial(_one_by_one, work) for kind, work in WORK.items()},
     "audit": partial(run_audit, draws.audit_draws),
 }
-
-
-@contextmanager
-def _trainer(desk: NodeContext) -> Iterator[Callable[..., Any]]:
-    """This package's, which tells trackers, or TRL's, which has its own way to them."""
-    if desk.s["trainer"] == "native":
-        with desk.tracked() as log:
-            yield partial(align, log=log, checkpoints=Checkpoints.of(desk.node.key), team=numpy_api.team())
-        return
-    from alignfirst.lm.align.trl_trainer import align_with_trl  # imports TRL
-
-    yield align_with_trl
 
 
 def _schedule(s: Settings) -> OptimSettings:
