@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -161,6 +162,16 @@ def test_tables_and_data_sets_are_read_as_json_lines_are(form: str, tmp_path: Pa
         datasets.disable_progress_bars()
         datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "folder"))
         assert read_pairs(tmp_path / "folder") == plain
+
+
+def test_json_lines_need_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The light install has none of them; what needs one says so."""
+    for name in ("datasets", "pyarrow", "pyarrow.parquet", "torch", "transformers"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert len(load(tmp_path, GOOD).rows) == 1
+    (tmp_path / "pairs.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"needs pyarrow.*pip install pyarrow"):
+        read_pairs(tmp_path / "pairs.parquet")
 
 
 def test_prompts_are_kept_or_dropped_for_a_counted_reason(tmp_path: Path) -> None:
