@@ -158,16 +158,15 @@ def is_row(value: Any) -> bool:
 
 
 def forms(value: Any, depth: int = DEPTH) -> set[str]:
-    """Names of the package's classes that hold a marked row; of a row that no class holds, the builtin type."""
+    """The package's classes that hold a marked row, as `room.Class`; where none does, the builtin type."""
     if is_row(value):
         return {type(value).__name__}
-    parts = [forms(part, depth - 1) for part in inside(value)] if depth else []
-    held = set().union(*parts)
+    held = set().union(*(forms(part, depth - 1) for part in inside(value))) if depth else set()
     if not held:
         return set()
-    classes = {name for name in held if name[0].isupper() and name != "Tensor"}
-    own = type(value).__module__.startswith("alignfirst.")
-    return classes | ({type(value).__name__} if own else set()) or {type(value).__name__}
+    module = type(value).__module__.split(".")
+    own = {f"{module[1]}.{type(value).__name__}"} if module[0] == "alignfirst" else set()
+    return {name for name in held if "." in name} | own or {type(value).__name__}
 
 
 class RowTracer(Tracer):
@@ -185,12 +184,12 @@ class RowTracer(Tracer):
         given = list(call.frame.f_locals.values())
         if call.function == "decoded":
             self.count(self.parsed, [raw.decode() for raw in given if isinstance(raw, bytes)], '"{}"')
-        if call.function == "_plain":
+        if call.file.endswith("/tokenise.py") and call.function == "_plain":
             texts = next(value for value in given if isinstance(value, list))
             self.count(self.tokenised, [f"|{text}" for text in texts], f"|{{}}{MARK}")
         self.see(call.file, given)
         if len(self.stack) > 1 and room(call.file) == "lm" and room(self.stack[-2].file) == "worlds/user_models":
-            self.handed_on |= set().union(*map(forms, given))
+            self.handed_on |= {name for value in given for name in forms(value) if not name.startswith("lm.")}
 
     def returned(self, call: Call, result: Any) -> None:
         self.see(call.file, [result])
@@ -266,10 +265,9 @@ class NodeTracer(Tracer):
             return bool(value.kind == "align")
         return isinstance(value, str) and value in self.keys
 
-    def returned(self, frame: FrameType, file: str, function: str, result: Any) -> None:
-        if function == "put_many" and found(
-            result, lambda part: isinstance(part, dict) and bool(self.keys & set(part))
-        ):
+    def returned(self, call: Call, result: Any) -> None:
+        if call.function.startswith("put_") and isinstance(result, dict) and self.keys & set(result):
+            self.steps.append(call[:3])
             self.end()
 
 
