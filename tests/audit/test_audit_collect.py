@@ -14,9 +14,8 @@ from alignfirst.auditing.collect import Collected, Request, collect
 from alignfirst.auditing.findings import audit
 from alignfirst.auditing.gated_prediction import Plan
 from alignfirst.auditing.inputs import Target, inputs_of
-from alignfirst.data.counts import RowCounts
 from alignfirst.data.pairs import LoadedRows
-from alignfirst.data.rows import Message, Text, TextRow, TokenRow
+from alignfirst.data.rows import Message, RowCounts, Text, TextRow, TokenRow
 from alignfirst.data.tokenise import Tokeniser, common_prefix
 from alignfirst.errors import InputError
 from alignfirst.store import Store

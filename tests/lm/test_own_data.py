@@ -22,9 +22,9 @@ pytest.importorskip("transformers", reason="needs alignfirst[lm]")
 sys.path.insert(0, str(Path(__file__).parent))
 import own_models as made
 
-from alignfirst.data.encode import Encoder
 from alignfirst.data.index import index
 from alignfirst.data.shapes import MAX_CELL
+from alignfirst.data.tokenise import Encoder
 from alignfirst.errors import ExitCode, InputError, StageFailure
 from alignfirst.study import dry_run
 from alignfirst.study.execution.worker import load_world

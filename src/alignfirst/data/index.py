@@ -9,21 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alignfirst.data.counts import RowCounts
-from alignfirst.data.encode import Encoder, Rules
-from alignfirst.data.pairs import text_rows
-from alignfirst.data.repeats import Repeats, as_array, number
-from alignfirst.data.rows import TextRow, TokenRow, Unusable, contents
+from alignfirst.data.pairs import Repeats, as_array, number, text_rows
+from alignfirst.data.rows import RowCounts, TextRow, TokenRow, Unusable, contents
 from alignfirst.data.shapes import TextReader
 from alignfirst.data.sources import Source
 from alignfirst.data.split import held_out, split_number
+from alignfirst.data.tokenise import Encoder, Rules
 from alignfirst.errors import StageFailure
 from alignfirst.nodes import Artefact, Json
 
@@ -137,24 +135,30 @@ class Rows:
     def read(self, which: Sequence[int] | NDArray[np.int64]) -> list[TokenRow]:
         """Rows of the index, in the order asked for. Raises StageFailure where one is not what it was."""
         which = np.asarray(which, np.int64)
-        arrays = self.index.arrays
-        order = np.argsort(arrays["position"][which], kind="stable")
-        found: list[TokenRow | None] = [None] * len(which)
-        places = [int(arrays["position"][i]) for i in which[order]]
-        for at, cells in zip(order, self.source.at(places), strict=True):
-            found[at] = self._row(int(which[at]), cells)
-        return [row for row in found if row is not None]
+        order = np.argsort(self.index.arrays["position"][which], kind="stable")
+        sorted_rows = which[order]
+        cells = self.source.at(self.index.arrays["position"][sorted_rows].tolist())
+        rows: list[TokenRow] = []
+        for a in range(0, len(which), TOGETHER):
+            rows += self._encoded(sorted_rows[a : a + TOGETHER], cells)
+        return [rows[i] for i in np.argsort(order)]
 
-    def _row(self, i: int, cells: Mapping[str, Any]) -> TokenRow:
-        line = int(self.index.arrays["line"][i])
-        try:
-            row = self.encoder.one(TextReader(self.encoder.rules.kind, RowCounts()).row(line, cells))
-        except Unusable:
-            raise self._changed(line) from None
-        if row_check(row) != int(self.index.arrays["check"][i]):
-            raise self._changed(line)
-        return row
+    def _encoded(self, which: NDArray[np.int64], cells: Iterator[Mapping[str, Any]]) -> list[TokenRow]:
+        """The next of the cells as the rows they were."""
+        lines, checks = (self.index.arrays[name][which].tolist() for name in ("line", "check"))
+        reader, texts = TextReader(self.encoder.rules.kind, RowCounts()), []
+        for line, each in zip(lines, cells, strict=False):
+            try:
+                texts.append(reader.row(line, each))
+            except Unusable:
+                raise _changed(line) from None
+        found = []
+        for line, check, row in zip(lines, checks, self.encoder.many(texts), strict=True):
+            if isinstance(row, Unusable) or row_check(row) != check:
+                raise _changed(line)
+            found.append(row)
+        return found
 
-    @staticmethod
-    def _changed(line: int) -> StageFailure:
-        return StageFailure(f"line {line} of the data is not what it was when the run began")
+
+def _changed(line: int) -> StageFailure:
+    return StageFailure(f"line {line} of the data is not what it was when the run began")

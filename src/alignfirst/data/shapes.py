@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from alignfirst.data.counts import RowCounts
-from alignfirst.data.rows import Message, Text, TextRow, Unusable
+from alignfirst.data.rows import Message, RowCounts, Text, TextRow, Unusable
 
 Kind = Literal["pairs", "examples", "prompts"]
 MAX_CELL = 1_000_000  # characters of one prompt or answer; longer ones are dropped, never cut

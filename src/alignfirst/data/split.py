@@ -8,7 +8,7 @@ import json
 import numpy as np
 from numpy.typing import NDArray
 
-from alignfirst.data.repeats import number
+from alignfirst.data.pairs import number
 from alignfirst.data.rows import Text, contents
 
 

@@ -1,4 +1,4 @@
-"""Prompt and answers as token ids, the way preference training cuts them.
+"""Rows as token ids, the way preference training cuts them, by a study's rules: chat template, length, vocabulary.
 
 TRL's DPOTrainer (1.16) tokenises the prompt, and prompt + answer as one text (messages: through the chat template, the
 prompt with its generation prompt), and lets the answers begin where the two first differ: earlier than the prompt's end
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from alignfirst.data.rows import Message, Text, TextRow, TokenRow
+from alignfirst.data.rows import Message, Text, TextRow, TokenRow, Unusable, as_messages, contents
+from alignfirst.data.shapes import ANSWERS, Kind
 from alignfirst.errors import InputError
 
 
@@ -80,6 +81,83 @@ class Tokeniser:
             chats, tokenize=True, add_generation_prompt=generation, return_dict=True
         )
         return found["input_ids"]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What decides which rows are used, and how they are cut into tokens."""
+
+    kind: Kind
+    limit: int | None  # only so many rows are read
+    max_length: int  # tokens of a prompt with its answer
+    chat: bool  # plain text is wrapped into the chat template
+    held_out: float  # share of the prompts
+    split_seed: int
+    vocabulary: int  # tokens that both models have
+
+
+class Encoder:
+    """Turns rows of texts into token ids; a row that cannot be used into Unusable with the counted reason."""
+
+    def __init__(self, tokenizer: Any, rules: Rules) -> None:
+        self.rules = rules
+        self.answers = ANSWERS[rules.kind]
+        self.tokeniser = Tokeniser(tokenizer)
+        self.special = [t for t in getattr(tokenizer, "all_special_tokens", ()) if len(t) > 1]
+
+    def many(self, rows: Sequence[TextRow]) -> list[TokenRow | Unusable]:
+        """Token ids of rows, in one call of the tokenizer unless it refuses one of them.
+
+        Raises InputError for messages where the tokenizer has no chat template.
+        """
+        try:
+            encoded = self.tokeniser.rows([self._wrapped(row) for row in rows], self.answers)
+        except Exception as e:
+            if len(rows) == 1:
+                return [_refusal(e)]
+            return [found for row in rows for found in self.many([row])]  # which one and why is found out one by one
+        return [row if (why := self._unfit(row)) is None else Unusable(why) for row in encoded]
+
+    def _wrapped(self, row: TextRow) -> TextRow:
+        if not self.rules.chat or row.conversational:
+            return row
+        chosen, rejected = (as_messages(text, "assistant") for text in (row.chosen, row.rejected))
+        return TextRow(row.line, as_messages(row.prompt, "user"), chosen, rejected)
+
+    def _unfit(self, row: TokenRow) -> str | None:
+        if not all((row.chosen, row.rejected)[: self.answers]):
+            return "an answer of no tokens"
+        if self.answers == 2 and row.chosen == row.rejected:
+            return "chosen and rejected the same tokens"
+        if row.length > self.rules.max_length:
+            return f"longer than {self.rules.max_length} tokens"
+        if max(max(ids, default=0) for ids in (row.prompt, row.chosen, row.rejected)) >= self.rules.vocabulary:
+            return "a token that the model does not have"
+        return None
+
+    def odd(self, row: TextRow) -> list[str]:
+        """What is odd about a row that is kept."""
+        texts = [t for part in (row.prompt, row.chosen, row.rejected) for t in contents(part)]
+        found = []
+        if any("\ufffd" in t for t in texts):
+            found.append("the replacement character U+FFFD: text was decoded wrongly before")
+        if any("\x00" in t for t in texts):
+            found.append("a NUL character")
+        if any(s in t for t in texts for s in self.special):
+            found.append("a special token of the model written out in text")
+        return found
+
+
+def _refusal(error: Exception) -> Unusable:
+    """Why the tokenizer does not take a row. Raises the error where it is not the row's."""
+    if isinstance(error, InputError) and "chat template" not in error.rule:
+        return Unusable("a prompt of no tokens")
+    if isinstance(error, ValueError | TypeError | KeyError) and not isinstance(error, InputError):
+        # A template's own complaint, or a strange role
+        return Unusable(f"the tokenizer refuses it ({type(error).__name__})")
+    if type(error).__module__.startswith("jinja2"):
+        return Unusable("the chat template refuses it")
+    raise error
 
 
 def pieces(ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> list[str]:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from alignfirst.data import sources
-from alignfirst.data.encode import Encoder, Rules
 from alignfirst.data.index import Rows, index, index_key
 from alignfirst.data.shapes import Kind
+from alignfirst.data.tokenise import Encoder, Rules
 from alignfirst.errors import InputError
 from alignfirst.files import default_cache
 from alignfirst.nodes import Artefact, Json
