@@ -83,11 +83,11 @@ def spied(patch: pytest.MonkeyPatch) -> Seen:
         return pairs_of(model, rows)
 
     kind_of_draw = ["measured"]
-    run_draw = draws.run_draw
+    run_draws = work.RUN["draw"]
 
-    def for_an_audit(desk: Any) -> Any:
+    def for_an_audit(*given: Any) -> Any:
         kind_of_draw.append("audited")
-        found = run_draw(desk)
+        found = run_draws(*given)
         kind_of_draw.pop()
         return found
 
@@ -97,7 +97,7 @@ def spied(patch: pytest.MonkeyPatch) -> Seen:
     patch.setattr(measure, "draw", drawn)
     patch.setattr(measure, "describe", described)
     patch.setattr(draws, "pairs_of", audited)
-    patch.setattr(work, "WORK", {**work.WORK, "draw": for_an_audit})
+    patch.setattr(work, "RUN", {**work.RUN, "draw": for_an_audit})
     return seen
 
 
