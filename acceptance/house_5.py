@@ -27,7 +27,6 @@ from typing import Any
 
 from common import ROOT, RUNS, conclude, fresh
 
-sys.path.insert(0, str(Path(__file__).parent))
 HERE = Path(__file__).resolve().parent
 # files, moves: as a reader counted them before, and as this tracer counts them in that checkout
 BEFORE = {"beta": ((16, 20), (22, 44)), "row": ((17, 26), (18, 34)), "node": ((18, 22), (16, 27))}
