@@ -1,9 +1,9 @@
-"""The Python interface: run a study, open a run, compare two."""
+"""The Python interface: run a study, open a run, audit a reference."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,10 @@ from alignfirst.records import Row
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from alignfirst.auditing.findings import Audit
+    from alignfirst.auditing.gated_prediction import Plan
     from alignfirst.report.run_files import RunFiles
+    from alignfirst.study.audit.request import AuditRequest, Plans
     from alignfirst.study.config.preset_files import Source
     from alignfirst.study.config.study_config import StudyConfig
     from alignfirst.study.execution.engine import Progress
@@ -187,6 +190,83 @@ def run(
         require_go=given.require_go or require_go,
     )
     return Run(runner.run(study, RUNS / study.name if out is None else Path(out), how, progress).out)
+
+
+def audit(
+    reference: str | Path,
+    *,
+    teacher: str | Path | None = None,
+    pairs: str | Path | None = None,
+    prompts: str | Path | None = None,
+    reward: str | Callable[[list[str], list[str]], Any] | None = None,
+    target: str | None = None,
+    target_file: str | Path | None = None,
+    plans: Plans | Sequence[Plan] | None = None,
+    out: str | Path | None = None,
+    samples: int | None = None,
+    new_tokens: int = 256,
+    rows: int | None = None,
+    progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
+    options: ExecutionOptions | None = None,
+) -> Audit:
+    """Say, before any alignment is trained, where planned alignments of a reference will end: see docs/audit.md.
+
+    `reference`: a file of log-probabilities (docs/audit.md has its columns), a model of a study (RUN:recipe/stage), or
+    a language model (a folder, a .gguf file, a hub id). `teacher`: a model of higher recall with the same tokenizer or
+    of the same world, with whose draws rare hits are found. Language models take `pairs` (preferences in one of TRL's
+    formats) or `prompts` (rows with `prompt`), read to the first `rows`; `reward`, `module:function` or a function of
+    texts (prompts, responses) -> numbers, which is asked in this process every time; `target`, a rule on the reward
+    such as 'R >= 0.5'; `target_file`, examples of what is wanted; `samples` responses a prompt (of a study's model: in
+    all), of at most `new_tokens` tokens.
+
+    `plans`: the alignments to judge, one by one or as `Plans` of algorithms and betas. What models draw and score is
+    kept in the user's cache: an audit with other plans computes nothing. `options` says who computes it, as in `run`:
+    this process unless workers, each with its own copy of the models, or a cluster are named. `progress` is as in
+    `run`; `say` gets what was kept of the pairs. With `out`, audit.json, audit.txt, audit.html and, of language
+    models, log_probs.jsonl are written in that folder.
+
+    Raises InputError for what cannot work, StageFailure where a model or a reward fails, StoreError.
+    """
+    from alignfirst.auditing.inputs import Target
+    from alignfirst.report import build_audit
+    from alignfirst.report.audit import audit_files
+    from alignfirst.study.audit.request import AuditRequest, Plans
+
+    request = AuditRequest(
+        str(reference), None if teacher is None else str(teacher), pairs, prompts, reward,
+        None if target is None else Target.parse(target), target_file, Plans() if plans is None else plans,
+        samples, new_tokens, rows, out,
+    )  # fmt: skip
+    result = _audited(request, progress, say, options)
+    if out is not None:
+        audit_files.write(result, Path(out))
+        build_audit(Path(out))
+    return result
+
+
+def _audited(
+    request: AuditRequest,
+    progress: Progress | None,
+    say: Callable[[str], None] | None,
+    options: ExecutionOptions | None,
+) -> Audit:
+    """By what the reference is."""
+    from alignfirst.study.audit import log_probs, study_models
+    from alignfirst.study.audit.node_cache import NodeCache
+    from alignfirst.study.execution.options import ExecutionOptions
+
+    if study_models.Address.parse(request.reference) is None and log_probs.is_table(request.reference):
+        if options is not None and options.cluster is not None:
+            cure = "Leave --engine ray out: it is quick here."
+            raise InputError("a cluster asks models", "a file of log-probabilities", cure)
+        return log_probs.audit_log_probs(request)
+    cache = NodeCache(options or ExecutionOptions(workers=0), progress)
+    if study_models.Address.parse(request.reference) is not None:
+        return study_models.audit_study_model(request, cache)
+    from alignfirst.study.audit.language_models import audit_language_models
+
+    return audit_language_models(request, cache, say or (lambda text: None))
 
 
 def load(path: str | Path) -> Run:

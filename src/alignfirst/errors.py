@@ -64,5 +64,12 @@ class StageFailure(AlignfirstError):
 def shorten(value: object, limit: int = 120) -> str:
     """`repr` of a value, printable and cut, so that hostile input cannot flood or steer a terminal."""
     text = value if isinstance(value, str) else repr(value)
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: 4 * limit])
+    text = printable(text[: 4 * limit])
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def printable(text: str) -> str:
+    """Text with every character that could steer a terminal escaped; line breaks too."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

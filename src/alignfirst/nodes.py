@@ -12,8 +12,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-# sft, distil, align are stages of recipes; source, draw and target are what the stages of some worlds learn from
-NodeKind = Literal["sft", "distil", "align", "measure", "predict", "audit", "source", "draw", "target"]
+# sft, distil, align are stages of recipes; source and target are what the stages of some worlds learn from; draw,
+# sample and score are what audits rest on
+NodeKind = Literal[
+    "sft", "distil", "align", "measure", "predict", "audit", "source", "target", "draw", "sample", "score"
+]
 Json = Any  # what json.dumps takes: settings and metadata are plain data
 
 

@@ -41,8 +41,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test in a folder of its own, with no wish for tracebacks."""
+    """Every test in a folder of its own, with a cache of its own and no wish for tracebacks."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ALIGNFIRST_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("ALIGNFIRST_DEBUG", raising=False)
     return tmp_path
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from alignfirst.api import Run
-from alignfirst.cli.audit_store import Address
 from alignfirst.errors import ExitCode
+from alignfirst.study.audit.study_models import Address
 
 
 def scores(path: Path, mass: float, n: int = 1_000, **more: Any) -> Path:
@@ -158,7 +158,10 @@ def test_thin_data_is_insufficient_and_never_a_number_out_of_thin_air(
         (("--reference", "nosuchstudy:sft"), "nosuchstudy"),
     ],
 )
-def test_bad_arguments_are_refused_in_words(arguments: tuple[str, ...], words: str, invoke: Any) -> None:
+def test_bad_arguments_are_refused_in_words(
+    arguments: tuple[str, ...], words: str, invoke: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "y").touch()
     result = invoke("audit", *arguments)
     assert result.exit_code == ExitCode.USAGE and words in result.stderr
 

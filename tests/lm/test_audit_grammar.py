@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,12 @@ pytest.importorskip("transformers", reason="language models need transformers")
 
 from typer.testing import CliRunner
 
+import alignfirst
 from alignfirst.api import run
 from alignfirst.cli.app import app
-from alignfirst.cli.audit_store import Address, drawing_of, find
+from alignfirst.store import Store
+from alignfirst.worlds.grammar.draws import GrammarDrawing
+from alignfirst.worlds.grammar.world import WORLD, GrammarWorld
 
 STUDY = """
 world: grammar
@@ -32,7 +34,8 @@ align: {updates: 8, samples: 16, group_size: 4}
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> str:
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("ALIGNFIRST_CACHE", str(tmp_path / "cache"))
     (tmp_path / "study.yaml").write_text(STUDY)
     return str(tmp_path / "study.yaml")
 
@@ -49,16 +52,31 @@ def test_a_student_is_audited_beside_its_sft_model(study: str) -> None:
     assert CliRunner().invoke(app, arguments).stdout == result.stdout
 
 
-def test_scores_are_those_of_the_model_that_drew(study: str) -> None:
-    address = Address.parse(f"{study}:distil-align/distil")
-    assert address is not None
-    found = find(address)
-    drawing = drawing_of(found, found.sft)
-    own = drawing.sample(found.model, 64, np.random.default_rng(0))
-    other = drawing_of(replace(found, model=found.sft), found.model)  # the same texts, scored instead of drawn
-    again = other.sample(found.model, 64, np.random.default_rng(0))
+def test_scores_are_those_of_the_model_that_drew(study: str, tmp_path: Path) -> None:
+    finished = run(study, out=tmp_path / "run", workers=0, set={"recipes": ["distil-align"]})
+    store = Store(finished.path / "store")
+    sft, student = (store.get(row["model"]) for row in finished.records[:2])
+    settings = WORLD.drawing_settings(finished.config, seed=0)
+    own = GrammarDrawing(settings, student, sft).sample(student, 64, np.random.default_rng(0))
+    other = GrammarDrawing(settings, sft, student)  # the same texts, scored instead of drawn
+    again = other.sample(student, 64, np.random.default_rng(0))
+    assert own.logp_reference is not None and again.logp_teacher is not None
     np.testing.assert_allclose(own.logp_reference, again.logp_teacher, atol=1e-4)
     np.testing.assert_array_equal(own.reward, again.reward)
+
+
+def test_a_second_audit_at_another_beta_trains_and_draws_nothing(study: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = f"{study}:distil-align/distil"
+    first = alignfirst.audit(reference, samples=64)
+
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr(GrammarWorld, "run", refuse)
+    second = alignfirst.audit(reference, samples=64, plans=alignfirst.Plans(betas=[0.3]))
+    assert [judged.plan.beta for judged in second.judged] == [0.3]
+    assert second.evidence is not None and first.evidence is not None
+    assert second.evidence.mass == first.evidence.mass
 
 
 def test_a_study_says_what_the_audit_of_its_references_says(study: str, tmp_path: Path) -> None:

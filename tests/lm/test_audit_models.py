@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 
 from fake_ray import FakeRay, RayError
 
-from alignfirst.cli import audit_cluster
+import alignfirst
 from alignfirst.cli.app import app
 from alignfirst.data.prompts import read_examples, read_prompts
 from alignfirst.data.rows import Message, Text, TextRow
@@ -35,6 +35,7 @@ from alignfirst.errors import InputError
 from alignfirst.lm.models import load as lm
 from alignfirst.lm.text.logprobs import score_rows
 from alignfirst.study.execution import options, ray_pool
+from alignfirst.worlds.user_models import audit_pieces
 
 WORDS = "a b c d e f g h i j user assistant"
 TEMPLATE = (
@@ -130,9 +131,72 @@ def test_a_second_audit_at_another_beta_asks_the_models_nothing(folder: Path, mo
     def refuse(*_: Any, **__: Any) -> Any:
         raise AssertionError("asked again")
 
-    monkeypatch.setattr("alignfirst.lm.text.logprobs.score_rows", refuse)
-    monkeypatch.setattr("alignfirst.lm.sampling.sample.sample", refuse)
+    monkeypatch.setattr(audit_pieces, "loaded", refuse)
     told(*arguments, "--new-tokens", 3, "--beta", 0.3)
+
+
+def test_an_interrupted_audit_goes_on_where_it_stopped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five nodes of four pairs, four nodes a task: what the first task stored is not scored again."""
+    rows = [{"prompt": f"{x} {y}", "chosen": " c", "rejected": " d"} for x in "abcde" for y in "abcd"]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    score, asked = audit_pieces.score_rows, list[int]()
+
+    def scoring(most: int) -> Any:
+        def count(model: Any, rows: Any) -> Any:
+            if len(asked) == most:
+                raise KeyboardInterrupt
+            asked.append(len(rows))
+            return score(model, rows)
+
+        return count
+
+    monkeypatch.setattr(audit_pieces, "score_rows", scoring(4))
+    monkeypatch.setattr(audit_pieces, "PIECE", 4)
+    with pytest.raises(KeyboardInterrupt):
+        alignfirst.audit("student", pairs="pairs.jsonl")
+    assert asked == [4] * 4
+    monkeypatch.setattr(audit_pieces, "score_rows", scoring(9))
+    whole = alignfirst.audit("student", pairs="pairs.jsonl")
+    assert asked == [4] * 5
+    empty(folder)
+    asked.clear()
+    assert alignfirst.audit("student", pairs="pairs.jsonl").plain() == whole.plain() and len(asked) == 5
+
+
+def test_draws_of_a_prompt_do_not_depend_on_its_neighbours(folder: Path) -> None:
+    def draws(prompts: str) -> list[list[str]]:
+        (folder / "asked.jsonl").write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
+        alignfirst.audit("student", prompts="asked.jsonl", reward=len_of, samples=20, new_tokens=4, out="o")
+        rows = map(json.loads, (folder / "o" / "log_probs.jsonl").read_text().splitlines())
+        texts = [row["text"] for row in rows]
+        return [texts[a : a + 20] for a in range(0, len(texts), 20)]
+
+    [alone], (_, among, _) = draws("a"), draws("bac")
+    assert alone == among and len(set(alone)) > 5
+
+
+def len_of(prompts: list[str], responses: list[str]) -> list[float]:
+    return [float(len(response)) for response in responses]
+
+
+def test_the_call_says_what_the_command_says(folder: Path) -> None:
+    told_by_command = everything("--beta", 0.3, "--target", "R >= 1", "--rollouts", 1000, "--out", "command")
+    found = alignfirst.audit(
+        "student", teacher="teacher", pairs="pairs.jsonl", reward="count_c:reward", target="R >= 1",
+        samples=40, new_tokens=5, plans=alignfirst.Plans(betas=[0.3], rollouts=1000), out="call",
+    )  # fmt: skip
+    assert json.loads(json.dumps(found.plain())) == told_by_command
+    for name in ("audit.json", "audit.txt", "audit.html", "log_probs.jsonl"):
+        assert (folder / "call" / name).read_bytes() == (folder / "command" / name).read_bytes()
+    [plan] = alignfirst.audit(
+        "student", pairs="pairs.jsonl", reward=len_of, samples=4, new_tokens=3, plans=[alignfirst.Plan("grpo", 0.2)]
+    ).judged
+    assert plan.plan == alignfirst.Plan("grpo", 0.2, text=True)
+
+
+def test_prompts_that_leave_no_room_are_refused_before_any_work(folder: Path) -> None:
+    result = audit("--reference", "student", "--prompts", "prompts.jsonl", "--reward", "count_c:reward")
+    assert result.exit_code == 2 and "fit the model's 32 positions" in result.stderr
 
 
 def test_draws_have_the_probabilities_that_the_model_gives_them(folder: Path) -> None:
@@ -255,7 +319,6 @@ def test_nodes_of_a_cluster_find_what_this_machine_does(folder: Path, monkeypatc
     ray = FakeRay(trouble=lose_first)
     monkeypatch.setattr(options, "find_spec", lambda name: object())
     monkeypatch.setattr(ray_pool, "connect", lambda *_: ray)
-    monkeypatch.setattr(audit_cluster, "ROWS", 50)
     assert everything("--engine", "ray") == here
     assert ray.given > 4 and lost and ray.shut == 1
     given = ray.given
@@ -274,7 +337,7 @@ def test_a_cluster_finds_what_this_machine_does(folder: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == here
-    assert "on the cluster: 1 of 1" in done.stderr
+    assert "audit: 8 of 8 done" in done.stderr
 
 
 def test_a_cluster_scores_rows_of_language_models_only(folder: Path) -> None:

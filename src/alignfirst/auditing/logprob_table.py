@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +15,7 @@ import numpy as np
 from alignfirst.auditing.share_intervals import Floats, Ints
 from alignfirst.data.sources import table_of
 from alignfirst.errors import InputError, shorten
+from alignfirst.files import write_atomic, writing
 
 
 class Column(NamedTuple):
@@ -39,6 +43,8 @@ NUMBERS = ("logp_reference", "logp_teacher", "reward", "rarest_logp")
 COUNTS = ("tokens", "rarest_at")
 KINDS = ("sample", "chosen", "rejected", "target")
 SOURCES = ("reference", "teacher")
+ROWS = "log_probs.jsonl"  # the file that audits of models write
+DIGEST = "log_probs_sha256"  # in `about` of an audit: of the file that the texts of its rows are in
 LISTED = 8  # unknown columns that are named
 ROUNDING = 1e-3  # a sum of float32 log-probabilities may come out this much above 0
 
@@ -219,3 +225,28 @@ def read(path: Path, targets: Path | None = None) -> Table:
     names = dict.fromkeys(name for row in rows for name in row)
     # Of columns that mean nothing only the names are kept: a file may have a new one in every row.
     return build({name: [row.get(name) for row in rows] if name in NAMES else () for name in names}, lines)
+
+
+def write(table: Table, folder: Path) -> str:
+    """Write the table as JSON lines that `read` takes, in a folder that is made; the SHA-256 of the file."""
+    lines = [json.dumps(row, allow_nan=False).encode() + b"\n" for row in map(partial(_row, table), range(len(table)))]
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / ROWS, lines)
+    return hashlib.sha256(b"".join(lines)).hexdigest()
+
+
+def _row(t: Table, i: int) -> dict[str, Any]:
+    """Row i with the columns that it has."""
+    row: dict[str, Any] = {
+        "kind": KINDS[t.kind[i]],
+        "prompt_id": t.prompt_names[t.prompt[i]],
+        "pair_id": int(t.line[i]),
+    }
+    row |= {"logp_reference": float(t.logp_reference[i]), "tokens": int(t.tokens[i])}
+    if t.source[i] >= 0:
+        row["source"] = SOURCES[t.source[i]]
+    for name, values in (("logp_teacher", t.logp_teacher), ("reward", t.reward), ("rarest_logp", t.rarest)):
+        if np.isfinite(values[i]):
+            row[name] = float(values[i])
+    return row | {"rarest_at": int(t.rarest_at[i]), "text": t.text[i]}

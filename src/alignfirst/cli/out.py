@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from alignfirst.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -32,10 +34,7 @@ def tolerate_any_text() -> None:
 
 def clean(value: object) -> str:
     """Text with every character that could steer a terminal escaped; line breaks too."""
-    text = str(value)
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return printable(str(value))
 
 
 def complain(message: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["build", "build_audit"]
+__all__ = ["AUDIT", "AUDIT_PAGE", "build", "build_audit"]
+
+AUDIT, AUDIT_PAGE = "audit.json", "audit.html"  # in the folder of an audit
 
 
 def build(run_dir: Path) -> Path:
@@ -41,6 +43,6 @@ def build_audit(folder: Path) -> Path:
     from alignfirst.report.audit.audit_files import load
     from alignfirst.report.audit.page import page
 
-    path = Path(folder) / "audit.html"
+    path = Path(folder) / AUDIT_PAGE
     write_atomic(path, [page(load(Path(folder))).encode()])
     return path

@@ -6,10 +6,11 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from alignfirst.auditing.audit_nodes import AuditDraws
 from alignfirst.auditing.pooled_draws import Sample
+from alignfirst.auditing.share_intervals import Floats
+from alignfirst.nodes import Artefact
 
 SOURCES = ("reference", "teacher", "preferred")
 
@@ -26,7 +27,7 @@ class Drawing(ABC):
         """n responses of a model."""
 
     @abstractmethod
-    def preferred(self, n: int, random: np.random.Generator) -> NDArray[np.float64]:
+    def preferred(self, n: int, random: np.random.Generator) -> Floats:
         """Rewards [n] of examples of what is wanted."""
 
     @staticmethod
@@ -40,3 +41,26 @@ class Drawing(ABC):
         apart = self.teacher is not self.reference
         other = self.sample(self.teacher, n, self.noise(seed, "teacher")) if apart else None
         return AuditDraws(own, other, self.preferred(n, self.noise(seed, "preferred")))
+
+    def artefact(self, n: int, seed: int) -> Artefact:
+        """The same draws, with the teacher's also where it is the reference, as the output of a node; see `drawn`."""
+        arrays = {"preferred": self.preferred(n, self.noise(seed, "preferred"))}
+        for model, source in ((self.reference, "reference"), (self.teacher, "teacher")):
+            sample = self.sample(model, n, self.noise(seed, source))
+            arrays |= {f"{source}/{name}": values for name, values in vars(sample).items() if values is not None}
+        return Artefact(arrays, {"target": self.target})
+
+
+def drawn(artefact: Artefact) -> tuple[Sample, Sample, Floats, str]:
+    """Draws of the reference and of the teacher, rewards of what is wanted, and what counts as a hit, in words."""
+    parts: dict[str, dict[str, Any]] = {"reference": {}, "teacher": {}}
+    for place, values in artefact.arrays.items():
+        source, _, name = place.partition("/")
+        if name:
+            parts[source][name] = values
+    return (
+        Sample(**parts["reference"]),
+        Sample(**parts["teacher"]),
+        artefact.arrays["preferred"],
+        artefact.meta["target"],
+    )

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import json as jsonlib
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alignfirst import files
 from alignfirst.cli import cluster, out
-from alignfirst.cli.audit_files import DIGEST, sha256_of
 from alignfirst.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
     from alignfirst.auditing.findings import Audit
-    from alignfirst.auditing.gated_prediction import Plan
-    from alignfirst.auditing.inputs import Target
-    from alignfirst.study.execution.options import Cluster
-
-BETA = 0.1
-RESULT, SUMMARY = "audit.json", "audit.txt"
 
 
 def audit(
@@ -68,6 +57,9 @@ def audit(
         int, typer.Option("--new-tokens", help="Longest response to draw from a language model.")
     ] = 256,
     rows: Annotated[int | None, typer.Option("--rows", help="Use the first so many rows of the file.")] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", help="Processes that ask models, each with its own copy; 0: this process.")
+    ] = 0,
     engine: cluster.Engines = cluster.Engine.local,
     ray_address: cluster.Address = None,
     task_cpus: cluster.Cpus = 1.0,
@@ -81,102 +73,33 @@ def audit(
 
     Predicts, without training, where each algorithm at each beta will end: go, no-go or insufficient data.
     """
-    _check(reference, log_probs)
-    if log_probs is not None:
-        _check_alone({"pairs": pairs, "prompts": prompts, "reward": reward, "teacher": teacher, "samples": samples})
-        _check_whole(rows)
+    from alignfirst.api import audit as run
+    from alignfirst.cli.progress import progress
+    from alignfirst.study.audit.request import Plans
+    from alignfirst.study.execution.options import ExecutionOptions
+
+    given = _given(reference, log_probs)
     nodes = cluster.on_cluster(engine, ray_address, task_cpus, task_gpus)
-    rule = None if target is None else _target(target)
-    if log_probs is not None:
-        _not_there(nodes, "--log-probs")
-        result = _log_probs(log_probs, target_file, rule, _plans(algorithm, beta, rollouts, labels))
-    else:
-        assert reference is not None
-        result = _models(reference, locals(), rule)
-    _deliver(result, out_, json)
+    with progress("audit") as advance:
+        result = run(
+            given, teacher=teacher, pairs=pairs, prompts=prompts, reward=reward, target=target,
+            target_file=target_file, plans=Plans(algorithm or (), beta or (), rollouts, labels), out=out_,
+            samples=samples, new_tokens=new_tokens, rows=rows, progress=advance, say=out.note,
+            options=ExecutionOptions(workers=workers if nodes is None else workers or None, cluster=nodes),
+        )  # fmt: skip
+    _print(result, out_, json)
     raise typer.Exit(exit_code(result, gate, require_go))
 
 
-def _check(reference: str | None, log_probs: Path | None) -> None:
+def _given(reference: str | None, log_probs: Path | None) -> str | Path:
+    """What is audited. Raises InputError where it is named twice or not at all, or is no file."""
     if (reference is None) == (log_probs is None):
         given = "both" if reference is not None else "neither"
         raise InputError("audit takes either --reference or --log-probs", given, "Name one: a model, or a file.")
-
-
-def _check_alone(options: dict[str, Any]) -> None:
-    """What would be computed or read elsewhere is in the file already."""
-    for name, value in options.items():
-        if value is not None:
-            cure = "Its rows hold pairs, samples, rewards and what the teacher says."
-            raise InputError("--log-probs stands alone", f"--{name}", cure)
-
-
-def _check_whole(rows: int | None) -> None:
-    """A row here is one response: the first so many would part the answers of a pair, and draws of the two models."""
-    if rows is not None:
-        cure = "Write a file of the rows you want, both answers of a pair and all samples of a prompt together."
-        raise InputError("--rows is for --pairs and --prompts", f"--rows {rows} with --log-probs", cure)
-
-
-def _target(text: str) -> Target:
-    from alignfirst.auditing.inputs import Target
-
-    return Target.parse(text)
-
-
-def _plans(
-    algorithms: Sequence[str] | None,
-    betas: Sequence[float] | None,
-    rollouts: int | None,
-    labels: str,
-    text: bool = False,
-) -> list[Plan]:
-    from alignfirst.auditing.constants import GATES
-    from alignfirst.auditing.gated_prediction import Plan
-
-    return [Plan(a, b, rollouts, labels, text=text) for a in algorithms or GATES for b in betas or (BETA,)]
-
-
-def _log_probs(path: Path, target_file: Path | None, target: Target | None, plans: Sequence[Plan]) -> Audit:
-    import numpy as np
-
-    from alignfirst.auditing.findings import audit as run
-    from alignfirst.auditing.inputs import inputs_of
-    from alignfirst.auditing.logprob_table import read
-
-    table = read(path) if target_file is None else read(path, target_file)
-    if np.isfinite(table.tokens).any():  # lengths in tokens: the responses are text
-        plans = [replace(plan, text=True) for plan in plans]
-    about = {"log_probs": str(path), DIGEST: sha256_of(path), "rows": len(table)}
-    return run(inputs_of(table, target), plans, title=str(path), about=about)
-
-
-def _not_there(nodes: Cluster | None, what: str) -> None:
-    if nodes is not None:
-        raise InputError("a cluster scores rows of language models", what, "Leave --engine ray out: it is quick here.")
-
-
-def _models(reference: str, given: dict[str, Any], target: Target | None) -> Audit:
-    from alignfirst.cli.audit_store import Address, audit_store
-
-    if Address.parse(reference) is None:
-        from alignfirst.cli.audit_models import audit_models
-
-        plans = _plans(given["algorithm"], given["beta"], given["rollouts"], given["labels"], text=True)
-        return audit_models(given, plans, target)
-    _not_there(given["nodes"], "a model of a study")
-    for name in ("pairs", "prompts", "reward", "target", "target_file", "rows"):
-        if given[name] is not None:
-            cure = "Leave it out: the study has its own reward and target."
-            raise InputError("a stored model is audited by its own study", f"--{name.replace('_', '-')}", cure)
-    return audit_store(
-        reference,
-        given["teacher"],
-        given["algorithm"] or (),
-        given["beta"] or (),
-        given["rollouts"],
-        given["samples"],
-    )
+    if log_probs is not None and not log_probs.is_file():
+        cure = "JSON lines or Parquet, see docs/audit.md."
+        raise InputError("log-probabilities must be in a file", str(log_probs), cure)
+    return log_probs or reference or ""
 
 
 def exit_code(result: Audit, gate: bool, require_go: bool) -> ExitCode:
@@ -187,28 +110,15 @@ def exit_code(result: Audit, gate: bool, require_go: bool) -> ExitCode:
     return ExitCode.GATE if gate and "no-go" in calls else ExitCode.OK
 
 
-def _by_key(plain: dict[str, Any]) -> str:
-    """JSON with one key a line: as fast as without line breaks, where indenting 100,000 rows takes seconds."""
-    parts = (f"{jsonlib.dumps(key)}: {jsonlib.dumps(value, allow_nan=False)}" for key, value in plain.items())
-    return "{\n" + ",\n".join(parts) + "\n}\n"
-
-
-def _deliver(result: Audit, folder: Path | None, json: bool) -> None:
+def _print(result: Audit, folder: Path | None, json: bool) -> None:
     from alignfirst.auditing.sentences import lines
-    from alignfirst.report import build_audit
+    from alignfirst.report import AUDIT, AUDIT_PAGE
 
-    page, plain, text = None, result.plain(), lines(result)
-    if folder is not None:
-        with files.writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        files.write_atomic(folder / RESULT, [_by_key(plain).encode()])
-        files.write_atomic(folder / SUMMARY, ["".join(f"{out.clean(line)}\n" for line in text).encode()])
-        page = build_audit(folder)
     if json:
-        out.as_json(plain)
+        out.as_json(result.plain())
         return
-    for line in text:
+    for line in lines(result):
         out.line(line)
     if folder is not None:
-        out.line("written:", folder / RESULT)
-        out.line("page:", page)
+        out.line("written:", folder / AUDIT)
+        out.line("page:", folder / AUDIT_PAGE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from alignfirst.cli import out
-from alignfirst.cli.commands.audit import RESULT
 from alignfirst.cli.places import RunPath, run_path
 
 
@@ -14,7 +13,7 @@ def report(run: RunPath, json: out.Json = False) -> None:
     """
     from alignfirst import report as building
 
-    if (run / RESULT).is_file():
+    if (run / building.AUDIT).is_file():
         page = building.build_audit(run)
         return out.as_json({"report": str(page)}) if json else out.line(page)
     page = building.build(run_path(run))

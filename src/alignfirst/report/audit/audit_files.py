@@ -1,4 +1,4 @@
-"""What an audit wrote, as its page needs it: read once, shown or counted, never computed anew."""
+"""The files of an audit: its findings written, and read again as its page needs them, never computed anew."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alignfirst.errors import AlignfirstError, StoreError
+from alignfirst.auditing.logprob_table import DIGEST, ROWS
+from alignfirst.errors import AlignfirstError, StoreError, printable
+from alignfirst.files import write_atomic, writing
+from alignfirst.report import AUDIT
 
-RESULT, ROWS = "audit.json", "log_probs.jsonl"
-DIGEST = "log_probs_sha256"  # in `about`: of the file that the texts of rows are in
+if TYPE_CHECKING:
+    from alignfirst.auditing.findings import Audit
+
+SUMMARY = "audit.txt"
 READS = 1  # the audit_version that this page knows
 CURE = "Run the same audit again: what was scored is not scored twice."
 
@@ -45,12 +50,28 @@ class Findings:
         return list((self.pairs or {}).get("every") or [])
 
 
+def write(audit: Audit, folder: Path) -> None:
+    """Write audit.json and audit.txt in a folder, which is made. Raises StoreError."""
+    from alignfirst.auditing.sentences import lines
+
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / AUDIT, [_by_key(audit.plain()).encode()])
+    write_atomic(folder / SUMMARY, ["".join(f"{printable(line)}\n" for line in lines(audit)).encode()])
+
+
+def _by_key(plain: Mapping[str, Any]) -> str:
+    """JSON with one key a line: as fast as without line breaks, where indenting 100,000 rows takes seconds."""
+    parts = (f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in plain.items())
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
 def load(folder: Path) -> Findings:
     """Read the result of an audit.
 
     Raises StoreError where audit.json is missing, damaged or of a version that this page does not know.
     """
-    path = folder / RESULT
+    path = folder / AUDIT
     try:
         data = path.read_bytes()
     except OSError as e:

@@ -15,7 +15,7 @@ from alignfirst.lm.io import numpy_api
 from alignfirst.lm.sampling.draw import draw_answers
 from alignfirst.lm.text.batch import Batch, Prompts
 from alignfirst.lm.text.logprobs import score_batch
-from alignfirst.nodes import Artefact, Json, Load
+from alignfirst.nodes import Artefact, Json, Load, Node
 from alignfirst.worlds.drawing import Drawing
 from alignfirst.worlds.grammar.language import F64, Tokens, language
 from alignfirst.worlds.grammar.models import AT_ONCE, model_of, reward_of
@@ -74,6 +74,12 @@ class GrammarDrawing(Drawing):
         if vocab != self.lang.vocabulary:
             cure = "Choose a teacher from a study with the same p_star."
             raise InputError(f"models must know the study's {self.lang.vocabulary} tokens", vocab, cure)
+
+
+def run_draw(node: Node, load: Load) -> Artefact:
+    """Draws of a reference and a teacher, with log-probabilities under both, for an audit of its own."""
+    s, inputs = node.settings, node.inputs
+    return GrammarDrawing(s, load(inputs["reference"]), load(inputs["teacher"])).artefact(s["samples"], s["seed"])
 
 
 def audit_draws(settings: Mapping[str, Json], inputs: Mapping[str, str], role: str, load: Load) -> AuditDraws:

@@ -130,6 +130,7 @@ WORK: Mapping[str, Callable[[Node, Load], Artefact]] = {
     "distil": run_distil,
     "align": run_align,
     "measure": run_measure,
+    "draw": draws.run_draw,
 }
 RUN: Mapping[str, Callable[[Sequence[Node], Load], list[Outcome]]] = {
     **{kind: partial(numpy_api.one_by_one, work) for kind, work in WORK.items()},

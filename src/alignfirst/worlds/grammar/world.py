@@ -24,7 +24,7 @@ class GrammarWorld(World):
     name = "grammar"
     text = True
     batch_sizes: Mapping[NodeKind, int] = {"measure": 4, "audit": 1_000}
-    versions: Mapping[NodeKind, int] = {"sft": 2, "distil": 2, "align": 3, "measure": 1, "audit": 1}
+    versions: Mapping[NodeKind, int] = {"sft": 2, "distil": 2, "align": 3, "measure": 1, "audit": 1, "draw": 1}
     operations_a_second = 5e10  # in float32, by small models: measured with the preset grammar
 
     def _sft_settings(self, config: Any, *, seed: int) -> dict[str, Json]:

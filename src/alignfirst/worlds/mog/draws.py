@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from alignfirst.auditing.audit_nodes import AuditDraws
 from alignfirst.auditing.pooled_draws import Sample
-from alignfirst.nodes import Json, Load
+from alignfirst.nodes import Artefact, Json, Load, Node, Outcome
 from alignfirst.worlds.drawing import Drawing
 from alignfirst.worlds.mog import kernel
 from alignfirst.worlds.mog.align import log_density
@@ -49,6 +49,18 @@ def audit_draws(settings: Mapping[str, Json], inputs: Mapping[str, str], role: s
     reference = load(inputs[role]).arrays["theta"]
     teacher = reference if inputs[role] == inputs["sft"] else load(inputs["sft"]).arrays["theta"]
     return MixtureDrawing(settings, reference, teacher).audit_draws(settings["samples"], settings["seed"])
+
+
+def run_draw(nodes: Sequence[Node], load: Load) -> list[Outcome]:
+    """Draws of a reference and a teacher, with densities under both, for an audit of its own."""
+    return [
+        _drawn(node, *(load(node.inputs[role]).arrays["theta"] for role in ("reference", "teacher"))) for node in nodes
+    ]
+
+
+def _drawn(node: Node, reference: F32, teacher: F32) -> Artefact:
+    s = node.settings
+    return MixtureDrawing(s, reference, teacher).artefact(s["samples"], s["seed"])
 
 
 def points(theta: Any, n: int, random: np.random.Generator) -> F32:

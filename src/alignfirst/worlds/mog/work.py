@@ -17,7 +17,7 @@ from alignfirst.theory.schedules import CONSTANT
 from alignfirst.worlds.mog import cost
 from alignfirst.worlds.mog.align import AlignSettings, Runs, align
 from alignfirst.worlds.mog.distil import FitSettings, Rehearsal, distil, fit_sft
-from alignfirst.worlds.mog.draws import audit_draws
+from alignfirst.worlds.mog.draws import audit_draws, run_draw
 from alignfirst.worlds.mog.layout import F32
 from alignfirst.worlds.mog.measure import Gauge, Reference
 from alignfirst.worlds.mog.mixture import Mixture, p_star, p_target, target_radius
@@ -182,4 +182,5 @@ RUN: Mapping[str, Callable[[Sequence[Node], Load], list[Outcome]]] = {
     "measure": run_measure,
     "predict": run_predict,
     "audit": partial(run_audit, audit_draws),
+    "draw": run_draw,
 }

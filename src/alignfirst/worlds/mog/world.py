@@ -22,7 +22,9 @@ class MixtureWorld(World):
     """Mixtures of Gaussians."""
 
     name = "mog"
-    versions: Mapping[NodeKind, int] = {"sft": 1, "distil": 1, "align": 1, "measure": 1, "predict": 1, "audit": 1}
+    versions: Mapping[NodeKind, int] = {
+        "sft": 1, "distil": 1, "align": 1, "measure": 1, "predict": 1, "audit": 1, "draw": 1,
+    }  # fmt: skip
     unit = "points"
     operations_a_second = 2e10  # roughly; many nodes share a call
 

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from alignfirst.auditing.constants import LEVEL
+from alignfirst.errors import printable
 from alignfirst.stats.intervals import level_words
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -140,5 +141,5 @@ def made(about: Row) -> str:
 
 def code(value: object) -> str:
     """Any value as one line of code in a table: what could end it is replaced or shown by its escape."""
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
+    text = printable(str(value))
     return f"`{text.replace('`', chr(39)).replace('|', '/') or ' '}`"

@@ -22,7 +22,7 @@ from alignfirst.lm.training.sft import sft
 from alignfirst.nodes import Artefact, Load, Node, Outcome, rounded
 from alignfirst.theory.objectives import ALGORITHMS
 from alignfirst.worlds.trained import aligner, distil_settings
-from alignfirst.worlds.user_models import draws, measure, models, streams
+from alignfirst.worlds.user_models import audit_pieces, draws, measure, models, streams
 from alignfirst.worlds.user_models.node_context import NodeContext
 
 Settings = Mapping[str, Any]
@@ -181,6 +181,8 @@ WORK: Mapping[str, Callable[[NodeContext], Artefact]] = {
 RUN: Mapping[str, Callable[[Sequence[Node], Load], list[Outcome]]] = {
     **{kind: partial(_one_by_one, work) for kind, work in WORK.items()},
     "audit": partial(run_audit, draws.audit_draws),
+    "sample": audit_pieces.run,
+    "score": audit_pieces.run,
 }
 
 

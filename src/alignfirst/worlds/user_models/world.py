@@ -24,8 +24,10 @@ class UserModelsWorld(World):
 
     name = "hf"
     text = True
-    batch_sizes: Mapping[NodeKind, int] = {"measure": 2, "audit": 1_000}
-    versions: Mapping[NodeKind, int] = {"sft": 1, "distil": 1, "align": 1, "measure": 2, "draw": 1, "audit": 1}
+    batch_sizes: Mapping[NodeKind, int] = {"measure": 2, "audit": 1_000, "score": 4}
+    versions: Mapping[NodeKind, int] = {
+        "sft": 1, "distil": 1, "align": 1, "measure": 2, "draw": 1, "audit": 1, "sample": 1, "score": 1,
+    }  # fmt: skip
     together = frozenset({"sft", "distil", "align"})
     exhibits_arrays = False  # metadata is enough
     tracked = True
