@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import own_models as made
 
 from alignfirst.lm.models import named_models
+from alignfirst.lm.models.load import load
 from alignfirst.lm.text.logprobs import response_logp, score_rows
 from alignfirst.store import Store
 from alignfirst.study import runner
@@ -140,18 +141,16 @@ def test_merged_adapters_are_what_peft_computes(place: Path) -> None:
     pytest.importorskip("peft")
     from alignfirst.lm.models import lora
 
-    model = named_models.load_named(str(place / "teacher"))
+    model = load(str(place / "teacher")).model
     lora.add_adapters(model, rank=3, alpha=7.0, seed=0)
     generator = torch.Generator().manual_seed(1)
     for name, weight in model.named_parameters():
         if "lora_" in name:
             weight.data.normal_(0, 0.3, generator=generator)
-    merged = lora.merge(named_models.load_named(str(place / "teacher")), lora.adapters(model), 7.0 / 3)
+    merged = lora.merge(load(str(place / "teacher")).model, lora.adapters(model), 7.0 / 3)
     tokens = torch.arange(14)[None]
     assert torch.allclose(merged(tokens).logits, model(tokens).logits, atol=1e-5)
-    assert not torch.allclose(
-        merged(tokens).logits, named_models.load_named(str(place / "teacher"))(tokens).logits, atol=1e-2
-    )
+    assert not torch.allclose(merged(tokens).logits, load(str(place / "teacher")).model(tokens).logits, atol=1e-2)
 
 
 REWARD = "def few_a(prompts, answers):\n    return [-float(a.split().count('a')) for a in answers]\n"

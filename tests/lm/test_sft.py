@@ -15,7 +15,7 @@ import torch
 
 from alignfirst.errors import InputError
 from alignfirst.lm.models.build import SmolLlama, build
-from alignfirst.lm.models.vocabulary import most_used, pruned
+from alignfirst.lm.models.surgery import cut_vocabulary, most_used
 from alignfirst.lm.text import device
 from alignfirst.lm.text.batch import Batch
 from alignfirst.lm.text.logprobs import score_batch
@@ -167,7 +167,7 @@ def test_a_pruned_model_is_the_old_one_renormalised() -> None:
         for p in model.parameters():
             if p.ndim > 1:
                 p.mul_(8)
-    small = pruned(model, kept)
+    small = cut_vocabulary(model, kept)
     rows = torch.from_numpy(np.random.default_rng(0).integers(0, 5, (6, 8)))
     with torch.no_grad():
         expected = model(torch.from_numpy(kept)[rows]).logits[..., torch.from_numpy(kept)].log_softmax(-1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -148,6 +148,17 @@ def classifier(path: str, tokenizer: Any, label: str | int | None = None, revisi
         own.pad_token = own.eos_token
         model.config.pad_token_id = own.pad_token_id
     return Classifier(model, own, tokenizer, _label(model.config, label), name=f"classifier {path}")
+
+
+def classifier_of(name: str, commit: str, label: str | None, tokenizer: Any) -> Classifier:
+    """The sequence classifier that a study names, by `classifier`, if it is still the one that `commit` identified.
+
+    Raises InputError where it is another by now, or has no such label.
+    """
+    from alignfirst.lm.models.named_models import identified
+
+    place = identified(name, commit)
+    return replace(classifier(str(place.path), tokenizer, label), name=f"classifier {name}")
 
 
 def _label(config: Any, label: str | int | None) -> int | None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,27 +15,13 @@ from numpy.typing import NDArray
 from transformers import AutoConfig, GenerationConfig
 
 from alignfirst.errors import InputError
-from alignfirst.lm.align.rewards import Classifier, classifier
 from alignfirst.lm.models.file_checks import CONFIG, read_json
 from alignfirst.lm.models.gguf import smollm2_gguf
-from alignfirst.lm.models.hub import Resolved
-from alignfirst.lm.models.load import (
-    Source,
-    build,
-    compare_tokenizers,
-    cut_layers,
-    from_arrays,
-    load,
-    load_config,
-    load_tokenizer,
-    quiet,
-    resolve,
-    save,
-    to_arrays,
-)
+from alignfirst.lm.models.hub import Resolved, Source, resolve
+from alignfirst.lm.models.load import load, load_config, load_tokenizer
+from alignfirst.lm.models.save import save
+from alignfirst.lm.models.tokenizers import compare_tokenizers
 from alignfirst.lm.text.device import local_device
-
-__all__ = ["from_arrays", "load_tokenizer", "to_arrays"]
 
 SMOLLM2 = "smollm2-135m-instruct"
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -67,26 +51,17 @@ def _found(name: str, revision: str | None, files: tuple[tuple[str, int, int], .
     return resolve(Source(name, revision))
 
 
+def identified(name: str, commit: str) -> Resolved:
+    """Files of a study's model. Raises InputError where they are not those of `commit`, which identified it before."""
+    place = found(name)
+    if place.commit != commit:
+        raise InputError("a model must not change while a study uses it", f"{name}: {place.commit}", "Restore it.")
+    return place
+
+
 def model_of(name: str, commit: str) -> Any:
-    """The model of a study, in float32. Raises InputError where it is not the one that was identified."""
-    place = found(name)
-    if place.commit != commit:
-        raise InputError("a model must not change while a study uses it", f"{name}: {place.commit}", "Restore it.")
-    return load(str(place.path)).model
-
-
-def classifier_of(name: str, commit: str, label: str | None, tokenizer: Any) -> Classifier:
-    """The sequence classifier of a study, as a reward. Raises InputError where it is not the one that was identified,
-    or has no such label."""
-    place = found(name)
-    if place.commit != commit:
-        raise InputError("a model must not change while a study uses it", f"{name}: {place.commit}", "Restore it.")
-    return replace(classifier(str(place.path), tokenizer, label), name=f"classifier {name}")
-
-
-def load_named(name: str) -> Any:
-    """As it is now."""
-    return load(str(found(name).path)).model
+    """The model of a study, in float32 on the CPU. Raises InputError where it is not the one that was identified."""
+    return load(str(identified(name, commit).path)).model
 
 
 def architecture(config: Any) -> dict[str, Any]:
@@ -98,18 +73,21 @@ def architecture(config: Any) -> dict[str, Any]:
 
 
 def config_of(plain: Mapping[str, Any]) -> Any:
-    """The other way round."""
+    """The config that `architecture` gave as plain data."""
     settings = dict(plain)
     return AutoConfig.for_model(settings.pop("model_type"), **settings)
 
 
 def architecture_of(name: str) -> dict[str, Any]:
-    """Of a model that a study names."""
+    """The config, as plain data, of a model that a study names."""
     return architecture(load_config(found(name)))
 
 
 def architecture_in(name: str) -> dict[str, Any]:
-    """Of a config that a study names: a config.json, a folder that has one, or a model's name. Raises InputError."""
+    """The plain data of a config that a study names: a config.json, a folder that has one, or a model's name.
+
+    Raises InputError where it is no model that transformers ships, or brings code of its own.
+    """
     path = Path(name).expanduser()
     file = path / CONFIG if path.is_dir() else path
     if not file.is_file():
@@ -123,49 +101,9 @@ def architecture_in(name: str) -> dict[str, Any]:
         raise InputError("a config must be of a model that transformers ships", f"{name}: {e}", "Check it.") from e
 
 
-def fresh(plain: Mapping[str, Any], seed: int) -> Any:
-    return build(config_of(plain), seed)
-
-
-def cut(model: Any, layers: int) -> Any:
-    return cut_layers(model, layers)
-
-
 def ready(model: Any, precision: str) -> Any:
-    """In the precision of the study, on the device of this process."""
+    """The model in the precision of the study ("float32", "bfloat16"), on the device of this process."""
     return model.to(device=local_device(), dtype=TYPES[precision]).eval()
-
-
-def frozen(model: Any) -> Any:
-    return model.requires_grad_(False)
-
-
-def positions(plain: Mapping[str, Any]) -> int | None:
-    limit = config_of(plain).get_text_config()
-    return getattr(limit, "max_position_embeddings", None)
-
-
-def token_rows(rows: Sequence[Sequence[int]]) -> list[Any]:
-    return [torch.tensor(list(row), dtype=torch.long) for row in rows]
-
-
-@lru_cache(maxsize=1)
-def speed() -> float:
-    """Floating-point operations a second that training gets out of one core: half of what a matrix product does.
-
-    Of processor time: what else this machine has to do now says nothing of the hours to come.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        a, times = torch.ones(512, 512), 8
-        a @ a
-        begin = time.process_time()
-        for _ in range(times):
-            a @ a
-        return 0.5 * times * 2 * 512**3 / (time.process_time() - begin)
-    finally:
-        torch.set_num_threads(threads)
 
 
 # -- tokenizers -------------------------------------------------------------------------------------------------------
@@ -196,14 +134,9 @@ def tokenizer_of(arrays: Mapping[str, NDArray[Any]]) -> Any:
         return load_tokenizer(Resolved(Path(folder), ""))
 
 
-def tokenizer_named(name: str) -> Any:
-    with quiet():
-        return load_tokenizer(found(name))
-
-
 def tokenizer_differences(first: str, second: str) -> list[str]:
     """In words; empty where two named models have the same tokenizer."""
-    return compare_tokenizers(tokenizer_named(first), tokenizer_named(second))
+    return compare_tokenizers(*(load_tokenizer(found(name)) for name in (first, second)))
 
 
 # -- folders ----------------------------------------------------------------------------------------------------------

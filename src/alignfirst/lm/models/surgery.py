@@ -1,16 +1,20 @@
-"""A smaller model cut out of a larger one: some of its layers, the rest of it as it is."""
+"""A smaller model cut out of a larger one: some of its layers, or of its vocabulary, the rest of it as it is."""
 
 from __future__ import annotations
 
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import ModuleList
-from transformers import PreTrainedModel
+from transformers import LlamaForCausalLM, PreTrainedModel
 
 from alignfirst.errors import InputError
 from alignfirst.lm.models.build import empty
+
+# -- layers -----------------------------------------------------------------------------------------------------------
 
 
 def kept_layers(total: int, n: int) -> list[int]:
@@ -74,3 +78,41 @@ def _origin(name: str, stack: str, kept: list[int]) -> str:
 
 def _dropped(name: str, stack: str, kept: list[int]) -> bool:
     return name.startswith(f"{stack}.") and int(name[len(stack) + 1 :].partition(".")[0]) not in kept
+
+
+# -- vocabulary -------------------------------------------------------------------------------------------------------
+
+
+def most_used(tokens: NDArray[np.integer[Any]], size: int, always: list[int], never: list[int]) -> NDArray[np.int64]:
+    """The `size` tokens that occur most often, ascending; ties go to the smaller number. `always` are among them."""
+    count = np.bincount(tokens.ravel(), minlength=max([*always, *never, size]) + 1).astype(np.int64)
+    count[always] = np.iinfo(np.int64).max
+    count[never] = -1
+    order = np.argsort(-count, kind="stable")[:size]
+    kept = order[count[order] > 0]
+    if len(kept) < size:
+        rule = f"a vocabulary of {size} needs as many tokens that were used"
+        raise InputError(rule, len(kept), "Count on more samples, or keep fewer tokens.")
+    return np.sort(kept)
+
+
+def cut_vocabulary(model: PreTrainedModel, kept: NDArray[np.int64]) -> PreTrainedModel:
+    """A Llama model on the tokens `kept[V]` alone; token i of it is token kept[i] of `model`.
+
+    Rows of embedding and head are cut out, everything else is copied. Logits of the tokens that stay are what they
+    were, so the model is the old one with its next-token distribution renormalised over them, exactly, as long as the
+    text before consists of them too. Raises InputError for another architecture.
+    """
+    if type(model) is not LlamaForCausalLM:
+        raise InputError("only a Llama model can be cut to part of its vocabulary", type(model).__name__, "Keep all.")
+    config = deepcopy(model.config)
+    full, config.vocab_size = config.vocab_size, len(kept)
+    config.bos_token_id = config.eos_token_id = config.pad_token_id = None
+    index = torch.from_numpy(np.ascontiguousarray(kept))
+    small = empty(config).to(model.dtype)
+    rows = {"model.embed_tokens.weight", "lm_head.weight"}
+    old = model.state_dict()
+    with torch.no_grad():
+        for name, place in small.state_dict().items():
+            place.copy_(old[name][index] if name in rows and len(old[name]) == full else old[name])
+    return small

@@ -179,5 +179,10 @@ class Prompts:
         """Prompts of one length, `rows[M, P]`."""
         return cls(torch.from_numpy(np.array(rows, np.int64)), new_tokens, eos)
 
+    @classmethod
+    def of_rows(cls, rows: Sequence[Sequence[int]], new_tokens: int, eos: int | None = None) -> Prompts:
+        """Prompts of any lengths, as token ids."""
+        return cls([torch.tensor(list(row), dtype=torch.long) for row in rows], new_tokens, eos)
+
     def __len__(self) -> int:
         return len(self.rows)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from functools import lru_cache
+
 import torch
 
 from alignfirst.process_environment import local_number
@@ -22,3 +25,22 @@ def enable_tf32() -> None:
     """
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")
+
+
+@lru_cache(maxsize=1)
+def core_speed() -> float:
+    """Floating-point operations a second that training gets out of one core: half of what a matrix product does.
+
+    Of processor time: what else this machine has to do now says nothing of the hours to come.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        a, times = torch.ones(512, 512), 8
+        a @ a
+        begin = time.process_time()
+        for _ in range(times):
+            a @ a
+        return 0.5 * times * 2 * 512**3 / (time.process_time() - begin)
+    finally:
+        torch.set_num_threads(threads)

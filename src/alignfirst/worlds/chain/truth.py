@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from alignfirst.errors import InputError, StageFailure
 from alignfirst.lm.models.load import Loaded, Source, load, load_tokenizer, resolve, smollm2_gguf
-from alignfirst.lm.models.vocabulary import most_used, pruned
+from alignfirst.lm.models.surgery import cut_vocabulary, most_used
 from alignfirst.lm.text.batch import Prompts
 from alignfirst.lm.text.device import local_device
 from alignfirst.lm.training.counters import size_of
@@ -105,7 +105,7 @@ def _load(name: str, revision: str | None, dtype: str) -> Loaded:
 def _star(name: str, revision: str | None, dtype: str, commit: str, kept: tuple[int, ...] | None) -> Any:
     found = _load(name, _pinned(revision, commit), dtype)
     _same(found.resolved.commit, commit, name)
-    model = found.model if kept is None else pruned(found.model, np.array(kept))
+    model = found.model if kept is None else cut_vocabulary(found.model, np.array(kept))
     return model.to(local_device()).requires_grad_(False)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from alignfirst.data.rows import TokenRow
 from alignfirst.lm.models import lora, named_models
+from alignfirst.lm.models.build import build, from_arrays, to_arrays
+from alignfirst.lm.models.surgery import cut_layers
 from alignfirst.lm.text.logprobs import score_rows
 from alignfirst.nodes import Artefact, Json, Load
 from alignfirst.worlds.trained import trained
@@ -33,7 +35,7 @@ def whole(artefact: Artefact, load: Load) -> Any:
     if "base" in meta:
         adapter = meta["lora"]
         return lora.merge(base_of(meta["base"], load), artefact.arrays, adapter["alpha"] / adapter["rank"])
-    return named_models.from_arrays(named_models.config_of(meta["architecture"]), artefact.arrays)
+    return from_arrays(named_models.config_of(meta["architecture"]), artefact.arrays)
 
 
 def base_of(base: Base, load: Load) -> Any:
@@ -49,10 +51,10 @@ def student_of(start: Base) -> Any:
     """The student before it learns, the same in every recipe. `start` holds student, teacher and seed."""
     student, teacher = start["student"], start["teacher"]
     if "layers" in student:
-        return named_models.cut(named_models.model_of(teacher["source"], teacher["digest"]), student["layers"])
+        return cut_layers(named_models.model_of(teacher["source"], teacher["digest"]), student["layers"])
     if "model" in student:
         return named_models.model_of(student["model"]["source"], student["model"]["digest"])
-    return named_models.fresh(student["config"], start["seed"])
+    return build(named_models.config_of(student["config"]), start["seed"])
 
 
 def train(model: Any, settings: Mapping[str, Any], seed: int, training: Callable[[], Any]) -> Any:
@@ -70,7 +72,7 @@ def artefact_of(
     `base` says what adapters belong to, see `base_of`. Raises StageFailure where weights are not finite.
     """
     adapted = "lora" in settings
-    arrays = lora.adapters(model) if adapted else named_models.to_arrays(model)
+    arrays = lora.adapters(model) if adapted else to_arrays(model)
     about = {"architecture": named_models.architecture(model.config), "tokenizer": settings["tokenizer"]}
     about["from"] = origin(settings)
     if adapted:

@@ -11,7 +11,7 @@ from typing import Any
 from alignfirst.data.index import Rows
 from alignfirst.data.rows import TokenRow
 from alignfirst.errors import StageFailure
-from alignfirst.lm.align.rewards import named
+from alignfirst.lm.align.rewards import classifier_of, named
 from alignfirst.lm.io import numpy_api
 from alignfirst.lm.io.trackers import tracked
 from alignfirst.lm.models import named_models
@@ -74,7 +74,7 @@ class NodeContext:
                 break
         if not distinct:
             raise StageFailure(f"no prompt leaves room for {new_tokens} new tokens")
-        return Prompts(named_models.token_rows(list(distinct)[:n]), new_tokens, self.tokenizer.eos_token_id)
+        return Prompts.of_rows(list(distinct)[:n], new_tokens, self.tokenizer.eos_token_id)
 
     def artefact(self, model: Any, result: Any, base: models.Base, drawn: int | None = None) -> Artefact:
         found = models.artefact_of(model, self.s, base, self.load, result, self.held_out(models.CHECKED))
@@ -85,4 +85,4 @@ def reward_of(s: Mapping[str, Any], tokenizer: Any) -> Any:
     """The reward that a study names: a function of texts, or a classifier. Raises InputError where it is not there."""
     if "function" in s:
         return named(s["function"], tokenizer, Path())
-    return named_models.classifier_of(s["classifier"]["source"], s["classifier"]["digest"], s["label"], tokenizer)
+    return classifier_of(s["classifier"]["source"], s["classifier"]["digest"], s["label"], tokenizer)

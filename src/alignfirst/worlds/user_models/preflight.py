@@ -11,6 +11,7 @@ from typing import Any
 from alignfirst import process_environment
 from alignfirst.errors import InputError
 from alignfirst.lm.models import named_models
+from alignfirst.lm.text.device import core_speed
 from alignfirst.nodes import Json
 from alignfirst.world import Preflight
 from alignfirst.worlds.user_models import cost
@@ -136,7 +137,7 @@ def budgets(settings: cost.Settings, config: Any, recipes: Recipes) -> Part:
             words = " -> ".join(f"{s['stage']} the {s['model']} ({s['updates']} updates)" for s in stages)
             lines.append(f"  {name}, {algorithm}: {words}; {total.flops:.3g} FLOPs, {total.tokens:.3g} tokens")
             plan[f"{name}, {algorithm}"] = stages
-            seconds[f"{name}, {algorithm}"] = total.flops / named_models.speed()
+            seconds[f"{name}, {algorithm}"] = total.flops / core_speed()
     return lines, [], {"budget": {"match": unit, "plan": plan}, "planned_seconds": seconds}
 
 

@@ -66,7 +66,7 @@ def run_distil(desk: NodeContext) -> Artefact:
     """A student of any teacher, on answers to the training prompts."""
     s = desk.s
     seed, occurrence = s["seed"], s["occurrence"]
-    teacher = named_models.frozen(desk.model("teacher"))
+    teacher = desk.model("teacher").requires_grad_(False)
     start = {"student": s["student"], "teacher": s["teacher"], "seed": streams.number(seed, "distil-start", occurrence)}
     student = named_models.ready(models.student_of(start), s["precision"])
     settings = distil_settings(s, _schedule(s))
@@ -89,7 +89,7 @@ def run_align(desk: NodeContext) -> Artefact:
     s = desk.s
     seed, method = s["seed"], ALGORITHMS[s["algorithm"]]
     policy = desk.model("initial")
-    reference = named_models.frozen(desk.model("reference")) if method.uses_reference else None
+    reference = desk.model("reference").requires_grad_(False) if method.uses_reference else None
     timeout = s["reward"]["timeout"] if "reward" in s else None
     settings = AlignSettings.of(s, _schedule(s), reward_timeout=timeout)
     with desk.tracked() if s["trainer"] == "native" else nullcontext() as log:  # TRL has its own way to trackers
@@ -105,7 +105,7 @@ def _task(desk: NodeContext) -> Task:
     if "reward" not in s:
         rows = desk.training(s["updates"] * s["samples"] // 2)
         pairs = Pairs.of_rows(rows)
-        return Task(Prompts(named_models.token_rows([rows[0].prompt]), 1, desk.tokenizer.eos_token_id), pairs=pairs)
+        return Task(Prompts.of_rows([rows[0].prompt], 1, desk.tokenizer.eos_token_id), pairs=pairs)
     prompts = desk.prompts(s["updates"] * s["samples"], s["new_tokens"], held=False, seed=s["seed"])
     source = desk.model("pairs") if "pairs" in desk.node.inputs else None
     return Task(prompts, desk.reward, pair_source=source)
