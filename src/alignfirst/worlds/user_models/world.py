@@ -171,9 +171,9 @@ class UserModelsWorld(World):
 
     def seconds(self, price: Price) -> float:
         """By the speed of this machine."""
-        from alignfirst.lm.models.named_models import speed
+        from alignfirst.lm.text.device import core_speed
 
-        return self.overhead + price.flops / speed()
+        return self.overhead + price.flops / core_speed()
 
     def prepare(self, config: Any, store: Store) -> None:
         """The tokenizer, which travels with the models, and the index of the data."""
