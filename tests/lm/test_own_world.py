@@ -29,7 +29,7 @@ from alignfirst.study.execution.options import ExecutionOptions
 from alignfirst.study.execution.worker import load_world
 from alignfirst.study.plan.planner import plan_study
 from alignfirst.theory.objectives import ALGORITHMS
-from alignfirst.worlds.user_models import models, work
+from alignfirst.worlds.user_models import cost, models, resolved_inputs, work
 from alignfirst.worlds.user_models.node_context import NodeContext
 from alignfirst.worlds.user_models.resolved_inputs import resolve_inputs
 
@@ -248,7 +248,12 @@ def test_flops_are_those_of_torchs_counter_within_a_twentieth(
 
 
 @pytest.mark.parametrize("match", ["flops", "tokens"])
-def test_matched_budgets_are_equal(place: Path, match: str) -> None:
+def test_matched_budgets_are_equal(place: Path, match: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the data were never read before: budgets are matched before anything else asks for their lengths."""
+    monkeypatch.setenv("ALIGNFIRST_CACHE", str(tmp_path))
+    for remembered in (resolved_inputs.index_of, cost.training_lengths):
+        remembered.cache_clear()
+    resolved_inputs._KNOWN.clear()
     more = {"budget.match": match, "align.updates": 400, "recipes": ["align-distil", "distil-align"]}
     config = study(place, **more)
     world, totals = load_world("hf"), {}

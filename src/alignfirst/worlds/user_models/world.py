@@ -186,6 +186,7 @@ class UserModelsWorld(World):
             return 1.0
         from alignfirst.worlds.user_models import cost
 
+        resolve_inputs(config).index  # noqa: B018 (read here, where it was not before: prices go by its lengths)
         return cost.scale(self.settings, config, recipe, first, algorithm)
 
 
