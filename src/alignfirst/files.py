@@ -26,6 +26,7 @@ QUARANTINE = "quarantine"
 Buffer = bytes | memoryview
 # of a safetensors file, in the order in which the library lays arrays out, the last first
 DTYPES = ("BOOL", "U8", "I8", "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "C64", "F64", "I64", "U64")
+LETTERS = {"float": "F", "int": "I", "uint": "U", "bfloat": "BF", "complex": "C"}  # of a type's name in NumPy and torch
 
 CURES = {
     errno.ENOSPC: "Free some space",
@@ -149,6 +150,17 @@ def sealed(said: Mapping[str, Any]) -> dict[str, Any]:
     return bare | {"digest": json_digest(bare)}
 
 
+def json_lines(data: bytes) -> list[dict[str, Any]]:
+    """Objects of a log of JSON lines. A line that a crash cut short is left out, the others stand."""
+    found = []
+    for line in data.decode(errors="replace").splitlines():
+        with suppress(ValueError, RecursionError):
+            value = json.loads(line)
+            if isinstance(value, dict):
+                found.append(value)
+    return found
+
+
 def quarantine(path: Path, folder: Path) -> bool:
     """Move a damaged file into a folder, under a name of its own; whether it was there. Raises StoreError."""
     with writing(folder):
@@ -170,6 +182,13 @@ class Block(NamedTuple):
     shape: Sequence[int]
     size: int
     content: Callable[[], Buffer]
+
+
+def dtype_code(name: str) -> str | None:
+    """One of DTYPES for a type's name in NumPy or torch, such as `float32`; None where the format has none."""
+    kind = name.rstrip("0123456789")
+    code = "BOOL" if name == "bool" else f"{LETTERS.get(kind)}{name.removeprefix(kind)}"
+    return code if code in DTYPES else None
 
 
 def safetensors(blocks: Mapping[str, Block], metadata: Mapping[str, str] | None = None) -> Iterator[Buffer]:

@@ -25,7 +25,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignfirst.errors import StoreError, shorten
-from alignfirst.files import QUARANTINE, Block, Buffer, quarantine, reading, safetensors, sweep, write_atomic, writing
+from alignfirst.files import (
+    QUARANTINE,
+    Block,
+    Buffer,
+    dtype_code,
+    quarantine,
+    reading,
+    safetensors,
+    sweep,
+    write_atomic,
+    writing,
+)
 from alignfirst.nodes import Artefact
 
 FORMAT = 1
@@ -34,13 +45,6 @@ PARTIAL = "partial"  # where nodes that are under way keep what they have done
 OLD = 3600.0  # seconds after which a temporary file must belong to a killed writer
 HEADER_LIMIT = 1 << 28
 BLOCK = 1 << 20
-DTYPE_NAMES = {  # of NumPy, in the words of safetensors
-    **{f"float{bits}": f"F{bits}" for bits in (16, 32, 64)},
-    **{f"int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)},
-    **{f"uint{bits}": f"U{bits}" for bits in (8, 16, 32, 64)},
-    "bool": "BOOL",
-    "complex64": "C64",
-}
 
 
 @dataclass(frozen=True)
@@ -99,11 +103,12 @@ def encode(artefact: Artefact) -> list[Buffer]:
 def _block(name: str, array: NDArray[Any]) -> Block:
     """An array as it lies in memory; a copy where that is not in the order of indices, lowest byte first."""
     array = np.asarray(array)
-    if array.dtype.name not in DTYPE_NAMES:
+    code = dtype_code(array.dtype.name)
+    if code is None:
         raise ValueError(f"array {name} is of type {array.dtype}, which has no file format")
     plain = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
     view = plain.reshape(-1).view(np.uint8).data
-    return Block(DTYPE_NAMES[array.dtype.name], array.shape, view.nbytes, lambda: view)
+    return Block(code, array.shape, view.nbytes, lambda: view)
 
 
 def decode(payload: bytes, arrays: bool = True) -> Artefact:

@@ -12,6 +12,7 @@ from typing import Any
 
 from alignfirst import records
 from alignfirst.errors import StoreError, shorten
+from alignfirst.files import json_lines
 from alignfirst.records import Row
 from alignfirst.report.sentences.varied_keys import Varied, named
 from alignfirst.study.output.manifest import flaw
@@ -66,7 +67,7 @@ def load(run_dir: Path) -> RunFiles:
         rows=records.read(run_dir / "records.jsonl", digests.get("records.jsonl")),
         statistics=_object(content["statistics.json"], run_dir / "statistics.json"),
         exhibits=_object(content["exhibits.json"], run_dir / "exhibits.json"),
-        timings=_lines(timings),
+        timings=json_lines(timings),
         identity=hashlib.sha256(b"".join(hashlib.sha256(b).digest() for b in every)).hexdigest(),
     )
 
@@ -105,16 +106,3 @@ def _object(data: bytes, path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise StoreError(f"{path} does not hold a JSON object. {CURE}")
     return value
-
-
-def _lines(data: bytes) -> list[dict[str, Any]]:
-    """Timings are a convenience: a line cut short by a crash is left out, the others stand."""
-    found = []
-    for line in data.decode(errors="replace").splitlines():
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict):
-            found.append(value)
-    return found

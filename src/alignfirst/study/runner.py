@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shlex
 import sys
 import time
@@ -199,7 +198,7 @@ class _Run:
 
     def _event(self, event: str, **what: Any) -> None:
         """One line for whoever watches from elsewhere."""
-        self.run_dir.append(EVENTS, json.dumps({"time": now(), "event": event, **what}, allow_nan=False) + "\n")
+        self.run_dir.append_json(EVENTS, {"time": now(), "event": event, **what})
 
     def _schedule(self, stored: set[str]) -> Schedule:
         seconds = NodeSeconds(self.world, self.plan.nodes, self.run_dir.timings())
@@ -210,9 +209,10 @@ class _Run:
         total = len(self.plan.nodes)
 
         def on_report(task: Task, report: Report, worker: int, busy: int) -> None:
-            self.run_dir.append(TIMINGS, _timing(task, report, worker))
+            timing = _timing(task, report, worker)
+            self.run_dir.append_json(TIMINGS, timing)
             settled = stored + schedule.settled
-            self._event("task", **_timed(task, report, worker), settled=settled, of=total, busy=busy)
+            self._event("task", **timing, settled=settled, of=total, busy=busy)
             for key, reason in report.failures.items():
                 self._event("failed", kind=task.kind, label=task.label, key=key, reason=reason)
             if report.traces:
@@ -274,11 +274,7 @@ class _Run:
         )
 
 
-def _timing(task: Task, report: Report, worker: int) -> str:
-    return json.dumps(_timed(task, report, worker)) + "\n"
-
-
-def _timed(task: Task, report: Report, worker: int) -> dict[str, Any]:
+def _timing(task: Task, report: Report, worker: int) -> dict[str, Any]:
     return {
         "kind": task.kind,
         "label": task.label,

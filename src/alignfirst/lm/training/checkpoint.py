@@ -25,6 +25,7 @@ from alignfirst.errors import InputError, StoreError
 from alignfirst.files import (
     Block,
     Buffer,
+    dtype_code,
     file_digest,
     quarantine,
     safetensors,
@@ -41,16 +42,6 @@ FORMAT = 2  # 1 had its digest beside what it said, and another count of operati
 KEPT = 2  # checkpoints; the older one is for the day on which the newer one is damaged
 SHARE = 0.05  # of the time, at most, goes into writing them
 UPDATE = "update-"
-DTYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
 
 log = logging.getLogger(__name__)
 
@@ -202,7 +193,9 @@ class Checkpoints:
 
 
 def _block(tensor: Tensor) -> Block:
-    return Block(DTYPES[tensor.dtype], tensor.shape, tensor.numel() * tensor.element_size(), partial(_bytes, tensor))
+    code = dtype_code(str(tensor.dtype).removeprefix("torch."))
+    assert code is not None, tensor.dtype
+    return Block(code, tensor.shape, tensor.numel() * tensor.element_size(), partial(_bytes, tensor))
 
 
 def _bytes(tensor: Tensor) -> Buffer:

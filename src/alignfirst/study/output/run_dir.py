@@ -64,28 +64,19 @@ class RunDir:
             return None
 
     def timings(self) -> list[dict[str, Any]]:
-        """One dict a task that was run here, oldest first. A line that a crash cut short is left out."""
+        """One dict a task that was run here, oldest first."""
         try:
-            text = (self.path / TIMINGS).read_text()
-        except (OSError, ValueError):
+            data = (self.path / TIMINGS).read_bytes()
+        except OSError:
             return []
-        found = []
-        for line in text.splitlines():
-            with suppress(ValueError):
-                value = json.loads(line)
-                if isinstance(value, dict) and _is_timing(value):
-                    found.append(value)
-        return found
+        return [line for line in files.json_lines(data) if _is_timing(line)]
 
     def last_event(self) -> dict[str, Any] | None:
         """The last whole line of the event log; None where there is none."""
         with suppress(OSError), open(self.path / EVENTS, "rb") as f:
             f.seek(max(0, os.fstat(f.fileno()).st_size - TAIL))
-            for line in reversed(f.read().splitlines()):
-                with suppress(ValueError):
-                    value = json.loads(line)
-                    if isinstance(value, dict):
-                        return value
+            found = files.json_lines(f.read())
+            return found[-1] if found else None
         return None
 
     def check(self, config: StudyConfig) -> None:
@@ -142,6 +133,10 @@ class RunDir:
                 if f.read(1) != b"\n":
                     text = "\n" + text
             f.write(text.encode())
+
+    def append_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Add a line of JSON to a log; raises ValueError for a NaN or infinity."""
+        self.append(name, json.dumps(value, allow_nan=False) + "\n")
 
     # -- the lock ---------------------------------------------------------------------------------------------------
 
