@@ -105,9 +105,9 @@ def test_what_pairs_tell_is_what_the_models_say(
     row = next(r for r in pairs_only[1] if r["recipe"] == "distil-align" and r["stage"] == "align")
     told = json.loads((out / "exhibits.json").read_text())["audits"][row["model"]]
     audit = next(n for n in plan.nodes.values() if n.kind == "audit" and n.inputs["reference"] != n.inputs["sft"])
-    desk = NodeContext(plan.nodes[audit.inputs["drawn-reference"]], store.get)
-    rows = desk.audited(256)
-    assert len(rows) == told["rows"] == len(desk.rows.side(held=False)), "training rows, not held-out ones"
+    context = NodeContext(plan.nodes[audit.inputs["drawn-reference"]], store.get)
+    rows = context.audited(256)
+    assert len(rows) == told["rows"] == len(context.rows.side(held=False)), "training rows, not held-out ones"
 
     def logp(role: str) -> Any:
         model = models.model_of(store.get(audit.inputs[role]), store.get, "float32")

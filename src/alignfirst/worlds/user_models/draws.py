@@ -30,19 +30,19 @@ SIDES = ("chosen", "rejected")
 OF_ANSWERS = ("logp", "tokens", "rarest", "rarest_at")
 
 
-def run_draw(desk: NodeContext) -> Artefact:
+def run_draw(context: NodeContext) -> Artefact:
     """Answers of one model to training prompts, and its log-probabilities of training pairs."""
-    s, inputs = desk.s, desk.node.inputs
-    model = desk.model("model")
-    teacher = desk.load(inputs["teacher"]) if "teacher" in inputs else None
+    s, inputs = context.s, context.node.inputs
+    model = context.model("model")
+    teacher = context.load(inputs["teacher"]) if "teacher" in inputs else None
     arrays: dict[str, NDArray[Any]] = {}
     if "pairs" in s:
-        rows = desk.audited(s["pairs"])
+        rows = context.audited(s["pairs"])
         arrays |= pairs_of(model, rows)
         if "reward" in s:
-            arrays["preferred"] = _rewards(desk, Batch.of_rows([(r.prompt, r.chosen) for r in rows]))
+            arrays["preferred"] = _rewards(context, Batch.of_rows([(r.prompt, r.chosen) for r in rows]))
     if "reward" in s:
-        arrays |= _answers(desk, model, teacher)
+        arrays |= _answers(context, model, teacher)
     return Artefact(arrays, {})
 
 
@@ -60,10 +60,10 @@ def pairs_of(model: Any, rows: Sequence[TokenRow]) -> dict[str, NDArray[Any]]:
     return found
 
 
-def _answers(desk: NodeContext, model: Any, teacher: Artefact | None) -> dict[str, NDArray[Any]]:
+def _answers(context: NodeContext, model: Any, teacher: Artefact | None) -> dict[str, NDArray[Any]]:
     """The model's answers with their reward; beside a teacher, both models' answers under both."""
-    s = desk.s
-    prompts = desk.prompts(s["prompts"], s["new_tokens"], held=False, seed=0)
+    s = context.s
+    prompts = context.prompts(s["prompts"], s["new_tokens"], held=False, seed=0)
     text = measure.draw(model, prompts, len(prompts) * s["samples"], streams.number(0, "audit"))
     rows = [text.batch.text_ids(i) for i in range(len(text.batch))]
     found: dict[str, NDArray[Any]] = {
@@ -73,11 +73,11 @@ def _answers(desk: NodeContext, model: Any, teacher: Artefact | None) -> dict[st
         "answer": np.array([t for _, a in rows for t in a], np.int64),
         "lengths": np.array([len(a) for _, a in rows], np.int64),
         "logp": text.logp,
-        "reward": _rewards(desk, text.batch),
+        "reward": _rewards(context, text.batch),
     }
     if teacher is not None:
         found["teacher_logp"] = measure.logp_of(model, text_of(teacher))  # of the teacher's answers, under the model
-        found["logp_teacher"] = measure.logp_of(desk.model("sft"), text)  # of the model's answers, under the teacher
+        found["logp_teacher"] = measure.logp_of(context.model("sft"), text)  # of the model's answers, under the teacher
     return found
 
 
@@ -92,8 +92,8 @@ def _split(flat: NDArray[Any], lengths: NDArray[Any]) -> list[list[int]]:
     return [part.tolist() for part in np.split(flat, np.cumsum(lengths)[:-1])]
 
 
-def _rewards(desk: NodeContext, batch: Batch) -> F64:
-    return np.asarray(rewards_of(desk.reward, batch, "the audit", desk.s["reward"]["timeout"]))
+def _rewards(context: NodeContext, batch: Batch) -> F64:
+    return np.asarray(rewards_of(context.reward, batch, "the audit", context.s["reward"]["timeout"]))
 
 
 def _told_apart(prompts: Sequence[Sequence[int]]) -> NDArray[np.int64]:

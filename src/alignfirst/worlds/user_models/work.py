@@ -30,9 +30,9 @@ WARMUP = 0.1
 SHOWN = 8  # answers that are kept with a measurement
 
 
-def run_sft(desk: NodeContext) -> Artefact:
+def run_sft(context: NodeContext) -> Artefact:
     """The teacher as it is, or fine-tuned on the chosen answers."""
-    s = desk.s
+    s = context.s
     source = s["teacher"]
     if "steps" not in s:
         meta = {
@@ -42,85 +42,86 @@ def run_sft(desk: NodeContext) -> Artefact:
             "tokens": {"sampled": 0, "scored": 0, "trained": 0},
         }  # fmt: skip
         model = named_models.ready(named_models.model_of(source["source"], source["digest"]), s["precision"])
-        return Artefact(meta=meta | {"check": models.checked(model, desk.held_out(models.CHECKED))})
+        return Artefact(meta=meta | {"check": models.checked(model, context.held_out(models.CHECKED))})
     model = named_models.ready(named_models.model_of(source["source"], source["digest"]), s["precision"])
-    rows = desk.training(s["steps"] * s["batch"])
+    rows = context.training(s["steps"] * s["batch"])
 
     order = permutations(streams.generator(s["seed"], "sft"), len(rows), s["batch"])
 
     def read(picks: Any) -> Batch:
         return Batch.of_rows([(rows[i].prompt, rows[i].chosen) for i in picks])
 
-    with desk.tracked() as log:
+    with context.tracked() as log:
         result = models.train(
             model, s, streams.number(s["seed"], "sft"),
             lambda: sft(
                 model, order, s["steps"], _schedule(s), read=read, chunk=s["chunk"], log=log,
-                checkpoints=Checkpoints.of(desk.node.key), team=numpy_api.team(),
+                checkpoints=Checkpoints.of(context.node.key), team=numpy_api.team(),
             ),
         )  # fmt: skip
-    return desk.artefact(model, result, {"pretrained": dict(source)})
+    return context.artefact(model, result, {"pretrained": dict(source)})
 
 
-def run_distil(desk: NodeContext) -> Artefact:
+def run_distil(context: NodeContext) -> Artefact:
     """A student of any teacher, on answers to the training prompts."""
-    s = desk.s
+    s = context.s
     seed, occurrence = s["seed"], s["occurrence"]
-    teacher = desk.model("teacher").requires_grad_(False)
+    teacher = context.model("teacher").requires_grad_(False)
     start = {"student": s["student"], "teacher": s["teacher"], "seed": streams.number(seed, "distil-start", occurrence)}
     student = named_models.ready(models.student_of(start), s["precision"])
     settings = distil_settings(s, _schedule(s))
     rehearsal = None
     if "rehearsal" in s:
-        rows = desk.training(max(1, round(s["rehearsal"] * s["samples"])))
+        rows = context.training(max(1, round(s["rehearsal"] * s["samples"])))
         rehearsal = Batch.of_rows([(r.prompt, r.chosen) for r in rows])
-    prompts = desk.prompts(s["prompts"], s["new_tokens"], held=False, seed=seed)
-    with desk.tracked() as log:
+    prompts = context.prompts(s["prompts"], s["new_tokens"], held=False, seed=seed)
+    with context.tracked() as log:
         result = models.train(
             student, s, start["seed"],
             lambda: distil(teacher, student, prompts, settings, streams.number(seed, "distil"), rehearsal, log,
-                checkpoints=Checkpoints.of(desk.node.key), team=numpy_api.team()),
+                checkpoints=Checkpoints.of(context.node.key), team=numpy_api.team()),
         )  # fmt: skip
-    return desk.artefact(student, result, start, drawn=None if s["loss"] == "reverse-kl" else s["samples"])
+    return context.artefact(student, result, start, drawn=None if s["loss"] == "reverse-kl" else s["samples"])
 
 
-def run_align(desk: NodeContext) -> Artefact:
+def run_align(context: NodeContext) -> Artefact:
     """One alignment: one algorithm, beta and seed, on the user's pairs or on answers that a reward judges."""
-    s = desk.s
+    s = context.s
     seed, method = s["seed"], ALGORITHMS[s["algorithm"]]
-    policy = desk.model("initial")
-    reference = desk.model("reference").requires_grad_(False) if method.uses_reference else None
+    policy = context.model("initial")
+    reference = context.model("reference").requires_grad_(False) if method.uses_reference else None
     timeout = s["reward"]["timeout"] if "reward" in s else None
     settings = AlignSettings.of(s, _schedule(s), reward_timeout=timeout)
-    with desk.tracked() if s["trainer"] == "native" else nullcontext() as log:  # TRL has its own way to trackers
+    number = streams.number(seed, "align")
+    with context.tracked() if s["trainer"] == "native" else nullcontext() as log:  # TRL has its own way to trackers
         result = models.train(
             policy, s, streams.number(seed, "align", s["occurrence"]),
-            lambda: aligner(desk.node, log)(policy, reference, _task(desk), settings, streams.number(seed, "align")),
+            lambda: aligner(context.node, log)(policy, reference, _task(context), settings, number),
         )  # fmt: skip
-    return desk.artefact(policy, result, {"key": desk.node.inputs["initial"]})
+    return context.artefact(policy, result, {"key": context.node.inputs["initial"]})
 
 
-def _task(desk: NodeContext) -> Task:
-    s = desk.s
+def _task(context: NodeContext) -> Task:
+    s = context.s
     if "reward" not in s:
-        rows = desk.training(s["updates"] * s["samples"] // 2)
+        rows = context.training(s["updates"] * s["samples"] // 2)
         pairs = Pairs.of_rows(rows)
-        return Task(Prompts.of_rows([rows[0].prompt], 1, desk.tokenizer.eos_token_id), pairs=pairs)
-    prompts = desk.prompts(s["updates"] * s["samples"], s["new_tokens"], held=False, seed=s["seed"])
-    source = desk.model("pairs") if "pairs" in desk.node.inputs else None
-    return Task(prompts, desk.reward, pair_source=source)
+        return Task(Prompts.of_rows([rows[0].prompt], 1, context.tokenizer.eos_token_id), pairs=pairs)
+    prompts = context.prompts(s["updates"] * s["samples"], s["new_tokens"], held=False, seed=s["seed"])
+    source = context.model("pairs") if "pairs" in context.node.inputs else None
+    return Task(prompts, context.reward, pair_source=source)
 
 
-def run_measure(desk: NodeContext) -> Artefact:
+def run_measure(context: NodeContext) -> Artefact:
     """One model on held-out pairs and on its own answers to held-out prompts."""
-    s, inputs = desk.s, desk.node.inputs
-    models_ = {"model": desk.model("model")}
+    s, inputs = context.s, context.node.inputs
+    models_ = {"model": context.model("model")}
     for role in ("sft", "reference"):
         if role in inputs:
             same = next((r for r in models_ if inputs[r] == inputs[role]), None)
-            models_[role] = desk.model(role) if same is None else models_[same]
-    held = desk.held_out(s["pairs"]) if s["data"]["rules"]["kind"] == "pairs" else []
-    asked = desk.prompts(s["prompts"], s["new_tokens"], held=True, seed=0)
+            models_[role] = context.model(role) if same is None else models_[same]
+    held = context.held_out(s["pairs"]) if s["data"]["rules"]["kind"] == "pairs" else []
+    asked = context.prompts(s["prompts"], s["new_tokens"], held=True, seed=0)
     own_text = measure.draw(models_["model"], asked, s["samples"], streams.number(0, "own-samples"), s.get("filter"))
     sft_text = _sft_text(inputs["sft"], repr(s), lambda: measure.draw(
         models_["sft"], asked, s["samples"], streams.number(0, "teacher-samples")
@@ -128,14 +129,14 @@ def run_measure(desk: NodeContext) -> Artefact:
     target = None if "target" not in s else Target.parse(s["target"])
     rewards = None
     if "reward" in s:
-        rewards = rewards_of(desk.reward, own_text.batch, "the measurement", s["reward"]["timeout"])
+        rewards = rewards_of(context.reward, own_text.batch, "the measurement", s["reward"]["timeout"])
     found = measure.describe(models_, held, own_text, sft_text, rewards, target)
     if "tasks" in s:
         from alignfirst.lm.io.lm_eval_tasks import evaluate
 
         tasks = [task if isinstance(task, str) else task["file"] for task in s["tasks"]]
-        found["lm_eval"] = evaluate(models_["model"], desk.tokenizer, tasks, s["task_limit"])
-    return Artefact(meta=found | {"shown": _shown(desk.tokenizer, own_text, rewards)})
+        found["lm_eval"] = evaluate(models_["model"], context.tokenizer, tasks, s["task_limit"])
+    return Artefact(meta=found | {"shown": _shown(context.tokenizer, own_text, rewards)})
 
 
 def _shown(tokenizer: Any, text: measure.Text, rewards: measure.F64 | None) -> dict[str, Any]:
