@@ -72,7 +72,7 @@ class _Models:
     def of(cls, request: AuditRequest) -> _Models:
         """Raises InputError where a model is not there, has no tokenizer, or the two differ in theirs."""
         from alignfirst.lm.models import named_models
-        from alignfirst.lm.models.load import compare_tokenizers
+        from alignfirst.lm.models.load import compare_tokenizers, load_tokenizer
 
         named = {"reference": request.reference}
         if request.teacher is not None:
@@ -81,8 +81,9 @@ class _Models:
         for role, name in named.items():
             place = str(Path(name).absolute()) if Path(name).exists() else name
             identified[role] = {"source": place, "digest": named_models.found(place).commit}
-            positions.append(named_models.positions(named_models.architecture_of(place)))
-        tokenizers = {name: named_models.tokenizer_named(identified[role]["source"]) for role, name in named.items()}
+            positions.append(named_models.architecture_of(place).get("max_position_embeddings"))
+        sources = {name: identified[role]["source"] for role, name in named.items()}
+        tokenizers = {name: load_tokenizer(named_models.found(source)) for name, source in sources.items()}
         for name, tokenizer in tokenizers.items():
             if tokenizer is None:
                 cure = "Save the tokenizer beside the model."
