@@ -32,7 +32,7 @@ class Labels:
             raise InputError("flip must be in [0, 0.5)", self.flip, "At 0.5 labels say nothing.")
 
     def probability(self, reward_first: Floats, reward_second: Floats) -> Floats:
-        """P(the first is preferred), [P]."""
+        """P(the first is preferred), [N], from the rewards of first and second members, [N] each."""
         if self.kind == "hard":
             return np.asarray(self.flip + (1 - 2 * self.flip) * (reward_first > reward_second), float)
         return preference_probability(reward_first, reward_second, self.scale, self.flip)
@@ -40,14 +40,14 @@ class Labels:
 
 @dataclass(frozen=True)
 class Pairs:
-    """P labelled pairs of responses that stand in a pool: a response may be in many pairs and is computed once."""
+    """N labelled pairs of responses that stand in a pool: a response may be in many pairs and is computed once."""
 
-    pool: Batch  # S responses
-    first: Ints  # [P], rows of the pool
-    second: Ints  # [P]
-    first_wins: Bools  # [P]
-    weight: Floats | None = None  # [P], mean 1; None: all 1
-    logp_ref: Floats | None = None  # [S], of the whole response under the reference
+    pool: Batch  # B responses
+    first: Ints  # [N], rows of the pool
+    second: Ints  # [N]
+    first_wins: Bools  # [N]
+    weight: Floats | None = None  # [N], mean 1; None: all 1
+    logp_ref: Floats | None = None  # [B], of the whole response under the reference
 
     def __len__(self) -> int:
         return len(self.first)
@@ -68,10 +68,10 @@ class PairWork:
     b: float  # scale * beta
     total: int  # pairs of the whole update, over all chunks and processes
     batch: Batch  # each response once
-    winner: Ints  # [p], rows of the batch
+    winner: Ints  # [N], rows of the batch
     loser: Ints
-    weight: Floats  # [p]
-    logp_ref: Floats  # [rows of the batch]
+    weight: Floats  # [N]
+    logp_ref: Floats  # [B], of the batch
     forward: SavedForward | None = None  # from when they were drawn, where they are the whole of that draw
 
     @classmethod

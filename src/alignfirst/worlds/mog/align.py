@@ -29,7 +29,7 @@ class AlignSettings:
     schedule: str
     min_sd: float
     stored_pairs: int
-    targets: F32  # [M, 2] centres of T
+    targets: F32  # [J, 2] centres of T
     radius: float
     occurrence: int  # which align stage of its recipe: a second one draws other noise
 
@@ -209,7 +209,7 @@ def _sharing(runs: Runs) -> tuple[list[int], NDArray[np.int64]]:
 def _draw_pairs(
     runs: Runs, shared: list[int], oracle: Oracle, labels: Labels, s: AlignSettings
 ) -> tuple[F32, NDArray[np.int64]]:
-    """What `kernel.gather_pairs` takes, [D, M, 8], and how many of each set's 2M points are in T, [D]."""
+    """What `kernel.gather_pairs` takes, [S, Q, 8], and how many of each set's 2Q points are in T, [S]."""
     assert runs.pair_source is not None
     m, row = s.stored_pairs, runs.row[shared]
     u, z = streams.draws(runs.seeds, "pairs", s.occurrence, 2 * m)

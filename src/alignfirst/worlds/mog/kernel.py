@@ -285,9 +285,9 @@ def gather_pairs(
     ref: F32,
     first: Any,
 ) -> None:
-    """Minibatches of stored pairs: x[R, 2, 2P] and ref[R, 2P] hold first members, then second ones; first[R, P].
+    """Minibatches of stored pairs: x[R, 2, 2N] and ref[R, 2N] hold first members, then second ones; first[R, N].
 
-    stored[D, M, 8] keeps a pair in half a cache line: both points, both reference log-densities, whether the first is
+    stored[S, Q, 8] keeps a pair in half a cache line: both points, both reference log-densities, whether the first is
     preferred. Run r reads stored[owner[r]] at picks[row[r]].
     """
     pairs = picks.shape[1]
@@ -303,7 +303,7 @@ def gather_pairs(
 
 @compiled
 def squared_distance(x: F32, targets: F32, out: F32) -> None:
-    """out[R, N] = squared distance of x[R, 2, N] to the nearest of targets[M, 2]."""
+    """out[R, N] = squared distance of x[R, 2, N] to the nearest of targets[J, 2]."""
     for r in range(x.shape[0]):
         xr, yr, nearest = x[r, 0], x[r, 1], out[r]
         for j in range(targets.shape[0]):
@@ -315,7 +315,7 @@ def squared_distance(x: F32, targets: F32, out: F32) -> None:
 
 @compiled
 def proximity(x: F32, targets: F32, width: float, out: F32) -> None:
-    """out[R, N] = exp(-d^2 / (2 width^2)), d the distance to the nearest of targets[M, 2]."""
+    """out[R, N] = exp(-d^2 / (2 width^2)), d the distance to the nearest of targets[J, 2]."""
     squared_distance(x, targets, out)
     scale = np.float32(-0.5 / (width * width))
     for r in range(x.shape[0]):
@@ -326,7 +326,7 @@ def proximity(x: F32, targets: F32, width: float, out: F32) -> None:
 
 @compiled
 def count_within(x: F32, centres: F32, radius2: float, count: NDArray[np.int64]) -> None:
-    """Add to count[R] the number of x[R, 2, N] within sqrt(radius2) of any of centres[M, 2]."""
+    """Add to count[R] the number of x[R, 2, N] within sqrt(radius2) of any of centres[J, 2]."""
     distance = np.empty((1, x.shape[2]), np.float32)
     for r in range(x.shape[0]):
         squared_distance(x[r : r + 1], centres, distance)

@@ -18,7 +18,7 @@ from alignfirst.worlds.mog.layout import F32
 class Oracle:
     """Reward exp(-d^2 / (2 width^2)), d to the nearest target of an annotator; several annotators have weights."""
 
-    targets: tuple[F32, ...]  # one [M, 2] an annotator
+    targets: tuple[F32, ...]  # one [J, 2] an annotator
     weights: NDArray[np.float64]  # sums to 1
     width: float
 
@@ -59,8 +59,8 @@ class Labels:
     flip: float
 
     def first_preferred(self, rewards: F32, oracle: Oracle, u: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """rewards[A, R, 2P] of first then second members, uniforms u[R, 2, P] -> [R, P]."""
-        judge = np.searchsorted(np.cumsum(oracle.weights)[:-1], u[:, 0], side="right")  # [R, P]
+        """rewards[A, R, 2N] of first then second members, uniforms u[R, 2, N] -> [R, N]."""
+        judge = np.searchsorted(np.cumsum(oracle.weights)[:-1], u[:, 0], side="right")  # [R, N]
         pairs = u.shape[2]
         judged = [np.take_along_axis(half, judge[None], 0)[0] for half in (rewards[..., :pairs], rewards[..., pairs:])]
         if self.kind == "hard":

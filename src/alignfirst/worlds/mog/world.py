@@ -43,11 +43,12 @@ class MixtureWorld(World):
         return align_settings(self, config, **context) | own
 
     def _measure_settings(self, config: Any, *, beta: float | None, algorithm: str | None) -> dict[str, Json]:
-        hard = config.preferences.labels == "hard" and algorithm is not None and ALGORITHMS[algorithm].on_pairs
+        method, hard = ALGORITHMS.get(algorithm or ""), config.preferences.labels == "hard"
+        no_optimum = method is not None and (not method.uses_reference or (hard and method.on_pairs))
         return {
             "p_star": _truth(config, targets=True),
             "oracle": _oracle(config),
-            "beta": None if hard else beta,  # argmax labels: the preference objective has no finite optimum
+            "beta": None if no_optimum else beta,  # without a reference, or on argmax labels, there is no finite one
         }
 
     def _predict_settings(self, config: Any, *, stages: Json, beta: float | None) -> dict[str, Json]:
