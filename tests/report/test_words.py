@@ -62,11 +62,6 @@ def test_signed_numbers_have_no_signed_zero(value: float | None, text: str) -> N
     assert words.signed(value) == text
 
 
-def test_an_interval_that_was_refused_is_not_invented() -> None:
-    assert words.interval(0.1, 0.25) == "[+0.100, +0.250]"
-    assert words.interval(None, None) == "no interval"
-
-
 def test_betas_are_listed_as_a_reader_would() -> None:
     grid = [0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5]
     assert words.runs_of([0.1, 0.15, 0.2], grid) == "0.1 to 0.2"

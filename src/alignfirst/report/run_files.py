@@ -51,7 +51,7 @@ class RunFiles:
 def load(run_dir: Path) -> RunFiles:
     """Read a run directory. Raises StoreError where a file is missing, damaged or not the one that the run wrote."""
     manifest_bytes = _bytes(run_dir / "manifest.json")
-    manifest = _object(manifest_bytes, run_dir / "manifest.json")
+    manifest = json_object(manifest_bytes, run_dir / "manifest.json")
     if what := flaw(manifest):
         raise StoreError(f"{run_dir / 'manifest.json'} is not what the run wrote ({what}). {CURE}")
     _refuse_other_schema(run_dir, manifest)
@@ -65,8 +65,8 @@ def load(run_dir: Path) -> RunFiles:
         manifest=manifest,
         config=content["config.yaml"].decode(errors="replace"),
         rows=records.read(run_dir / "records.jsonl", digests.get("records.jsonl")),
-        statistics=_object(content["statistics.json"], run_dir / "statistics.json"),
-        exhibits=_object(content["exhibits.json"], run_dir / "exhibits.json"),
+        statistics=json_object(content["statistics.json"], run_dir / "statistics.json"),
+        exhibits=json_object(content["exhibits.json"], run_dir / "exhibits.json"),
         timings=json_lines(timings),
         identity=hashlib.sha256(b"".join(hashlib.sha256(b).digest() for b in every)).hexdigest(),
     )
@@ -98,11 +98,12 @@ def _verified(path: Path, sha256: str | None) -> bytes:
     return data
 
 
-def _object(data: bytes, path: Path) -> dict[str, Any]:
+def json_object(data: bytes, path: Path, cure: str = CURE) -> dict[str, Any]:
+    """The object that a file holds. Raises StoreError, with `cure`, where it holds none."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as e:
-        raise StoreError(f"{path} is not valid JSON ({e}). {CURE}") from e
+        raise StoreError(f"{path} is not valid JSON ({e}). {cure}") from e
     if not isinstance(value, dict):
-        raise StoreError(f"{path} does not hold a JSON object. {CURE}")
+        raise StoreError(f"{path} does not hold a JSON object. {cure}")
     return value

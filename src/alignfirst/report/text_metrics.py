@@ -10,6 +10,7 @@ from alignfirst.records import Row
 from alignfirst.report.compact import Codes
 from alignfirst.report.run_files import RunFiles
 from alignfirst.report.sentences.words import rounded
+from alignfirst.stats.columns import mean_of
 
 # Columns that make a run one of text; `coverage` alone does not, for mixtures have it too.
 TEXT_COLUMNS = ("entropy", "distinct", "repetition", "posterior", "by_prompt")
@@ -82,9 +83,8 @@ def column_of(
     values: list[Any] = []
     for of_cell, order in zip(rows, seeds, strict=True):
         by_seed = {r["seed"]: measure.of(r) for r in of_cell if r["status"] == "ok"}
-        known = [v for v in by_seed.values() if v is not None]
-        means.append(rounded(sum(known) / len(known)) if known else None)
-        values.append(pool.add([rounded(by_seed.get(s)) for s in order] if known else None))
+        means.append(rounded(mean_of(list(by_seed.values()))))
+        values.append(pool.add([rounded(by_seed.get(s)) for s in order] if means[-1] is not None else None))
     return {"mean": means, "values": values}
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from alignfirst.errors import InputError
 from alignfirst.records import COLUMNS, Row
-from alignfirst.stats.intervals import Bools, Floats, as_samples
+from alignfirst.stats.intervals import Bools, Floats, as_samples, moments
 
 METRICS = tuple(c.name for c in COLUMNS if c.label)
 KEYS = ("recipe", "algorithm", "beta", "stage", "stage_index", "final")
@@ -93,3 +94,8 @@ def numbers(x: Floats) -> list[float | None]:
 def number(x: float | np.floating[Any] | Floats) -> float | None:
     """JSON-safe: NaN and infinities are null."""
     return float(x) if np.isfinite(x) else None
+
+
+def mean_of(x: ArrayLike | Sequence[float | None]) -> float | None:
+    """Mean of the values that are there, null where none is."""
+    return number(moments(as_samples(np.array(x, np.float64)))[1])

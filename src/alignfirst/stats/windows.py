@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from alignfirst.records import Row
-from alignfirst.stats.columns import Identity, identity, number
-from alignfirst.stats.intervals import Bools, Floats, as_samples, moments, share_interval
+from alignfirst.stats.columns import Identity, identity, mean_of, number
+from alignfirst.stats.intervals import Bools, Floats, share_interval
 from alignfirst.stats.paired import A_K, K_A, Match, join, match
 
 COLUMNS = ("target_mass", "exact_target_mass", "beta_c")
@@ -72,8 +71,8 @@ def _window(matched: Match, at: list[int], names: tuple[str, ...], kinds: Kinds)
             "high": max(observed, default=None),
         },
         "predicted": {
-            "low": _mean([w["low"] for w in both]),
-            "high": _mean([w["high"] for w in both]),
+            "low": mean_of([w["low"] for w in both]),
+            "high": mean_of([w["high"] for w in both]),
             "n": len(both),
             "kinds": dict(sorted(Counter(w["kind"] for w in exact).items())),
         },
@@ -102,10 +101,10 @@ def _at_beta(matched: Match, g: int, names: tuple[str, ...], kinds: Kinds) -> di
         "kinds": dict(sorted(Counter(kinds[key, s] or "unnamed" for s in seeds).items())),
         "theory_n": theory_n,
         "theory_share": int(foretold.sum()) / theory_n if theory_n else None,
-        "student_mass": _mean(student),
-        "sft_mass": _mean(sft),
-        "exact_student_mass": _mean(exact_student),
-        "exact_sft_mass": _mean(exact_sft),
+        "student_mass": mean_of(student),
+        "sft_mass": mean_of(sft),
+        "exact_student_mass": mean_of(exact_student),
+        "exact_sft_mass": mean_of(exact_sft),
     }
 
 
@@ -138,7 +137,3 @@ def _kind(low: float, high: float) -> str:
     if low >= high:
         return "none"
     return "open" if high == np.inf else "window"
-
-
-def _mean(x: ArrayLike) -> float | None:
-    return number(moments(as_samples(x))[1])

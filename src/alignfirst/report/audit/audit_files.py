@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from alignfirst.auditing.logprob_table import DIGEST, ROWS
 from alignfirst.errors import AlignfirstError, StoreError, printable
 from alignfirst.files import write_atomic, writing
 from alignfirst.report import AUDIT
+from alignfirst.report.run_files import json_object
 
 if TYPE_CHECKING:
     from alignfirst.auditing.findings import Audit
@@ -76,7 +76,7 @@ def load(folder: Path) -> Findings:
         data = path.read_bytes()
     except OSError as e:
         raise StoreError(f"{path} cannot be read ({e.strerror or e}). Write it: alignfirst audit ... --out DIR") from e
-    plain = _object(data, path)
+    plain = json_object(data, path, CURE)
     if plain.get("audit_version") != READS:
         raise StoreError(f"{path} has audit_version {plain.get('audit_version')!r}; this page knows {READS}. {CURE}")
     found = Findings(folder, plain, hashlib.sha256(data).hexdigest(), evidence(), {})
@@ -89,17 +89,7 @@ def evidence() -> Mapping[str, Any]:
         data = pkgutil.get_data("alignfirst.auditing", "evidence.json")
     except OSError:
         return {}
-    return {} if data is None else _object(data, Path("audit") / "evidence.json")
-
-
-def _object(data: bytes, path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(data)
-    except ValueError as e:
-        raise StoreError(f"{path} is not valid JSON ({e}). {CURE}") from e
-    if not isinstance(value, dict):
-        raise StoreError(f"{path} does not hold a JSON object. {CURE}")
-    return value
+    return {} if data is None else json_object(data, Path("auditing") / "evidence.json", CURE)
 
 
 def _texts(found: Findings) -> dict[int, str]:

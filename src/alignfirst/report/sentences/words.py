@@ -87,12 +87,6 @@ def signed(value: float | None, places: int = 3) -> str:
     return f"+{text}" if value is not None and value > 0 and text[0] != "−" and float(text or 0) > 0 else text
 
 
-def interval(low: float | None, high: float | None, places: int = 3) -> str:
-    if low is None or high is None:
-        return "no interval"
-    return f"[{signed(low, places)}, {signed(high, places)}]"
-
-
 def grouped(n: int) -> str:
     """A count, its thousands apart."""
     return f"{n:,}".replace(",", "\u202f").replace("-", "−")

@@ -14,6 +14,7 @@ from alignfirst.report.sentences.words import STAGES
 from alignfirst.report.static_figures.first_choices import Selection
 from alignfirst.report.static_figures.style import MUTED, TARGET, Drawing, cut
 from alignfirst.report.text_metrics import Measure, measures
+from alignfirst.stats.columns import mean_of
 
 SHADES = ("#80878e", "#959ba1", "#aaafb4", "#bfc3c7", "#d3d6d9", "#e6e8ea")
 
@@ -56,7 +57,7 @@ def _bars(s: Selection, known: Sequence[Measure]) -> list[tuple[str, str, list[f
             cell = s.cell(r, i)
             if cell is None or (i == 0 and found):
                 continue
-            mass = [_mean([m.of(row) for row in rows[s.axes.key(cell)]]) for m in known]
+            mass = [mean_of([m.of(row) for row in rows[s.axes.key(cell)]]) for m in known]
             label = "sft" if i == 0 else f"{cut(name)}: {STAGES.get(kind, kind)}"
             found.append((label, MUTED if i == 0 else s.look(r).colour.light, mass))
     return found
@@ -107,8 +108,3 @@ def _draw(ax: Any, by_seed: Mapping[int, Mapping[str, Any]], name: str, recipe: 
 
 def _known(curves: Mapping[str, Any]) -> list[str]:
     return [n for n, values in curves.items() if any(v is not None for v in values)]
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return sum(known) / len(known) if known else None
