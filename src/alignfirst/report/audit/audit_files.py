@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
