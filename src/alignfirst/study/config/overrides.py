@@ -50,7 +50,7 @@ def place(data: dict[str, Any], key: str, value: Any) -> None:
 
 def placed(data: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of the data with dotted keys set."""
-    copy = {key: dict(value) if isinstance(value, Mapping) else undone(value) for key, value in data.items()}
+    copy: dict[str, Any] = undone(data)
     for key, value in values.items():
         place(copy, key, value)
     return copy
@@ -98,7 +98,9 @@ def nesting(value: Any) -> int:
 
 
 def undone(value: Any) -> Any:
-    """Models inside a value as dicts."""
+    """A copy of a value with the models inside it as mappings."""
     if isinstance(value, BaseModel):
         return value.model_dump()
+    if isinstance(value, Mapping):
+        return {key: undone(item) for key, item in value.items()}
     return [undone(item) for item in value] if isinstance(value, list | tuple) else value

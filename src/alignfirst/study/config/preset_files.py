@@ -76,7 +76,7 @@ def _from_layers(source: str | Path | Mapping[str, Any]) -> StudyConfig:
 
 def _layers(source: str | Path | Mapping[str, Any]) -> Iterator[_Layer]:
     """The source and what it extends, outermost first."""
-    layer = _mapping_layer(source) if isinstance(source, Mapping) else _named_layer(source, None)
+    layer = _named_layer(source, None) if isinstance(source, str | Path) else _Layer(plain(source), "study", None, None)
     for _ in range(MAX_EXTENDS):
         base = layer.data.pop("extends", None)
         yield layer
@@ -86,11 +86,6 @@ def _layers(source: str | Path | Mapping[str, Any]) -> Iterator[_Layer]:
             raise InputError("extends must name a preset or a file", base, f"Choose from {', '.join(names())}.")
         layer = _named_layer(base, layer.folder)
     raise InputError(f"extends must end after {MAX_EXTENDS} studies", "more, or a circle", "Remove one extends.")
-
-
-def _mapping_layer(data: Mapping[str, Any]) -> _Layer:
-    copy: dict[str, Any] = plain(data)
-    return _Layer(copy, "study", None, None)
 
 
 def _named_layer(name: str | Path, folder: Path | None) -> _Layer:
