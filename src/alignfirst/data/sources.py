@@ -6,6 +6,7 @@ Only `table_of` keeps rows, up to a cap.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
@@ -16,7 +17,8 @@ from typing import Any, NamedTuple, Protocol
 from alignfirst.data.row_files import MAX_LINE, decoded, line_at, opened, placed_lines
 from alignfirst.data.rows import Unusable
 from alignfirst.errors import InputError
-from alignfirst.files import known_digest, reading
+from alignfirst.extras import need, offline
+from alignfirst.files import file_digest, known_digest, reading
 
 CHUNK = 256  # rows of a table in memory at a time
 MAX_TABLE = 640 << 20  # bytes of memory that the rows of one table may take: a million of them without long texts
@@ -160,8 +162,6 @@ class DataSet:
     """A `datasets` folder or a data set of the hub, memory-mapped. A position is a row's number, from 0."""
 
     def __init__(self, name: str, split: str) -> None:
-        from alignfirst.data.datasets_library import open_dataset
-
         self.data, self.identity = open_dataset(name, split)
 
     def rows(self) -> Iterator[Placed]:
@@ -175,3 +175,50 @@ class DataSet:
 def file_identity(path: Path) -> str:
     """`sha256:` and the digest of a file; hashed once as long as it does not change."""
     return f"sha256:{known_digest(path)}"
+
+
+def open_dataset(name: str, split: str) -> tuple[Any, str]:
+    """The rows of one split of a data set, memory-mapped, and what identifies them. No code of the data set is run.
+
+    `name`: a folder that `save_to_disk` made, or a hub id (`id@revision`). Raises InputError.
+    """
+    need("datasets")
+    import datasets
+
+    datasets.disable_progress_bars()
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        found = _of_folder(datasets, folder)
+        return _split(found, split, name), _identity(folder)
+    place, _, revision = name.partition("@")
+    try:
+        found = datasets.load_dataset(place, revision=revision or None, split=split)
+    except Exception as e:  # whatever the hub, the cache and the files behind it trip over
+        cure = "Unset HF_HUB_OFFLINE once to fetch it." if offline() else "Check its id and split, or name a file."
+        raise InputError("the data set must be in the hub cache or within reach", f"{name}: {e}", cure) from e
+    return found, f"{name}:{split}:{found._fingerprint}"
+
+
+def _of_folder(datasets: Any, folder: Path) -> Any:
+    if not any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
+        cure = "Name the folder that save_to_disk made, or one of its files of JSON lines or Parquet."
+        raise InputError("a data folder must be one of the datasets library", str(folder), cure)
+    try:
+        return datasets.load_from_disk(str(folder))
+    except Exception as e:  # damaged files: the library raises what its parts raise
+        raise InputError("the data folder must load", f"{folder}: {e}", "Save it again.") from e
+
+
+def _split(found: Any, split: str, name: str) -> Any:
+    if not isinstance(found, dict):
+        return found
+    if split not in found:
+        raise InputError("data.split must be one of the data set's", split, f"{name} has {', '.join(found)}.")
+    return found[split]
+
+
+def _identity(folder: Path) -> str:
+    total = hashlib.sha256()
+    for file in sorted(p for p in folder.rglob("*") if p.suffix in (".arrow", ".json")):
+        total.update(f"{file.relative_to(folder)} {file_digest(file)}\n".encode())
+    return f"sha256:{total.hexdigest()}"
