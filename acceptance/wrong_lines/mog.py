@@ -60,7 +60,7 @@ LINES = [
     ),
     WrongLine(
         "F06",
-        'return {"audit_verdict": audits.REFUSED, "audit_reason": stage.unaudited}',
+        'return {"audit_verdict": audit_nodes.REFUSED, "audit_reason": stage.unaudited}',
         'return {"audit_verdict": "go", "audit_reason": stage.unaudited}',
         ("tests/study/test_audits.py::test_rows_of_refused_alignments_say_so_and_why",),
         "The records would say go for alignments that the audit refused to predict.",
