@@ -40,7 +40,7 @@ from alignfirst.lm.align.trl_limits import check_trl
 from alignfirst.lm.models.save import quiet
 from alignfirst.lm.text.batch import Batch
 from alignfirst.lm.text.torch_streams import permutations
-from alignfirst.lm.training.counters import Book, Log
+from alignfirst.lm.training.counters import Log, TrainingCurves
 from alignfirst.lm.training.optim import rate
 from alignfirst.lm.training.processes import ALONE
 from alignfirst.lm.training.result import TrainingResult
@@ -65,10 +65,10 @@ def align_with_trl(
         trainer = trainer_for(s, student, Path(scratch))
         trainer.train()
     policy.load_state_dict(student.state_dict())
-    book = book_of(trainer.state.log_history, settings, log)
+    recorded = curves_of(trainer.state.log_history, settings, log)
     hits = None if task.is_target is None or not s.samples else s.hits
     t = s.tally
-    return TrainingResult(settings.updates, s.samples, t.tokens(), t.flops, book.curves, hits)
+    return TrainingResult(settings.updates, s.samples, t.tokens(), t.flops, recorded.curves, hits)
 
 
 def trainer_for(s: Session, student: Any, scratch: Path) -> Any:
@@ -272,9 +272,9 @@ NAMES = {name: name for name in ("reward", "loss", "grad_norm")} | {
 }
 
 
-def book_of(history: Sequence[dict[str, Any]], settings: AlignSettings, log: Log | None) -> Book:
+def curves_of(history: Sequence[dict[str, Any]], settings: AlignSettings, log: Log | None) -> TrainingCurves:
     """TRL's log as curves under our names: entropy and KL of whole responses, margins without beta."""
-    book = Book(log)
+    recorded = TrainingCurves(log)
     for entry in history:
         if "grad_norm" not in entry:
             continue
@@ -285,5 +285,5 @@ def book_of(history: Sequence[dict[str, Any]], settings: AlignSettings, log: Log
         for name in ("kl", "entropy"):
             if length is not None and name in entry:
                 values[name] = float(entry[name] * length)
-        book.add(values)
-    return book
+        recorded.add(values)
+    return recorded

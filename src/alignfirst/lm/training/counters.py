@@ -101,7 +101,7 @@ def _measured(model: Any) -> TransformerSize:
 
 
 @dataclass
-class Book:
+class TrainingCurves:
     """Curves, one value an update; None where something was not measured."""
 
     log: Log | None = None

@@ -18,7 +18,7 @@ import torch
 from alignfirst import version
 from alignfirst.lm.training.batch_cursor import BatchCursor
 from alignfirst.lm.training.checkpoint import Checkpoints, State
-from alignfirst.lm.training.counters import Book, Log, Tally
+from alignfirst.lm.training.counters import Log, Tally, TrainingCurves
 from alignfirst.lm.training.optim import Optimiser, OptimSettings
 from alignfirst.lm.training.processes import ALONE, Team
 from alignfirst.signals import INTERRUPTS, deferred, terminable
@@ -47,7 +47,7 @@ class Loop:
     ) -> None:
         self.named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self.optimiser = Optimiser(model.parameters(), optim, updates, team)
-        self.book, self.tally, self.updates, self.done = Book(log), tally, updates, 0
+        self.recorded, self.tally, self.updates, self.done = TrainingCurves(log), tally, updates, 0
         self.checkpoints, self.team = checkpoints, team
         self.identity = identity if checkpoints is None else self._fingerprint(identity)
         self._cursor: BatchCursor[Any] | None = None
@@ -71,7 +71,7 @@ class Loop:
             yield self.done
 
     def step(self, seen: Mapping[str, float | None], then: Look | None = None) -> None:
-        """Take the optimiser's step and book what was seen, and what `then` sees of the model after it.
+        """Take the optimiser's step and record what was seen, and what `then` sees of the model after it.
 
         Raises StageFailure, see `Optimiser.step`.
         """
@@ -85,7 +85,7 @@ class Loop:
 
     def _step(self, seen: Mapping[str, float | None], then: Look | None) -> None:
         norm = self.optimiser.step()
-        self.book.add({**seen, "grad_norm": norm, **({} if then is None else then())})
+        self.recorded.add({**seen, "grad_norm": norm, **({} if then is None else then())})
         self.done += 1
 
     # -- interrupts -------------------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ class Loop:
         if self.team.rank == 0:
             numbers = {
                 "identity": self.identity,
-                "curves": self.book.curves,
+                "curves": self.recorded.curves,
                 "tally": asdict(tally),
                 "extra_state": dict(extra_state.numbers),
             }
@@ -172,8 +172,8 @@ class Loop:
         for name, p in self.named:
             if name in kinds:
                 self.optimiser.restore(p, kinds[name])
-        self.book.curves = {name: list(curve) for name, curve in state.numbers["curves"].items()}
-        self.book.updates = self.optimiser.done = self.done = self._written = update
+        self.recorded.curves = {name: list(curve) for name, curve in state.numbers["curves"].items()}
+        self.recorded.updates = self.optimiser.done = self.done = self._written = update
 
     def _fingerprint(self, identity: object) -> str:
         shapes = [(name, tuple(p.shape), str(p.dtype)) for name, p in self.named]

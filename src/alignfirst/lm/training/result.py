@@ -26,4 +26,4 @@ class TrainingResult:
     def of(cls, loop: Loop, samples: int, **more: Any) -> Self:
         """The result of a loop that ended, summed over its processes; all of them must ask."""
         total = loop.tally.over(loop.team)
-        return cls(loop.done, samples, total.tokens(), total.flops, loop.book.curves, **more)
+        return cls(loop.done, samples, total.tokens(), total.flops, loop.recorded.curves, **more)
