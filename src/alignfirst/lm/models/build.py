@@ -46,7 +46,7 @@ class TinyLlama:
             raise InputError("heads must be a multiple of kv_heads", f"{self.heads}, {self.kv_heads}", "Change either.")
 
     def to_config(self) -> LlamaConfig:
-        """As transformers knows it. No token is special: a grammar has no begin or end."""
+        """The config that transformers builds it from. No token is special: a grammar has no begin or end."""
         return LlamaConfig(
             vocab_size=self.vocab,
             hidden_size=self.hidden,
@@ -65,7 +65,7 @@ class TinyLlama:
 
 @dataclass(frozen=True)
 class SmolLlama(TinyLlama):
-    """The same with SmolLM2's rotations and norms: its architecture at any size."""
+    """Sizes of a model with SmolLM2's rotations and norms: its architecture at any size."""
 
     theta: float = 100_000.0
     epsilon: float = 1e-5

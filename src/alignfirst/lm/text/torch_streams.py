@@ -25,7 +25,7 @@ def stream(seed: int, purpose: str, *place: int) -> Generator:
 
 
 def torch_stream(seed: int, purpose: str, *place: int) -> torch.Generator:
-    """The same for torch, on the CPU."""
+    """torch's generator of one purpose, on the CPU; `place` tells apart stages, updates, chunks."""
     state = SeedSequence((seed, PURPOSES.index(purpose), *place)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 

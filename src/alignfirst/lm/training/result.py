@@ -11,7 +11,7 @@ from alignfirst.lm.training.loop import Loop
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Of a model that was trained in place: by `sft`, `distil`, `align` or `align_with_trl`."""
+    """What `sft`, `distil`, `align` and `align_with_trl` return; the model itself was trained in place."""
 
     updates: int  # steps of the optimiser
     samples: int  # responses trained on, counted as often as they were seen; an alignment: drawn for training
