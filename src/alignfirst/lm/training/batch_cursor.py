@@ -16,7 +16,7 @@ class ExtraState(Protocol):
     """What of a training cannot be found again by going through its items, such as weights that were best so far."""
 
     def state(self, used_up: bool) -> State | None:
-        """What a checkpoint must hold of it now. `used_up`: the last item has served all its updates and need not be kept.
+        """What a checkpoint must hold now. `used_up`: the last item has served all its updates, and need not be kept.
 
         None where this process cannot tell it: no checkpoint is written then. Cheap: no copies.
         """
