@@ -19,6 +19,7 @@ from alignfirst.lm.text.batch import Batch
 from alignfirst.store import Store
 from alignfirst.study.execution.worker import load_world
 from alignfirst.study.plan.planner import plan_study
+from alignfirst.worlds import trained as training
 from alignfirst.worlds.user_models import draws, measure, work
 from alignfirst.worlds.user_models.resolved_inputs import resolve_inputs, rows_of
 
@@ -44,7 +45,7 @@ def of_batch(batch: Batch) -> set[tuple[int, ...]]:
 def spied(patch: pytest.MonkeyPatch) -> Seen:
     """The prompts that each kind of work is given, filled while it runs."""
     seen: Seen = defaultdict(set)
-    sft, distil, align, describe, pairs_of = work.sft, work.distil, work.align, measure.describe, draws.pairs_of
+    sft, distil, align, describe, pairs_of = work.sft, work.distil, training.align, measure.describe, draws.pairs_of
     draw = measure.draw
 
     def fitted(model: Any, order: Any, *rest: Any, read: Any, **k: Any) -> Any:
@@ -93,7 +94,7 @@ def spied(patch: pytest.MonkeyPatch) -> Seen:
 
     patch.setattr(work, "sft", fitted)
     patch.setattr(work, "distil", distilled)
-    patch.setattr(work, "align", aligned)
+    patch.setattr(training, "align", aligned)
     patch.setattr(measure, "draw", drawn)
     patch.setattr(measure, "describe", described)
     patch.setattr(draws, "pairs_of", audited)
