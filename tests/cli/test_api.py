@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -143,3 +144,13 @@ def test_events_tell_what_happened(finished: alignfirst.Run) -> None:
     assert [e["event"] for e in events[:2]] == ["start", "plan"] and events[-1]["event"] == "end"
     tasks = [e for e in events if e["event"] == "task"]
     assert sum(t["nodes"] for t in tasks) == finished.manifest["counts"]["nodes"] == tasks[-1]["settled"]
+
+
+@pytest.mark.parametrize("order", [("alignfirst.audit", "rooms"), ("rooms", "alignfirst.audit")])
+def test_the_audit_is_a_function_whatever_was_imported_before(order: tuple[str, str]) -> None:
+    steps = {
+        "rooms": "import alignfirst.auditing.findings, alignfirst.study.audit.request, alignfirst.report.audit.page",
+        "alignfirst.audit": "from alignfirst import audit; assert callable(audit)",
+    }
+    code = "; ".join(["import alignfirst", *(steps[step] for step in order), "assert callable(alignfirst.audit)"])
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

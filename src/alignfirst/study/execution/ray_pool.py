@@ -15,7 +15,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import cache
 from importlib import import_module
@@ -47,11 +47,12 @@ SETTINGS = {
 }
 
 
-class Nodes:
-    """A function of a text on the nodes of a cluster, as Ray tasks."""
+class RayPool:
+    """Tasks on a cluster, as many at once as it has room for, at most `limit`."""
 
-    def __init__(self, cluster: Cluster, limit: int, function: Callable[[str], str]) -> None:
-        self.cluster = cluster
+    def __init__(self, reference: str, store: Store, limit: int, cluster: Cluster, checkpoint_seconds: float) -> None:
+        self.store, self.limit, self.cluster = store, limit, cluster
+        self._tasks: dict[Any, tuple[Task, int]] = {}  # by what Ray calls them, with a number as workers have
         self._asked, self._slots = -1.0, 1
         self._temporary = Path(tempfile.mkdtemp(prefix="alignfirst-ray-", dir="/tmp"))  # paths of sockets are short
         try:
@@ -65,7 +66,14 @@ class Nodes:
             num_gpus=cluster.gpus,
             max_retries=RETRIES,
             runtime_env={"env_vars": {**threads, "PYTHONPATH": own_paths()}},
-        )(function)
+        )(compute)
+        self.cancel = CancelFile(store.root.absolute())
+        self._start = {
+            "world": reference,
+            "store": str(store.root.absolute()),
+            "seconds": checkpoint_seconds,
+            "cancel": str(self.cancel.path),
+        }
 
     @property
     def slots(self) -> int:
@@ -79,63 +87,9 @@ class Nodes:
             self._slots = found
         return max(1, self._slots)
 
-    def submit(self, text: str) -> Any:
-        """Begin a task; Ray's name for it."""
-        return self._function.remote(text)
-
-    def wait_for_one(self, tasks: Iterable[Any]) -> Any:
-        """The first of them that is done."""
-        try:
-            while not (done := self.ray.wait(list(tasks), num_returns=1, timeout=1.0)[0]):
-                pass
-        except SystemExit as e:  # what a handler of SIGTERM raised, which Ray has turned into exit code 1
-            raise Terminated from e
-        return done[0]
-
-    def result(self, task: Any) -> str:
-        """What the function returned. Raises AlignfirstError where it raised, `lost` where all retries were."""
-        failed = self.ray.exceptions
-        try:
-            return str(self.ray.get(task))
-        except (failed.RayTaskError, failed.RuntimeEnvSetupError) as e:
-            raise AlignfirstError(f"a Ray task failed: {last_line(e)}") from e
-
-    @property
-    def lost(self) -> type[Exception]:
-        return self.ray.exceptions.RayError  # type: ignore[no-any-return]
-
-    def settle(self, tasks: Collection[Any]) -> None:
-        """Wait for tasks that were told to leave, not for long."""
-        if tasks:
-            self.ray.wait(list(tasks), num_returns=len(tasks), timeout=GRACE)
-
-    def close(self) -> None:
-        """Leave the cluster, which then ends what this driver has under way."""
-        self.ray.shutdown()
-        self._forget()
-
-    def _forget(self) -> None:
-        shutil.rmtree(self._temporary, ignore_errors=True)
-
-
-class RayPool:
-    """Tasks on a cluster, as many at once as it has room for, at most `limit`."""
-
-    def __init__(self, reference: str, store: Store, limit: int, cluster: Cluster, checkpoint_seconds: float) -> None:
-        self.store, self.limit = store, limit
-        self._tasks: dict[Any, tuple[Task, int]] = {}  # by what Ray calls them, with a number as workers have
-        self.nodes = Nodes(cluster, limit, compute)
-        self.cancel = CancelFile(store.root.absolute())
-        self._start = {
-            "world": reference,
-            "store": str(store.root.absolute()),
-            "seconds": checkpoint_seconds,
-            "cancel": str(self.cancel.path),
-        }
-
     @property
     def idle(self) -> int:
-        return max(0, min(self.nodes.slots, self.limit) - self.busy)
+        return max(0, min(self.slots, self.limit) - self.busy)
 
     @property
     def busy(self) -> int:
@@ -143,27 +97,45 @@ class RayPool:
 
     def submit(self, task: Task) -> None:
         number = min(set(range(self.busy + 1)) - {number for _, number in self._tasks.values()})
-        given = self.nodes.submit(json.dumps({**self._start, "message": message(task)}))
+        given = self._function.remote(json.dumps({**self._start, "message": message(task)}))
         self._tasks[given] = task, number
 
     def wait(self) -> Outcome:
-        given = self.nodes.wait_for_one(self._tasks)
+        """The first task that is done. Raises AlignfirstError where it raised what no node may."""
+        given, failed = self._first(), self.ray.exceptions
         task, number = self._tasks.pop(given)
         try:
-            report = Report(**json.loads(self.nodes.result(given)))
-        except self.nodes.lost as e:
+            report = Report(**json.loads(self.ray.get(given)))
+        except (failed.RayTaskError, failed.RuntimeEnvSetupError) as e:
+            raise AlignfirstError(f"a Ray task failed: {last_line(e)}") from e
+        except failed.RayError as e:  # all retries were lost
             return Outcome(task, number, None, f"{type(e).__name__} of Ray")
         wait_until_visible(self.store, report.digests)
         return Outcome(task, number, report)
 
+    def _first(self) -> Any:
+        try:
+            while not (done := self.ray.wait(list(self._tasks), num_returns=1, timeout=1.0)[0]):
+                pass
+        except SystemExit as e:  # what a handler of SIGTERM raised, which Ray has turned into exit code 1
+            raise Terminated from e
+        return done[0]
+
     def interrupt(self) -> None:
+        """Tell the tasks to leave, and wait for them, not for long."""
         self.cancel.request()
-        self.nodes.settle(self._tasks)
+        if self._tasks:
+            self.ray.wait(list(self._tasks), num_returns=self.busy, timeout=GRACE)
 
     def close(self) -> None:
-        self.nodes.close()
+        """Leave the cluster, which then ends what this driver has under way."""
+        self.ray.shutdown()
+        self._forget()
         self.cancel.close()
         self._tasks.clear()
+
+    def _forget(self) -> None:
+        shutil.rmtree(self._temporary, ignore_errors=True)
 
 
 def wait_until_visible(store: Store, keys: Iterable[str]) -> None:
