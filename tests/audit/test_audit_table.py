@@ -18,7 +18,7 @@ from alignfirst.auditing.findings import audit
 from alignfirst.auditing.gated_prediction import Plan
 from alignfirst.auditing.inputs import Target, inputs_of
 from alignfirst.auditing.logprob_table import COLUMNS, build, read
-from alignfirst.auditing.rows import every_row
+from alignfirst.auditing.preference_rows import every_row
 from alignfirst.data.row_files import placed_lines
 from alignfirst.errors import InputError
 

@@ -18,7 +18,7 @@ import numpy as np
 from alignfirst.auditing import constants
 from alignfirst.auditing.gated_prediction import Evidence, Plan, examine, predict
 from alignfirst.auditing.pooled_draws import Sample, gather
-from alignfirst.auditing.rows import PairRows, coverage, row_findings
+from alignfirst.auditing.preference_rows import PairRows, coverage, row_findings
 from alignfirst.auditing.share_intervals import Floats
 from alignfirst.auditing.verdict import Verdict, judge, of_given_pairs, without_reward
 from alignfirst.nodes import Artefact, Json, Load, Node, Outcome

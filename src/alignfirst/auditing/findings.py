@@ -11,7 +11,7 @@ from alignfirst.auditing.gated_prediction import Evidence, Plan, Prediction, exa
 from alignfirst.auditing.gated_prediction import plain as plain_prediction
 from alignfirst.auditing.inputs import Inputs
 from alignfirst.auditing.order import Order
-from alignfirst.auditing.rows import coverage, every_row, row_findings
+from alignfirst.auditing.preference_rows import coverage, every_row, row_findings
 from alignfirst.auditing.verdict import Verdict, judge, percent, without_reward
 from alignfirst.auditing.window import Needs, Window, beta_window, needs
 

@@ -11,7 +11,7 @@ import numpy as np
 from alignfirst.auditing.constants import TARGET_SHARE
 from alignfirst.auditing.logprob_table import Table
 from alignfirst.auditing.pooled_draws import Draws, Sample, gather
-from alignfirst.auditing.rows import PairRows, Responses
+from alignfirst.auditing.preference_rows import PairRows, Responses
 from alignfirst.auditing.share_intervals import Bools, Floats, Ints
 from alignfirst.errors import InputError
 

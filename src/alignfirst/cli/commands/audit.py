@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from alignfirst.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
     from alignfirst.auditing.findings import Audit
+    from alignfirst.study.execution.options import Cluster
 
 
 def audit(
@@ -73,22 +74,27 @@ def audit(
 
     Predicts, without training, where each algorithm at each beta will end: go, no-go or insufficient data.
     """
+    from alignfirst.study.audit.request import Plans
+
+    nodes = cluster.on_cluster(engine, ray_address, task_cpus, task_gpus)
+    result = _audited(
+        reference, log_probs, workers, nodes, teacher=teacher, pairs=pairs, prompts=prompts, reward=reward,
+        target=target, target_file=target_file, plans=Plans(algorithm or (), beta or (), rollouts, labels), out=out_,
+        samples=samples, new_tokens=new_tokens, rows=rows,
+    )  # fmt: skip
+    _print(result, out_, json)
+    raise typer.Exit(exit_code(result, gate, require_go))
+
+
+def _audited(reference: str | None, log_probs: Path | None, workers: int, nodes: Cluster | None, **asked: Any) -> Audit:
     from alignfirst.api import audit as run
     from alignfirst.cli.progress import progress
-    from alignfirst.study.audit.request import Plans
     from alignfirst.study.execution.options import ExecutionOptions
 
     given = _given(reference, log_probs)
-    nodes = cluster.on_cluster(engine, ray_address, task_cpus, task_gpus)
+    options = ExecutionOptions(workers=workers if nodes is None else workers or None, cluster=nodes)
     with progress("audit") as advance:
-        result = run(
-            given, teacher=teacher, pairs=pairs, prompts=prompts, reward=reward, target=target,
-            target_file=target_file, plans=Plans(algorithm or (), beta or (), rollouts, labels), out=out_,
-            samples=samples, new_tokens=new_tokens, rows=rows, progress=advance, say=out.note,
-            options=ExecutionOptions(workers=workers if nodes is None else workers or None, cluster=nodes),
-        )  # fmt: skip
-    _print(result, out_, json)
-    raise typer.Exit(exit_code(result, gate, require_go))
+        return run(given, **asked, progress=advance, say=out.note, options=options)
 
 
 def _given(reference: str | None, log_probs: Path | None) -> str | Path:

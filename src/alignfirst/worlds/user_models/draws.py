@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from alignfirst.auditing.audit_nodes import AuditDraws
 from alignfirst.auditing.inputs import Target
 from alignfirst.auditing.pooled_draws import Sample
-from alignfirst.auditing.rows import PairRows, Responses
+from alignfirst.auditing.preference_rows import PairRows, Responses
 from alignfirst.data.rows import TokenRow
 from alignfirst.lm.align.reward_calls import rewards_of
 from alignfirst.lm.text.batch import Batch
