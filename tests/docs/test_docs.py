@@ -133,9 +133,24 @@ def test_the_architecture_names_files_that_exist() -> None:
 def test_the_arrows_of_the_architecture_are_those_that_are_checked() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
-    told = next(line for line in text("architecture.md").splitlines() if line.startswith("    errors <- ")).strip()
+    told = next(line for line in text("architecture.md").splitlines() if line.startswith("    errors")).strip()
     expected = [layer.replace("alignfirst.", "").replace(" : ", ", ") for layer in reversed(layers)]
     assert told == " <- ".join(expected)
+
+
+def test_the_walks_through_the_code_name_what_stands_there() -> None:
+    """Every file of docs/reading.md exists, and every name beside it is defined in one of its files."""
+    rows = re.findall(r"^\| (`[^|]+) \| ([^|]+) \|", text("reading.md"), re.MULTILINE)
+    assert len(rows) > 20
+    for files, names in rows:
+        sources = [(ROOT / "src" / "alignfirst" / name).read_text(encoding="utf-8") for name in quoted(files)]
+        for name in quoted(names):
+            defined = rf"^\s*(def|class) {name.rpartition('.')[2]}\b"
+            assert any(re.search(defined, source, re.MULTILINE) for source in sources), f"{name} in {files}"
+
+
+def quoted(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
 
 
 def test_every_section_of_the_report_is_explained() -> None:
