@@ -24,7 +24,6 @@ READING, PLOTS = "docs/reading-the-report.md", "src/alignfirst/report/static_fig
 SUMMARY = "tests/stats/test_stats_summary.py::test_the_default_study_takes_less_than_a_second"
 FILTERS = "src/alignfirst/theory/drawing_filters.py"
 SMALL = ("seeds=2", "beta=0.1", "align.updates=20")
-NOT_YET = "not architecture"  # the page is redrawn when every room is in its place
 
 
 @pytest.fixture
@@ -44,7 +43,7 @@ def test_a_recipe(checkout: ExtendedCheckout) -> None:
         "tests/docs",
         "tests/study/test_plan.py",
         "tests/report/test_variants.py",
-        chosen=f"{NOT_YET} and not two_orders",
+        chosen="not two_orders",
     )
 
 
@@ -54,7 +53,7 @@ def test_b_claim(checkout: ExtendedCheckout) -> None:
     row = f"| `higher-mass` | {words} | mean of paired differences in `target_mass` | > 0 | 0.05 |"
     checkout.replace(CLAIMS, "    ),\n)\n\nTESTS", f"    ),\n{claim}\n)\n\nTESTS")
     checkout.add_below("docs/statistics.md", "| `lower-spread-over-samples`", row)
-    checkout.tests("tests/docs", "tests/stats/test_stats_claims.py", SUMMARY, chosen=NOT_YET)
+    checkout.tests("tests/docs", "tests/stats/test_stats_claims.py", SUMMARY)
 
 
 PAGE = "tests/report/test_html.py"
@@ -105,7 +104,7 @@ def test_e_figure_of_one_world(checkout: ExtendedCheckout) -> None:
         "assert there == ('figures/wells.svg' in summary) == (run / 'figures' / 'wells.png').exists()",
     ]
     checkout.check(SHOWN + "".join(f"    {line}\n" for line in shown))
-    checkout.tests("tests/docs", f"{PAGE}::test_every_figure_has_a_place_for_its_table", STATIC, chosen=NOT_YET)
+    checkout.tests("tests/docs", f"{PAGE}::test_every_figure_has_a_place_for_its_table", STATIC)
 
 
 def test_f_colour_of_a_recipe(checkout: ExtendedCheckout) -> None:
@@ -157,7 +156,7 @@ def test_c_algorithm(checkout: ExtendedCheckout) -> None:
     """It sees log-probabilities and lengths of both answers, and no reference."""
     add_simpo(checkout)
     refused = "tests/audit/test_audit_predict.py::test_every_algorithm_is_predicted_or_refused_with_a_reason"
-    checkout.tests("tests/docs", "tests/contracts/test_objectives.py", refused, chosen=NOT_YET)
+    checkout.tests("tests/docs", "tests/contracts/test_objectives.py", refused)
     checkout.tests("tests/contracts/test_kernel.py", chosen="simpo")
     checkout.run("mog-quick", *SMALL, "algorithms=simpo")
     checkout.check(
@@ -210,7 +209,7 @@ def test_d_metric(checkout: ExtendedCheckout) -> None:
     checkout.add_below("docs/records.md", "| `reward_sd`", f"| `reward_var` | float | {words} |")
     version = f"schema version {SCHEMA_VERSION}"
     checkout.replace("docs/records.md", f"{version}.", f"schema version {SCHEMA_VERSION + 1}.")
-    checkout.tests("tests/docs", SUMMARY, "tests/report/test_data.py", "tests/study/test_rows.py", chosen=NOT_YET)
+    checkout.tests("tests/docs", SUMMARY, "tests/report/test_data.py", "tests/study/test_rows.py")
     checkout.run("mog-quick", *SMALL, "algorithms=grpo")
     checkout.check(
         "import json; rows = [json.loads(line) for line in open('run/records.jsonl')]\n"
@@ -226,7 +225,7 @@ def test_g_schedule(checkout: ExtendedCheckout) -> None:
     checkout.add_below("src/alignfirst/theory/schedules.py", '"linear": ', schedule)
     checkout.replace("docs/science.md", "`constant`, `linear`:", "`constant`, `linear`, `square-root`:")
     kernel = "tests/contracts/test_kernel.py::test_rates_follow_their_schedule"
-    checkout.tests("tests/docs", "tests/theory/test_schedules.py", kernel, chosen=NOT_YET)
+    checkout.tests("tests/docs", "tests/theory/test_schedules.py", kernel)
     checkout.run("mog-quick", *SMALL, "algorithms=grpo", "align.schedule=square-root")
 
 

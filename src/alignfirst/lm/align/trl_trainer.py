@@ -36,7 +36,6 @@ from alignfirst.lm.align.reward_calls import rewards_of
 from alignfirst.lm.align.rollouts import Session, draw_pairs
 from alignfirst.lm.align.settings import AlignSettings, Task
 from alignfirst.lm.align.trainer import check
-from alignfirst.lm.align.trl_limits import check_trl
 from alignfirst.lm.models.save import quiet
 from alignfirst.lm.text.batch import Batch
 from alignfirst.lm.text.torch_streams import permutations
@@ -45,6 +44,7 @@ from alignfirst.lm.training.optim import rate
 from alignfirst.lm.training.processes import ALONE
 from alignfirst.lm.training.result import TrainingResult
 from alignfirst.process_environment import trackers
+from alignfirst.theory.trl_limits import check_trl
 
 
 def align_with_trl(

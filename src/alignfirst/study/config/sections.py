@@ -8,13 +8,13 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Strict, model_validator
 
 from alignfirst.errors import InputError
-from alignfirst.lm.align.trl_limits import TRL_VERSION, check_trl
 from alignfirst.plugins import REWARD_FUNCTIONS
 from alignfirst.study.config.recipe import RECIPES
 from alignfirst.study.config.study_config import Real, Section, StudyConfig, Whole, known, option
 from alignfirst.study.config.validation import broken
 from alignfirst.theory.drawing_filters import parse_filter
 from alignfirst.theory.schedules import CONSTANT, SCHEDULES
+from alignfirst.theory.trl_limits import TRL_VERSION, check_trl
 
 MAX_SAMPLES = 1_000_000
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
