@@ -1,4 +1,4 @@
-"""The campaign of faults, bad inputs and hostile inputs, whole: each of its 15 items is tried as often as it says and
+"""The campaign of faults, bad inputs and hostile inputs, whole: each of its items is tried as often as it says and
 survives each time. About forty minutes on two cores; needs Linux, root, Chromium, PyTorch and Ray: what was left out
 for want of one counts as a failure. Given the figures of a campaign (`make test-slow` leaves runs/faults.json and
 runs/others.json) it judges those.

@@ -4,7 +4,14 @@
 aligned. All are imported on first use, so that `import alignfirst` stays quick.
 """
 
-from __future__ import annotations
+# `python -m alignfirst` starts with the current directory before all other places of modules: a `json.py` or `re.py`
+# there would run in the place of Python's own. So this stands before any import.
+import sys
+
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:  # Python is still looking for the module that it is to run
+    _asked = sys.orig_argv[sys.orig_argv.index("-m") + 1] if "-m" in sys.orig_argv else ""
+    if _asked == __name__ or _asked.startswith(f"{__name__}."):
+        del sys.path[0]
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -15,6 +15,7 @@ from alignfirst.errors import InputError
 SHARD = "ALIGNFIRST_SHARD"
 PROCESSES = "ALIGNFIRST_PROCESSES"  # before a launcher says WORLD_SIZE
 TRACKERS, TRACKER_FOLDER = "ALIGNFIRST_REPORT_TO", "ALIGNFIRST_REPORT_DIR"  # names with commas between; for their files
+USER_MODULES = "ALIGNFIRST_USER_MODULES"  # the folder that a user's own modules are in
 WORKER = "ALIGNFIRST_WORKER"  # number of a worker of the engine, from 0
 LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR")  # what launchers tell their processes
 FSDP, DEEPSPEED = "ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"  # set by `accelerate launch` under such a profile
@@ -70,6 +71,11 @@ def sharded() -> bool:
 def numbers_per_weight() -> float:
     """Numbers that one process holds for every weight of a training: weight, gradient, and AdamW's two moments."""
     return 1.0 + 1.0 / (processes() if sharded() else 1) + 2.0 / processes()
+
+
+def user_modules() -> Path:
+    """The folder that a user's own modules are in: where the command was started, on a cluster too."""
+    return Path(os.environ.get(USER_MODULES, ""))
 
 
 def trackers() -> list[str]:

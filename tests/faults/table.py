@@ -88,6 +88,13 @@ ITEMS = (
             )
         },
     ),
+    Item(
+        "Foreign code",
+        {
+            "foreign code: files beside the user": 9, "foreign code: processes that are started": 4,
+            "foreign code: Ray tasks": 1, "foreign code: reward modules": 6,
+        },
+    ),
 )  # fmt: skip
 
 

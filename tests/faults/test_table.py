@@ -42,8 +42,10 @@ def test_the_ledger_names_tests_that_are_there() -> None:
             assert re.search(rf"^def {function}\(", (TESTS.parent / path).read_text(), re.MULTILINE), test
 
 
-def test_there_are_fifteen_items() -> None:
-    assert len(table.ITEMS) == 15
+def test_items_have_titles_and_counts_of_their_own() -> None:
+    names = [name for item in table.ITEMS for name in item.least]
+    assert len(set(names)) == len(names)
+    assert len({item.title for item in table.ITEMS}) == len(table.ITEMS)
 
 
 def test_a_whole_campaign_lacks_nothing(whole: dict[str, Any]) -> None:

@@ -194,7 +194,13 @@ def test_a_task_that_was_told_to_leave_stores_nothing_and_says_nothing(
 
     monkeypatch.setattr(ray_pool, "serve", interrupted)
     files.append(CancelFile(tmp_path / "store"))
-    start = {"world": NAME, "store": str(tmp_path / "store"), "seconds": 30.0, "cancel": str(files[0].path)}
+    start = {
+        "world": NAME,
+        "store": str(tmp_path / "store"),
+        "seconds": 30.0,
+        "cancel": str(files[0].path),
+        "paths": [],
+    }
     assert ray_pool.compute(json.dumps(start | {"message": {"task": 0, "nodes": []}})) == ""
     assert not Store(tmp_path / "store").keys()
 

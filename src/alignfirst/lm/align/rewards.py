@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +13,9 @@ import torch
 from alignfirst.errors import InputError
 from alignfirst.lm.text.batch import Batch, Floats
 from alignfirst.lm.text.logprobs import response_logp
+from alignfirst.module_search import import_from
 
+HINT = "Put the module where the command is started, what it needs beside it into the same package, or install them."
 Shape = Literal["reflect", "clip", "none"]
 
 
@@ -85,25 +85,19 @@ def texts(batch: Batch, tokenizer: Any) -> tuple[list[str], list[str]]:
 
 
 def named(spec: str, tokenizer: Any, directory: Path | None = None) -> TextReward:
-    """The function that a config names as `module:function`; modules are also looked for in `directory`.
+    """The function that a config names as `module:function`, of the module in `directory` or else an installed one.
 
-    Importing a module runs it, so `spec` may only come from a config that the user wrote, never from a model, a data
-    set or a store. Raises InputError when there is no such function.
+    Nothing else is imported from `directory`. Importing a module runs it, so `spec` may only come from a config that
+    the user wrote, never from a model, a data set or a store. Raises InputError when there is no such function.
     """
     module, colon, function = spec.partition(":")
     if not (colon and module and function):
         raise InputError("a reward function is named as module:function", spec, "For example my_rewards:helpful.")
-    added = str(directory.resolve()) if directory is not None else None
-    if added is not None:
-        sys.path.insert(0, added)
     try:
-        found = getattr(import_module(module), function)
+        found = getattr(import_from(directory, module), function)
     except (ImportError, AttributeError) as e:
-        cure = f"{type(e).__name__}: {e}. Put the module beside the config, or install it."
+        cure = f"{type(e).__name__}: {e}. {HINT}"
         raise InputError("the reward function must be importable", spec, cure) from e
-    finally:
-        if added is not None:
-            sys.path.remove(added)
     if not callable(found):
         raise InputError("the reward must be a function", spec, "It gets two lists of texts: prompts, completions.")
     return TextReward(found, tokenizer, spec)

@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 
 from alignfirst.errors import ExitCode, Terminated
+from alignfirst.module_search import environment
 from alignfirst.signals import die_with_parent
 
 CODE = "ALIGNFIRST_CODE"  # a file for the exit code of the first process: launchers know only 0 and 1
@@ -34,12 +35,12 @@ def launch(arguments: Sequence[str], processes: int) -> int:
     from alignfirst.extras import need
 
     need("accelerate")
-    boot = [sys.executable, "-c", BOOT, "--main_process_port", str(free_port())]
+    boot = [sys.executable, "-P", "-c", BOOT, "--main_process_port", str(free_port())]
     with tempfile.TemporaryDirectory(prefix="alignfirst-") as folder:
         code = Path(folder) / "code"
         process = subprocess.Popen(
             [*boot, *command(arguments, processes)[2:]],
-            env=os.environ | {CODE: str(code)},
+            env=environment() | {CODE: str(code)},
             process_group=0,  # Ctrl-C reaches this process only
         )
         try:

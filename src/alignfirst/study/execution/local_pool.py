@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import queue
 import signal
 import subprocess
@@ -19,11 +18,12 @@ from contextlib import suppress
 from typing import Any
 
 from alignfirst.errors import AlignfirstError
+from alignfirst.module_search import environment
 from alignfirst.process_environment import WORKER
 from alignfirst.store import Store
 from alignfirst.study.execution.options import CHECKPOINT_SECONDS
 from alignfirst.study.execution.pool import GRACE, THREAD_LIMITS, Outcome
-from alignfirst.study.execution.worker import BOOT, Report, Task, message, run_task
+from alignfirst.study.execution.worker import Report, Task, boot, message, run_task
 from alignfirst.world import World
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class ProcessPool:
         self, reference: str, store: Store, workers: int, checkpoint_seconds: float = CHECKPOINT_SECONDS
     ) -> None:
         self.start: dict[str, Any] = {"world": reference, "store": str(store.root.absolute())}
-        self.start["checkpoint_seconds"] = checkpoint_seconds
+        self.start |= {"checkpoint_seconds": checkpoint_seconds, "paths": sys.path}
         self.limit = workers
         self._inbox: queue.SimpleQueue[tuple[Worker, dict[str, Any] | None]] = queue.SimpleQueue()
         self._workers: list[Worker] = []
@@ -144,10 +144,10 @@ class Worker:
         self.number, self.ready = number, False
         self.task: Task | None = None
         self.process = subprocess.Popen(
-            [sys.executable, "-c", BOOT, json.dumps(sys.path)],
+            boot(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | dict.fromkeys(THREAD_LIMITS, "1") | {WORKER: str(number)},
+            env=environment() | dict.fromkeys(THREAD_LIMITS, "1") | {WORKER: str(number)},
             process_group=0,  # Ctrl-C reaches the parent only, which then stops its workers
         )
         self._thread = threading.Thread(target=self._listen, args=(inbox,), daemon=True)

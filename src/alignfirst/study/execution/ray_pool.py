@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from alignfirst.errors import AlignfirstError, InputError, Terminated, shorten
+from alignfirst.module_search import PYTHONPATH, safe_path
+from alignfirst.process_environment import USER_MODULES
 from alignfirst.signals import handlers_kept
 from alignfirst.store import Store
 from alignfirst.study.execution.cancel_file import CancelFile, interruptible
@@ -65,7 +67,7 @@ class RayPool:
             num_cpus=cluster.cpus,
             num_gpus=cluster.gpus,
             max_retries=RETRIES,
-            runtime_env={"env_vars": {**threads, "PYTHONPATH": own_paths()}},
+            runtime_env={"env_vars": {**threads, PYTHONPATH: own_paths(), USER_MODULES: os.getcwd()}},
         )(compute)
         self.cancel = CancelFile(store.root.absolute())
         self._start = {
@@ -73,6 +75,7 @@ class RayPool:
             "store": str(store.root.absolute()),
             "seconds": checkpoint_seconds,
             "cancel": str(self.cancel.path),
+            "paths": sys.path,
         }
 
     @property
@@ -166,14 +169,34 @@ def connect(cluster: Cluster, limit: int, temporary: Path) -> Any:
         with handlers_kept():  # Ray's own handler of SIGTERM would end the driver
             check_port(address)
             ray.init(
-                address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else own)
-            )
+                address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **isolated(ray, address),
+                **({} if address else own),
+            )  # fmt: skip
     except (OSError, RuntimeError, ValueError) as e:
         if address is None:
             raise AlignfirstError(f"Ray could not start on this machine: {last_line(e)}") from e
         cure = "Start one with `ray start --head`, or leave --ray-address (RAY_ADDRESS) out to start one here."
         raise InputError("a Ray cluster must answer at the address", f"{address} ({last_line(e)})", cure) from e
     return ray
+
+
+class NoFolders(list[str]):
+    """The folders that Ray puts before all others in its workers: its driver's current directory is none of them."""
+
+    def extend(self, _: Iterable[str]) -> None:
+        pass
+
+
+def isolated(ray: Any, address: str | None) -> dict[str, Any]:
+    """Settings of `ray.init` that keep files beside the driver from being imported by tasks.
+
+    Through a Ray client (`ray://`) Ray adds no folder by itself.
+    """
+    if (address or "").startswith("ray://"):
+        return {}
+    settings = ray.job_config.JobConfig()
+    settings._py_driver_sys_path = NoFolders()
+    return {"job_config": settings}
 
 
 def check_port(address: str | None) -> None:
@@ -197,9 +220,9 @@ def slots_of(resources: dict[str, float], cluster: Cluster) -> int:
 
 
 def own_paths() -> str:
-    """Where this process finds modules that are not installed, such as a world beside a study."""
+    """Where this process finds modules that are not installed, by `safe_path`."""
     places = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
-    mine = [path for path in sys.path if path and not any(Path(path).is_relative_to(place) for place in places)]
+    mine = [path for path in safe_path() if not any(Path(path).is_relative_to(place) for place in places)]
     return os.pathsep.join(path for path in mine if not path.endswith(".zip"))
 
 
@@ -228,7 +251,7 @@ def compute(text: str) -> str:
     start = json.loads(text)
     try:
         with interruptible(Path(start["cancel"])):
-            world, store = open_once(start["world"], start["store"])
+            world, store = open_once(start["world"], start["store"], tuple(start["paths"]))
             count_invisible(store, {key for node in start["message"]["nodes"] for key in node[2].values()})
             return json.dumps(asdict(serve(world, store, start["message"], start["seconds"])))
     except KeyboardInterrupt:
@@ -236,6 +259,6 @@ def compute(text: str) -> str:
 
 
 @cache
-def open_once(world: str, store: str) -> tuple[World, Store]:
+def open_once(world: str, store: str, paths: tuple[str, ...]) -> tuple[World, Store]:
     """World and store, opened once a process: an index of many shards takes a while to read."""
-    return load_world(world), Store(store)
+    return load_world(world, paths), Store(store)

@@ -23,13 +23,12 @@ from typing import IO, Any, cast
 from alignfirst import signals, worlds
 from alignfirst.errors import AlignfirstError, StageFailure, StoreError, Terminated, shorten
 from alignfirst.files import Buffer
+from alignfirst.module_search import safe_path
 from alignfirst.nodes import Artefact, Failure, Load, Node, Outcome
 from alignfirst.store import SCRATCH, CorruptError, MissingError, Store, encode
 from alignfirst.study.execution.options import CHECKPOINT_SECONDS
 from alignfirst.world import World
 
-# `python -c BOOT PATHS`: a worker that finds modules where its parent does
-BOOT = f"import sys, json; sys.path[:] = json.loads(sys.argv[1]); from {__name__} import main; main()"
 REASON_LIMIT = 300
 TRACES = 2  # tracebacks a task reports: siblings fail for the same reason
 
@@ -72,10 +71,19 @@ def message(task: Task) -> dict[str, Any]:
     return {"task": task.id, "nodes": nodes}
 
 
-def load_world(reference: str) -> World:
-    """A registered world by name, or any by `module:ATTRIBUTE`."""
+def boot() -> list[str]:
+    """The command of a worker. It imports nothing before it looks for modules where `safe_path` says."""
+    code = f"import sys; sys.path[:] = {safe_path()!a}; from {__name__} import main; main()"
+    return [sys.executable, "-P", "-c", code]
+
+
+def load_world(reference: str, paths: Sequence[str] = ()) -> World:
+    """A registered world by name, or any by `module:ATTRIBUTE`, which `paths`, too, may hold."""
     module, colon, attribute = reference.partition(":")
-    return cast(World, getattr(import_module(module), attribute)) if colon else worlds.get(reference)
+    if not colon:
+        return worlds.get(reference)
+    sys.path += [path for path in paths if path not in sys.path]
+    return cast(World, getattr(import_module(module), attribute))
 
 
 def run_task(
@@ -192,7 +200,7 @@ def main() -> None:
     threading.Thread(target=_listen, args=(sys.stdin.buffer, inbox), daemon=True).start()
     start = json.loads(inbox.get())
     try:
-        world, store = load_world(start["world"]), Store(start["store"])
+        world, store = load_world(start["world"], start["paths"]), Store(start["store"])
     except (AlignfirstError, ImportError, AttributeError) as e:
         _send(answers, {"fatal": f"world {start['world']} cannot be loaded: {e}"})
         return

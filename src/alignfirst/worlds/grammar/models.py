@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from alignfirst.lm.align.rewards import named
 from alignfirst.lm.models.load import TinyLlama, from_arrays
 from alignfirst.lm.text.batch import Batch
 from alignfirst.nodes import Artefact
+from alignfirst.process_environment import user_modules
 from alignfirst.worlds.grammar import oracle
 from alignfirst.worlds.grammar.language import Language, Tokens
 
@@ -31,7 +31,7 @@ def prompt_of(lang: Language, batch: Batch) -> Tokens:
 def reward_of(s: Mapping[str, Any], lang: Language) -> Callable[[Batch], Any]:
     """The reward of a batch: one that the language knows, or the user's function of texts."""
     if ":" in s["kind"]:
-        return named(s["kind"], Decoder(lang), Path())
+        return named(s["kind"], Decoder(lang), user_modules())
     exact = oracle.reward(lang, s["kind"], s.get("temperature", 1.0))
     return lambda batch: exact(batch.response_array, prompt_of(lang, batch))
 

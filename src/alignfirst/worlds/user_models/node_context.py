@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from alignfirst.data.index import Rows
@@ -18,6 +17,7 @@ from alignfirst.lm.models import named_models
 from alignfirst.lm.text.batch import Prompts
 from alignfirst.lm.training.counters import Log
 from alignfirst.nodes import Artefact, Load, Node
+from alignfirst.process_environment import user_modules
 from alignfirst.worlds.user_models import models, streams
 from alignfirst.worlds.user_models.resolved_inputs import rows_of
 
@@ -84,5 +84,5 @@ class NodeContext:
 def reward_of(s: Mapping[str, Any], tokenizer: Any) -> Any:
     """The reward that a study names: a function of texts, or a classifier. Raises InputError where it is not there."""
     if "function" in s:
-        return named(s["function"], tokenizer, Path())
+        return named(s["function"], tokenizer, user_modules())
     return classifier_of(s["classifier"]["source"], s["classifier"]["digest"], s["label"], tokenizer)
