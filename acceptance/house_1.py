@@ -45,7 +45,7 @@ def crowded() -> Iterator[str]:
     """Folders with too many modules; scripts and styles of the report count as modules, too."""
     folders: dict[Path, int] = defaultdict(int)
     for path in SRC.rglob("*"):
-        if path.suffix in (".py", ".js", ".css") and path.name != "__init__.py":
+        if path.suffix in (".py", ".js", ".css") and not path.name.startswith("__"):
             folders[path.parent] += 1
     for folder, count in sorted(folders.items(), key=lambda item: -item[1]):
         if count >= MODULES - 2:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import alignfirst
-from alignfirst.comparison import compare
 from alignfirst.errors import InputError, StoreError
+from alignfirst.stats.comparison import compare
 
 
 def tiny(out: Path, **keys: object) -> alignfirst.Run:

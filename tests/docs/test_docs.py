@@ -11,7 +11,7 @@ import pytest
 
 from alignfirst.errors import ExitCode
 from alignfirst.records import COLUMNS, SCHEMA_VERSION
-from alignfirst.report.sections import SECTIONS
+from alignfirst.report.page_sections import SECTIONS
 from alignfirst.stats import CLAIMS
 from alignfirst.study.config import preset_files
 from alignfirst.study.config.recipe import RECIPES

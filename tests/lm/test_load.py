@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import json
-import logging
 import os
 import shutil
 import subprocess
@@ -14,21 +13,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from hypothesis import given
-from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from alignfirst import files
 from alignfirst.errors import InputError
 from alignfirst.extras import need
-from alignfirst.lm.models import gguf
 from alignfirst.lm.models import load as lm
 
 TINY = lm.TinyLlama(vocab=12, hidden=16, layers=2, heads=4, kv_heads=2, intermediate=24, positions=32)
@@ -57,84 +51,6 @@ def saved(model: Any, tmp_path: Path) -> Path:
 
 def refused(*words: str) -> Any:
     return pytest.raises(InputError, match="(?s)" + ".*".join(words))
-
-
-# -- models made here -------------------------------------------------------------------------------------------------
-
-
-@given(
-    width=st.sampled_from([2, 4, 6]),
-    groups=st.integers(1, 3),
-    kv_heads=st.integers(1, 2),
-    layers=st.integers(1, 2),
-    vocab=st.integers(1, 9),
-    tie=st.booleans(),
-)
-def test_arrays_hold_every_weight_once_and_give_the_model_back(
-    width: int, groups: int, kv_heads: int, layers: int, vocab: int, tie: bool
-) -> None:
-    heads = groups * kv_heads
-    config = lm.TinyLlama(vocab, width * heads, layers, heads, kv_heads, 5, 8, tie)
-    model = lm.build(config, seed=1)
-    arrays = lm.to_arrays(model)
-    assert sum(a.size for a in arrays.values()) == lm.parameter_count(config)
-    back = lm.from_arrays(config, arrays)
-    assert back.state_dict().keys() == model.state_dict().keys()
-    assert all(torch.equal(a, b) for a, b in zip(back.state_dict().values(), model.state_dict().values(), strict=True))
-    tied = back.lm_head.weight.data_ptr() == back.model.embed_tokens.weight.data_ptr()
-    assert tied == tie and not back.training
-    tokens = torch.arange(4)[None] % vocab
-    assert torch.equal(back(tokens).logits, model(tokens).logits)
-
-
-def test_arrays_are_copies_in_both_directions(model: Any) -> None:
-    arrays = lm.to_arrays(model)
-    back = lm.from_arrays(TINY, arrays)
-    with torch.no_grad():
-        back.lm_head.weight.zero_()
-    assert arrays["model.embed_tokens.weight"].any() and model.lm_head.weight.any()
-
-
-def test_bfloat16_comes_back_bit_for_bit() -> None:
-    model = lm.build(TINY, seed=0).to(torch.bfloat16)
-    arrays = lm.to_arrays(model)
-    assert {a.dtype for a in arrays.values()} == {np.dtype(np.uint16)}
-    back = lm.from_arrays(TINY, arrays)
-    assert back.dtype == torch.bfloat16
-    assert all(torch.equal(a, b) for a, b in zip(back.parameters(), model.parameters(), strict=True))
-
-
-def test_a_seed_is_a_model_and_leaves_the_global_state_alone() -> None:
-    before = torch.random.get_rng_state()
-    a, b, other = (lm.to_arrays(lm.build(TINY, seed)) for seed in (5, 5, 6))
-    assert torch.equal(before, torch.random.get_rng_state())
-    assert all(np.array_equal(a[k], b[k]) for k in a)
-    assert not np.array_equal(a["model.embed_tokens.weight"], other["model.embed_tokens.weight"])
-
-
-def test_fresh_weights_have_the_stated_spread() -> None:
-    config = lm.TinyLlama(200, 64, 1, 2, 2, 200, 8)
-    arrays = lm.to_arrays(lm.build(config, 0))
-    for name, a in arrays.items():
-        if a.ndim == 1:
-            assert (a == 1).all(), name
-        else:
-            error = 0.02 / np.sqrt(2 * a.size)  # standard error of a standard deviation
-            assert abs(a.std() - 0.02) < 5 * error, name
-            assert abs(a.mean()) < 5 * 0.02 / np.sqrt(a.size), name
-
-
-@pytest.mark.parametrize("change", [{"vocab": 13}, {"layers": 3}, {"tie": False}])
-def test_weights_of_another_config_are_refused(model: Any, change: dict[str, Any]) -> None:
-    other = lm.TinyLlama(**{**TINY.__dict__, **change})
-    with refused("config"):
-        lm.from_arrays(other, lm.to_arrays(model))
-
-
-@pytest.mark.parametrize("change", [{"heads": 3}, {"kv_heads": 3}, {"vocab": 0}, {"layers": 1.5}, {"hidden": 4}])
-def test_impossible_sizes_are_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(InputError):
-        lm.TinyLlama(**{**TINY.__dict__, **change})
 
 
 # -- directories ------------------------------------------------------------------------------------------------------
@@ -408,7 +324,7 @@ def test_code_and_pickles_on_the_hub_are_refused_before_weights_are_fetched(hub:
     assert not any("safetensors" in p for p in kind.asked)
 
 
-# -- tokenizers and GGUF ----------------------------------------------------------------------------------------------
+# -- tokenizers ----------------------------------------------------------------------------------------------
 
 
 def test_tokenizers_are_compared_by_content() -> None:
@@ -428,64 +344,3 @@ def test_tokenizers_are_compared_by_content() -> None:
 
     lowered.backend_tokenizer.normalizer = normalizers.Lowercase()
     assert lm.compare_tokenizers(a, lowered) == ["normalizer differs"]
-
-
-def test_a_file_that_is_not_gguf_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "m.gguf").write_bytes(b"PK\x03\x04")
-    with refused("begins with GGUF"):
-        lm.load(tmp_path / "m.gguf", cache=tmp_path / "cache")
-    (tmp_path / "n.gguf").write_bytes(b"GGUF" + bytes(64))
-    with refused("GGUF"):
-        lm.load(tmp_path / "n.gguf", cache=tmp_path / "cache")
-    assert [p.suffix for p in (tmp_path / "cache").iterdir()] == [".lock", ".lock"]
-
-
-@pytest.mark.parametrize("altered", ["model.safetensors", "config.json", "alignfirst.json", "alignfirst.digests"])
-def test_a_converted_model_that_was_altered_is_converted_anew(
-    altered: str, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    made = []
-
-    def convert(path: Path, folder: Path) -> None:
-        made.append(path)
-        shutil.copytree(saved, folder, dirs_exist_ok=True)
-
-    monkeypatch.setattr(gguf, "_convert", convert)
-    (tmp_path / "m.gguf").write_bytes(b"GGUF")
-    folder = gguf.convert_gguf(tmp_path / "m.gguf", tmp_path / "cache")
-    assert gguf.convert_gguf(tmp_path / "m.gguf", tmp_path / "cache") == folder
-    assert len(made) == 1
-    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
-    content = bytearray(whole[altered])
-    content[len(content) // 2] ^= 1
-    stamp = (folder / altered).stat()
-    (folder / altered).write_bytes(content)
-    os.utime(folder / altered, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    files._digest_of.cache_clear()  # as in another process
-    with caplog.at_level(logging.WARNING):
-        assert gguf.convert_gguf(tmp_path / "m.gguf", tmp_path / "cache") == folder
-    assert len(made) == 2 and "is converted anew" in caplog.text
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
-
-
-@pytest.mark.slow
-def test_smollm2_is_converted_once_and_answers(tmp_path: Path) -> None:
-    pytest.importorskip("gguf")
-    try:
-        file = lm.smollm2_gguf()
-    except InputError as e:
-        pytest.skip(str(e))
-    loaded = lm.load(file, cache=tmp_path)
-    stamp = (loaded.resolved.path / "model.safetensors").stat().st_mtime_ns
-    again = lm.load(lm.Source(str(file.parent), gguf_file=file.name), cache=tmp_path)
-    assert again.resolved == loaded.resolved
-    assert (loaded.resolved.path / "model.safetensors").stat().st_mtime_ns == stamp
-    assert sum(p.numel() for p in loaded.model.parameters()) == 134_515_008
-    assert lm.compare_tokenizers(loaded.tokenizer, again.tokenizer) == []
-    question = [{"role": "user", "content": "What is the capital of France?"}]
-    ids = loaded.tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt")["input_ids"]
-    generator = torch.Generator().manual_seed(0)
-    from alignfirst.lm.sampling.sample import sample
-
-    drawn = sample(loaded.model, ids, 12, generator, temperature=0.01, eos=loaded.tokenizer.eos_token_id)
-    assert "Paris" in loaded.tokenizer.decode(drawn.tokens[0])

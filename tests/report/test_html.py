@@ -15,8 +15,8 @@ from alignfirst.errors import StoreError
 from alignfirst.report import build, html, offline_page
 from alignfirst.report.html import strip
 from alignfirst.report.offline_page import embedded, script
+from alignfirst.report.page_sections import sections_of
 from alignfirst.report.run_files import load
-from alignfirst.report.sections import sections_of
 from alignfirst.report.sentences.order_verdict import TrapWindow, verdict
 
 

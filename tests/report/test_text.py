@@ -14,9 +14,9 @@ import pytest
 from alignfirst.report import build, exhibit_shapes
 from alignfirst.report.html import page
 from alignfirst.report.page_budget import STEPS, size, within_budget
+from alignfirst.report.page_sections import sections_of
 from alignfirst.report.payload import payload
 from alignfirst.report.run_files import RunFiles, load
-from alignfirst.report.sections import sections_of
 from alignfirst.report.sentences.order_verdict import verdict
 from alignfirst.report.text_metrics import MOST_PROMPTS, Measure, measures, parts
 

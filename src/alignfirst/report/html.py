@@ -10,9 +10,9 @@ from typing import Any
 
 from alignfirst.report.offline_page import Layout, assemble
 from alignfirst.report.page_budget import within_budget
+from alignfirst.report.page_sections import sections_of, theory_known
 from alignfirst.report.payload import SHOWN_FAILURES, failures, payload, timings_by_kind
 from alignfirst.report.run_files import RunFiles
-from alignfirst.report.sections import sections_of, theory_known
 from alignfirst.report.sentences import words
 from alignfirst.report.sentences.order_verdict import VERDICTS, OrderVerdict, TrapWindow
 from alignfirst.report.text_metrics import parts

@@ -13,7 +13,7 @@ from alignfirst.cli.places import RunPath, run_path
 from alignfirst.errors import InputError
 
 if TYPE_CHECKING:
-    from alignfirst.comparison import Comparison
+    from alignfirst.stats.comparison import Comparison
 
 SHOWN = ("reward", "target_mass")
 MOST = 60  # rows on a screen
@@ -33,8 +33,8 @@ def compare(
     Second minus first, paired by the seeds that they share.
     """
     from alignfirst import api
-    from alignfirst.comparison import compare as comparing
     from alignfirst.stats import METRICS
+    from alignfirst.stats.comparison import compare as comparing
 
     for name in metric or ():
         if name not in METRICS:

@@ -65,7 +65,6 @@ def run(
     What was computed before is not computed again.
     """
     from alignfirst.process_environment import launched
-    from alignfirst.signals import terminable
     from alignfirst.study import runner
     from alignfirst.study.config import preset_files
     from alignfirst.study.execution import launcher
@@ -81,19 +80,28 @@ def run(
         _dry_run(config, where, workers, strict, json)
         return
     if print_launch or (processes > 1 and launched() < 2):
-        _check_launch(config, where, processes)
-        arguments = [word for word in sys.argv[1:] if word != "--print-launch"]
-        if print_launch:
-            out.line(shlex.join(launcher.command(arguments, processes)))
-            return
-        with terminable():
-            raise typer.Exit(launcher.launch(arguments, processes))
+        _launch(config, where, processes, print_launch)
+        return
     result = _run(config, where, options)
     if result.status == runner.FOLLOWED:
         return
     page = _report(result) if report and result.exit_code != ExitCode.FAILED else None
     _print(config, result, page, json)
     raise typer.Exit(launcher.leave(result.exit_code))
+
+
+def _launch(config: StudyConfig, where: Path, processes: int, only_print: bool) -> None:
+    """Start the processes and end as they do, or print the command that would."""
+    from alignfirst.signals import terminable
+    from alignfirst.study.execution import launcher
+
+    _check_launch(config, where, processes)
+    arguments = [word for word in sys.argv[1:] if word != "--print-launch"]
+    if only_print:
+        out.line(shlex.join(launcher.command(arguments, processes)))
+        return
+    with terminable():
+        raise typer.Exit(launcher.launch(arguments, processes))
 
 
 def _check_launch(config: StudyConfig, where: Path, processes: int) -> None:

@@ -10,7 +10,7 @@ from alignfirst.report.audit.audit_files import Findings
 from alignfirst.report.audit.series import missing, payload
 from alignfirst.report.audit.verdict_card import card
 from alignfirst.report.offline_page import Layout, assemble
-from alignfirst.report.sections import Section
+from alignfirst.report.page_sections import Section
 from alignfirst.report.sentences import words
 from alignfirst.stats.intervals import level_words
 from alignfirst.version import __version__

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from math import exp
 from typing import Any
 
-from alignfirst import curves
 from alignfirst.nodes import Artefact, Json
+from alignfirst.stats import curves
 
 CURVES = ("reward", "kl", "entropy", "target_share", "loss", "held_out", "grad_norm")
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from alignfirst import curves
 from alignfirst.nodes import Artefact, Json, as_float
+from alignfirst.stats import curves
 from alignfirst.worlds.grammar import oracle, streams
 from alignfirst.worlds.grammar.language import Language, Tokens, language
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from alignfirst import curves
 from alignfirst.nodes import Artefact, Json
+from alignfirst.stats import curves
 
 
 def exhibits(models: Mapping[str, Artefact]) -> dict[str, Json]:

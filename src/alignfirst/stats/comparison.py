@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,11 +13,31 @@ from alignfirst.stats.columns import KEYS, METRICS, number
 from alignfirst.stats.intervals import PairedTest, describe, paired_t
 from alignfirst.stats.paired import Match, constant_note, join, match, seed_notes
 
-if TYPE_CHECKING:
-    from alignfirst.api import Run
-    from alignfirst.study.config.study_config import StudyConfig
-
 NAMING = ("name", "preset", "description", "vary")
+
+
+class ComparedConfig(Protocol):
+    """What is read of a study's config."""
+
+    @property
+    def vary(self) -> Mapping[str, Any]: ...
+
+    def value(self, key: str) -> Any: ...
+
+    @property
+    def seed_list(self) -> Sequence[int]: ...
+
+    def resolved(self) -> dict[str, Any]: ...
+
+
+class ComparedRun(Protocol):
+    """What is read of a run."""
+
+    @property
+    def config(self) -> ComparedConfig: ...
+
+    @property
+    def records(self) -> Sequence[Row]: ...
 
 
 @dataclass(frozen=True)
@@ -30,7 +50,7 @@ class Comparison:
     only_right: int
 
 
-def compare(left: Run, right: Run) -> Comparison:
+def compare(left: ComparedRun, right: ComparedRun) -> Comparison:
     """Differences of means at every stage, paired by the seeds that both runs have (a t interval from 5 on).
 
     A key that only one run varies is looked up in the other's config, so that a point of one finds its match in the
@@ -50,7 +70,7 @@ def compare(left: Run, right: Run) -> Comparison:
     )
 
 
-def _rows(run: Run, varied: Sequence[str]) -> list[Row]:
+def _rows(run: ComparedRun, varied: Sequence[str]) -> list[Row]:
     """Rows with every varied key, and a column that is there wherever the row is ok."""
     fixed = {key: run.config.value(key) for key in varied if key not in run.config.vary}
     return [{**row, **fixed, "any": 0.0} for row in run.records]
@@ -86,14 +106,14 @@ def _row(
     }
 
 
-def _config_differences(left: StudyConfig, right: StudyConfig) -> dict[str, tuple[Any, Any]]:
+def _config_differences(left: ComparedConfig, right: ComparedConfig) -> dict[str, tuple[Any, Any]]:
     sides = [_flat(config) for config in (left, right)]
     keys = dict.fromkeys([*sides[0], *sides[1]])
     both = {key: (sides[0].get(key), sides[1].get(key)) for key in keys}
     return {key: pair for key, pair in both.items() if pair[0] != pair[1]}
 
 
-def _flat(config: StudyConfig) -> dict[str, Any]:
+def _flat(config: ComparedConfig) -> dict[str, Any]:
     """Dotted keys with their values; a varied key has the list of them."""
     flat: dict[str, Any] = {}
     for key, value in config.resolved().items():
