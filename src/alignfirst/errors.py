@@ -36,6 +36,12 @@ class InputError(AlignfirstError):
         super().__init__(f"{rule}, got {shorten(value)}. {cure}")
 
 
+class RefusedError(AlignfirstError):
+    """An input that was refused in another process: its words are an InputError's."""
+
+    exit_code = ExitCode.USAGE
+
+
 class StoreError(AlignfirstError):
     """The store could not be read or written (disk full, no permission, damaged file)."""
 

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from alignfirst.errors import InputError
+
 # sft, distil, align are stages of recipes; source and target are what the stages of some worlds learn from; draw,
 # sample and score are what audits rest on
 NodeKind = Literal[
@@ -51,9 +53,17 @@ class Artefact:
 
 @dataclass(frozen=True)
 class Failure:
-    """A node that could not be computed, with the reason a person needs."""
+    """A node that could not be computed, with the reason a person needs.
+
+    `refused`: an input cannot be used, which no other machine or moment would change.
+    """
 
     reason: str
+    refused: bool = False
+
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        return cls(str(error), isinstance(error, InputError))
 
 
 Outcome = Artefact | Failure

@@ -227,7 +227,17 @@ def test_bad_requests_are_refused_in_words(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (folder / "bad.jsonl").write_text("{}\n")
     result = audit(*arguments)
-    assert result.exit_code in (1, 2) and words in result.stderr and "fault of alignfirst" not in result.stderr
+    failed = words == "row 0"  # a reward that fails at work is no input that was refused before
+    assert result.exit_code == 2 - failed and words in result.stderr and "fault of alignfirst" not in result.stderr
+
+
+def test_weights_that_a_node_refuses_end_with_the_code_of_bad_input(folder: Path) -> None:
+    """The config fits no weight of the file, which only loading shows: in the process that computes."""
+    config = folder / "student" / "config.json"
+    known = json.loads(config.read_text())
+    config.write_text(json.dumps(known | {"intermediate_size": 2 * known["intermediate_size"]}))
+    result = audit("--reference", "student", "--pairs", "pairs.jsonl")
+    assert result.exit_code == 2 and "fault of alignfirst" not in result.stderr, result.stderr
 
 
 def test_models_of_different_tokens_are_not_compared(folder: Path) -> None:

@@ -248,11 +248,12 @@ def test_other_architectures_score_as_they_do_themselves(name: str, monkeypatch:
     with torch.no_grad():
         for p in model.parameters():
             p.mul_(4.0)
+    close = 1e-6 if "gemma2" in name else 1e-9  # its norms are taken in float32, whose rounding depends on shapes
     rows = [([1, 2, 3, 4, 5], [[6, 7, 8, 9], [10, 11, 12], [0], [3] * 9]), ([5], [[1, 2, 3, 4, 5, 6], []])]
-    same(score_rows(model, rows), full_rows(model, rows), 1e-9)
+    same(score_rows(model, rows), full_rows(model, rows), close)
     tokens = torch.randint(13, (2, 90), generator=torch.Generator().manual_seed(7))
     with torch.no_grad():
-        np.testing.assert_allclose(token_logp(model, tokens, 3), full(model, tokens)[:, 2:], rtol=0, atol=1e-9)
+        np.testing.assert_allclose(token_logp(model, tokens, 3), full(model, tokens)[:, 2:], rtol=0, atol=close)
 
 
 def test_long_rows_take_the_same_way_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

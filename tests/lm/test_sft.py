@@ -186,7 +186,7 @@ def test_processes_of_a_machine_take_its_gpus_in_turn(
     assert device.local_device() == "cpu" or torch.cuda.is_available()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    for name in device.NUMBERS:
+    for name in ("LOCAL_RANK", "ALIGNFIRST_WORKER"):
         monkeypatch.delenv(name, raising=False)
     for name, value in numbers.items():
         monkeypatch.setenv(name, value)

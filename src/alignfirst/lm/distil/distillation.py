@@ -43,13 +43,13 @@ class DistilSettings:
     method: Method
     optim: OptimSettings
     temperature: float = 0.8
-    filter: str | None = None  # of the teacher's samples, such as top_p=0.9; its outputs are asked whole
     samples: int = 8_192  # of the teacher; `reverse-kl` draws the student's, `batch` an update
     updates: int = 250
     batch: int = 128
     top_k: int | None = None  # KLs: the teacher's k likeliest tokens and the mass of the others; None: all tokens
     chunk: int | None = None  # responses in one forward pass; None: all
     occurrence: int = 0
+    filter: str | None = None  # of the teacher's samples, such as top_p=0.9; its outputs are asked whole
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

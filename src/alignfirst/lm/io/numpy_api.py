@@ -29,7 +29,7 @@ def _outcome(work: Callable[[Node, Load], Artefact], node: Node, load: Load) -> 
     try:
         return work(node, load)
     except (StageFailure, InputError) as e:
-        return Failure(str(e))
+        return Failure.of(e)
 
 
 @cache

@@ -53,7 +53,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a task. `digests` names what is in the store now. `fatal`: the run cannot go on."""
+    """What became of a task. `digests` names what is in the store now. `fatal`: the run cannot go on.
+
+    `refused` names the failures where an input cannot be used.
+    """
 
     task: int
     digests: dict[str, str] = field(default_factory=dict)
@@ -63,6 +66,7 @@ class Report:
     cpu_seconds: float = 0.0
     peak_rss_mb: float = 0.0
     fatal: str | None = None
+    refused: list[str] = field(default_factory=list)
 
 
 def message(task: Task) -> dict[str, Any]:
@@ -103,7 +107,8 @@ def run_task(
     traces: list[str] = []
     scratch = SCRATCH.set(store.scratch(seconds))
     try:
-        payloads, failures = _encode(nodes, _compute(world, nodes, _loader(store, nodes), traces))
+        outcomes = _compute(world, nodes, _loader(store, nodes), traces)
+        payloads, failures = _encode(nodes, outcomes)
         digests = store.put_encoded(payloads) if keep else {}
     except StoreError as e:
         return Report(task, fatal=str(e))
@@ -111,7 +116,9 @@ def run_task(
         SCRATCH.reset(scratch)
     store.forget_partial(digests)
     seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
-    return Report(task, digests, failures, traces, round(seconds, 6), round(cpu, 6), round(peak_rss_mb(), 1))
+    refused = [n.key for n, o in zip(nodes, outcomes, strict=True) if isinstance(o, Failure) and o.refused]
+    spent = round(seconds, 6), round(cpu, 6), round(peak_rss_mb(), 1)
+    return Report(task, digests, failures, traces, *spent, refused=refused)
 
 
 def serve(world: World, store: Store, message: dict[str, Any], seconds: float, keep: bool = True) -> Report:

@@ -77,7 +77,7 @@ def _outcome(node: Node, load: Load) -> Outcome:
         rows = s["rows"] if "rows" in s else drawn_rows(s["prompts"], load(node.inputs["drawn"]))
         return Artefact({"logp": np.concatenate([logp for row in score_rows(model, rows) for logp in row])})
     except (InputError, StageFailure) as e:
-        return Failure(str(e))
+        return Failure.of(e)
 
 
 def _draw(model: Any, s: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
