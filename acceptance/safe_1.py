@@ -55,6 +55,30 @@ KINDS = (
         "    top = name.partition",
         "    sys.path.insert(0, str(folder))\n    top = name.partition",
     ),
+    Kind(
+        "a reward, a world or a plug-in decides the exit code",
+        15,
+        ("tests/faults/test_user_exits.py",),
+        "user_code.py",
+        "    except SystemExit as e:",
+        "    except ZeroDivisionError as e:",
+    ),
+    Kind(
+        "a fork comes back twice",
+        2,
+        ("tests/faults/test_user_exits.py::test_a_reward_that_ends_its_process_at_work",),
+        "user_code.py",
+        "        if os.getpid() != process:",
+        "        if os.getpid() < 0:",
+    ),
+    Kind(
+        "a reward opens the gate of an audit",
+        2,
+        ("tests/lm/test_audit_models.py::test_a_reward_cannot_open_the_gate",),
+        "study/audit/language_models.py",
+        "    elif isinstance(given, str):",
+        "    elif isinstance(given, str):\n        yield user_code.find(given, Path.cwd())\n    elif given == '':",
+    ),
 )
 
 

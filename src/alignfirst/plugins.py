@@ -7,12 +7,15 @@ store can name one.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from alignfirst.errors import InputError
+from alignfirst.process_environment import WORKER
+from alignfirst.user_code import contained, try_import
 
 Member = TypeVar("Member")
 ALGORITHMS, RECIPES, REWARDS = "alignfirst.algorithms", "alignfirst.recipes", "alignfirst.rewards"
@@ -67,7 +70,10 @@ class Registry(Mapping[str, Member], Generic[Member]):
     def _load(self, point: EntryPoint) -> Member:
         what = f"{point.name} ({point.value}, {self.origin(point.name)})"
         try:
-            found = point.load()
+            if WORKER not in os.environ:
+                try_import(point.value.partition(":")[0])
+            with contained():
+                found = point.load()
         except Exception as e:  # whatever somebody else's module raises while it is imported
             cure = f"{type(e).__name__}: {e}. Mend or remove that package."
             raise InputError(f"a plug-in of {self.group} must be importable", what, cure) from e

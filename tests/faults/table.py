@@ -95,6 +95,13 @@ ITEMS = (
             "foreign code: Ray tasks": 1, "foreign code: reward modules": 6,
         },
     ),
+    Item(
+        "Gates",
+        {
+            "gates: rewards at import": 4, "gates: rewards at work": 4, "gates: plug-ins at import": 3,
+            "gates: worlds at work": 4, "gates: audits": 2,
+        },
+    ),
 )  # fmt: skip
 
 

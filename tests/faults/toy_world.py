@@ -3,7 +3,8 @@
 What it does on demand comes from the environment, never from settings: keys, and so what is in the store, are the same
 with and without the trouble.
 
-TOY_FAIL = JSON list of {"kind", "seed"?, "how": failure | raise | nan | die, ...}: nodes that match do that
+TOY_FAIL = JSON list of {"kind", "seed"?, "how", ...}: nodes that match do that, HOW being one of
+    failure, raise, nan, die, stage, exit, leave, interrupt and fork
 TOY_KILL = a file: the next node unlinks it, if it is there, and kills its process
 TOY_SLEEP = seconds a node sleeps
 TOY_HOLD = a file: models wait while it exists, except sft
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +31,14 @@ from alignfirst.study.config.study_config import Section, StudyConfig
 from alignfirst.world import World
 
 NAME = "toy_world:WORLD"
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+# What code of a user may do to the process that it works in
+USER_EXITS = {"exit": lambda: sys.exit(0), "leave": lambda: os._exit(0), "interrupt": _interrupt, "fork": os.fork}
 
 
 class ToyAlign(Section):
@@ -97,11 +107,14 @@ class ToyWorld(World):
                 return self._fail(rule["how"])
         return None
 
-    def _fail(self, how: str) -> Outcome:
+    def _fail(self, how: str) -> Outcome | None:
         if how == "failure":
             return Failure("asked to fail")
         if how == "nan":
             return Artefact({}, {"reward": float("nan")})
+        if how in USER_EXITS:
+            USER_EXITS[how]()
+            return None
         if how == "die":
             os.kill(os.getpid(), signal.SIGSEGV)
         if how == "stage":

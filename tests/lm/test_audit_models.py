@@ -354,3 +354,15 @@ def test_a_cluster_scores_rows_of_language_models_only(folder: Path) -> None:
     result = audit("--log-probs", "pairs.jsonl", "--engine", "ray")
     assert result.exit_code == 2
     assert "Leave --engine ray out" in result.stderr or "pip install 'alignfirst[ray]'" in result.stderr
+
+
+@pytest.mark.parametrize("body", ["sys.exit(0)", "os._exit(0)"])
+def test_a_reward_cannot_open_the_gate(folder: Path, body: str, count: Any) -> None:
+    """`audit --require-go` never ends with exit code 0 because its reward ended the process."""
+    (folder / "ending.py").write_text(f"import os, sys\ndef reward(prompts, responses):\n    {body}\n")
+    command = [sys.executable, "-m", "alignfirst", "audit", "--reference", "student", "--prompts", "prompts.jsonl"]
+    more = ["--reward", "ending:reward", "--samples", "2", "--new-tokens", "2", "--workers", "1", "--require-go"]
+    with count("gates: audits").trial():
+        done = subprocess.run([*command, *more], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 1 and "ending:reward" in done.stderr, done.stderr
+        assert not done.stdout

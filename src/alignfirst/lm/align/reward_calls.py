@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NoReturn, TypeVar
@@ -13,8 +12,9 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from alignfirst.errors import StageFailure, Terminated, shorten
+from alignfirst.errors import StageFailure, shorten
 from alignfirst.lm.text.batch import Batch
+from alignfirst.user_code import UserExit, checked, contained
 
 Reward = Callable[[Batch], Any]  # rewards [B]: an array, a tensor or a list of numbers
 T = TypeVar("T")
@@ -24,7 +24,7 @@ class Timeout(BaseException):
     """A call took too long. Not an Exception, so that the `except Exception` of what hangs does not swallow it."""
 
 
-FAILURES = (Timeout, Exception, SystemExit)  # an interrupt from the keyboard is none, nor is `Terminated`
+FAILURES = (Timeout, Exception)  # an interrupt from the keyboard is none, nor is `Terminated`
 
 
 def rewards_of(reward: Reward, batch: Batch, where: str, timeout: float | None = None) -> NDArray[np.float64]:
@@ -34,31 +34,15 @@ def rewards_of(reward: Reward, batch: Batch, where: str, timeout: float | None =
     within `timeout` seconds. `where` says when it happened, for example "update 3".
     """
     try:
-        answer = call_with_timeout(timeout, partial(reward, batch))
-    except Terminated:
-        raise
+        answer = _call(reward, batch, timeout)
     except FAILURES as e:
         find_failing_row(reward, batch, where, timeout, e)
     return checked(answer, len(batch), name_of(reward), where, lambda row: show(batch, row))
 
 
-def checked(
-    answer: Any, n: int, name: str, where: str, shown: Callable[[int], str] = lambda row: ""
-) -> NDArray[np.float64]:
-    """An answer as n finite numbers; StageFailure otherwise."""
-    values = _as_list(answer)
-    if values is None:
-        raise StageFailure(f"reward {name} must return one number a row, got {_kind(answer)} at {where}")
-    bad = next((i for i, v in enumerate(values) if not _is_number(v)), None)
-    if bad is not None and bad < n:
-        raise StageFailure(
-            f"reward {name} returned {shorten(values[bad], 40)} for row {bad} at {where}{shown(bad)}; "
-            "it must be a finite number"
-        )
-    if len(values) != n:
-        missing = f"none for row {len(values)}" if len(values) < n else f"row {n} does not exist"
-        raise StageFailure(f"reward {name} returned {len(values)} values for {n} rows at {where}: {missing}")
-    return np.array([float(v) for v in values])
+def _call(reward: Reward, batch: Batch, timeout: float | None) -> Any:
+    with contained():
+        return call_with_timeout(timeout, partial(reward, batch))
 
 
 def call_with_timeout(seconds: float | None, call: Callable[[], T]) -> T:
@@ -111,9 +95,7 @@ def find_failing_row(reward: Reward, batch: Batch, where: str, timeout: float | 
     for row in range(len(batch)):
         one = batch.rows(slice(row, row + 1))
         try:
-            call_with_timeout(timeout, partial(reward, one))
-        except Terminated:
-            raise
+            _call(reward, one, timeout)
         except FAILURES as e:
             raise StageFailure(
                 f"reward {name} {_what_happened(e, timeout)} for row {row} at {where}{show(batch, row)}"
@@ -126,6 +108,8 @@ def find_failing_row(reward: Reward, batch: Batch, where: str, timeout: float | 
 def _what_happened(error: BaseException, timeout: float | None) -> str:
     if isinstance(error, Timeout):
         return f"gave no answer within {timeout:g} s"
+    if isinstance(error, UserExit):
+        return f"raised {error}"
     return f"raised {type(error).__name__}: {shorten(str(error), 80)}"
 
 
@@ -138,24 +122,3 @@ def show(batch: Batch, row: int) -> str:
     """The row's token ids, cut."""
     prompt, response = batch.text_ids(row)
     return f" (prompt {shorten(prompt[-8:], 40)}, response {shorten(response, 60)})"
-
-
-def _as_list(answer: Any) -> Sequence[Any] | None:
-    """One-dimensional answers only; a string is not a list of numbers."""
-    if hasattr(answer, "detach"):
-        answer = answer.detach().cpu().float().numpy()
-    if isinstance(answer, np.ndarray):
-        return answer.tolist() if answer.ndim == 1 else None
-    return list(answer) if isinstance(answer, Sequence) and not isinstance(answer, str | bytes) else None
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        return math.isfinite(value)
-    except (TypeError, ValueError, OverflowError):  # text, None, a list, an integer beyond floats
-        return False
-
-
-def _kind(answer: Any) -> str:
-    shape = getattr(answer, "shape", None)
-    return f"{type(answer).__name__} of shape {tuple(shape)}" if shape is not None else type(answer).__name__

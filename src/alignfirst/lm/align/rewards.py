@@ -13,9 +13,8 @@ import torch
 from alignfirst.errors import InputError
 from alignfirst.lm.text.batch import Batch, Floats
 from alignfirst.lm.text.logprobs import response_logp
-from alignfirst.module_search import import_from
+from alignfirst.user_code import find
 
-HINT = "Put the module where the command is started, what it needs beside it into the same package, or install them."
 Shape = Literal["reflect", "clip", "none"]
 
 
@@ -90,17 +89,7 @@ def named(spec: str, tokenizer: Any, directory: Path | None = None) -> TextRewar
     Nothing else is imported from `directory`. Importing a module runs it, so `spec` may only come from a config that
     the user wrote, never from a model, a data set or a store. Raises InputError when there is no such function.
     """
-    module, colon, function = spec.partition(":")
-    if not (colon and module and function):
-        raise InputError("a reward function is named as module:function", spec, "For example my_rewards:helpful.")
-    try:
-        found = getattr(import_from(directory, module), function)
-    except (ImportError, AttributeError) as e:
-        cure = f"{type(e).__name__}: {e}. {HINT}"
-        raise InputError("the reward function must be importable", spec, cure) from e
-    if not callable(found):
-        raise InputError("the reward must be a function", spec, "It gets two lists of texts: prompts, completions.")
-    return TextReward(found, tokenizer, spec)
+    return TextReward(find(spec, directory), tokenizer, spec)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -10,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from alignfirst import user_code
 from alignfirst.auditing import findings
 from alignfirst.auditing.findings import Audit
 from alignfirst.auditing.inputs import inputs_of
 from alignfirst.auditing.logprob_table import DIGEST, write
-from alignfirst.auditing.share_intervals import Floats
 from alignfirst.data.pairs import LoadedRows, read_pairs
 from alignfirst.data.prompts import read_examples, read_prompts
 from alignfirst.data.tokenise import Tokeniser, pieces
-from alignfirst.errors import InputError, StageFailure
+from alignfirst.errors import InputError
 from alignfirst.nodes import Artefact, Node
 from alignfirst.study.audit.node_cache import NodeCache
 from alignfirst.study.audit.request import AuditRequest
@@ -43,9 +44,9 @@ def audit_language_models(request: AuditRequest, cache: NodeCache, say: Say) -> 
         raise InputError("prompts need a reward", "none", "Give --reward module:function, or preference --pairs.")
     plans = request.planned(text=True)
     models = _Models.of(request)
-    reward = None if request.reward is None else _reward(request.reward, models.tokenizer)
-    asked = _Asked.of(request, models, say)
-    found = asked.scored(cache, models, reward)
+    with _reward(request.reward) as reward:
+        asked = _Asked.of(request, models, say)
+        found = asked.scored(cache, models, reward)
     about = asked.about
     if request.out is not None:
         about[DIGEST] = write(found.table, Path(request.out))
@@ -196,22 +197,21 @@ def _check_room(prompts: Iterable[Sequence[int]], new_tokens: int, limit: int | 
         raise InputError(f"prompt and answer fit the model's {limit} positions", f"{longest} tokens", cure)
 
 
-def _reward(given: str | Callable[[list[str], list[str]], Any], tokenizer: Any) -> Reward:
-    """The user's function; whatever it does wrong is told with the row."""
-    from alignfirst.lm.align.reward_calls import checked
-    from alignfirst.lm.align.rewards import named
-
-    function = named(given, tokenizer, Path.cwd()).function if isinstance(given, str) else given
-    name = given if isinstance(given, str) else getattr(given, "__name__", "function")
-
-    def rewards(prompts: list[str], responses: list[str]) -> Floats:
+@contextmanager
+def _reward(given: str | user_code.Function | None) -> Iterator[Reward | None]:
+    """The user's function; whatever it does wrong is told with the row. One that is named works in a process of its
+    own, so that nothing it does ends this one."""
+    if given is None:
+        yield None
+    elif isinstance(given, str):
+        process = user_code.FunctionProcess(given, Path.cwd())
         try:
-            answer = function(prompts, responses)
-        except Exception as e:
-            raise StageFailure(f"reward {name} raised {type(e).__name__}: {e}") from e
-        return checked(answer, len(responses), name, "the audit")
-
-    return rewards
+            yield lambda prompts, responses: np.array(process(prompts, responses, "the audit"))
+        finally:
+            process.close()
+    else:
+        name = getattr(given, "__name__", "function")
+        yield lambda prompts, responses: np.array(user_code.rewards(given, prompts, responses, name, "the audit"))
 
 
 def _tokens(found: ScoredResponses, line: int, tokenizer: Any) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from alignfirst.module_search import PYTHONPATH, safe_path
 from alignfirst.process_environment import USER_MODULES
 from alignfirst.signals import handlers_kept
 from alignfirst.store import Store
-from alignfirst.study.execution.cancel_file import CancelFile, interruptible
+from alignfirst.study.execution.cancel_file import CancelFile, interruptible, is_requested
 from alignfirst.study.execution.options import Cluster, available_cores
 from alignfirst.study.execution.pool import GRACE, THREAD_LIMITS, Outcome
 from alignfirst.study.execution.worker import Report, Task, load_world, message, serve
@@ -254,7 +254,9 @@ def compute(text: str) -> str:
             world, store = open_once(start["world"], start["store"], tuple(start["paths"]))
             count_invisible(store, {key for node in start["message"]["nodes"] for key in node[2].values()})
             return json.dumps(asdict(serve(world, store, start["message"], start["seconds"])))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as e:
+        if not is_requested(Path(start["cancel"])):
+            raise AlignfirstError("user code raised KeyboardInterrupt") from e
         return ""
 
 

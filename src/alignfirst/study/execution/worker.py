@@ -27,6 +27,7 @@ from alignfirst.module_search import safe_path
 from alignfirst.nodes import Artefact, Failure, Load, Node, Outcome
 from alignfirst.store import SCRATCH, CorruptError, MissingError, Store, encode
 from alignfirst.study.execution.options import CHECKPOINT_SECONDS
+from alignfirst.user_code import UserExit, claim_streams, contained
 from alignfirst.world import World
 
 REASON_LIMIT = 300
@@ -103,12 +104,14 @@ def run_task(
     A node that takes longer than `seconds` may keep what it has done in the store's folder of partial work. With `keep`
     off nothing is stored: another process does that.
     """
-    begin, cpu = time.perf_counter(), time.process_time()
+    begin, cpu, process = time.perf_counter(), time.process_time(), os.getpid()
     traces: list[str] = []
     scratch = SCRATCH.set(store.scratch(seconds))
     try:
         outcomes = _compute(world, nodes, _loader(store, nodes), traces)
         payloads, failures = _encode(nodes, outcomes)
+        if os.getpid() != process:  # user code forked and came back twice
+            os._exit(1)
         digests = store.put_encoded(payloads) if keep else {}
     except StoreError as e:
         return Report(task, fatal=str(e))
@@ -143,7 +146,8 @@ def _loader(store: Store, nodes: Sequence[Node]) -> Load:
 def _compute(world: World, nodes: Sequence[Node], load: Load, traces: list[str]) -> list[Outcome]:
     """Outcomes in the order of nodes. After an exception the halves run apart, so that one bad node fails alone."""
     try:
-        outcomes = world.run(nodes, load)
+        with contained():
+            outcomes = world.run(nodes, load)
         if len(outcomes) != len(nodes):
             raise RuntimeError(f"world {world.name} returned {len(outcomes)} outcomes for {len(nodes)} nodes")
         return outcomes
@@ -178,7 +182,7 @@ def _encode(nodes: Sequence[Node], outcomes: Sequence[Outcome]) -> tuple[dict[st
 
 def reason_of(e: BaseException) -> str:
     """One line for a person: the words of a StageFailure, the type and words of anything unexpected."""
-    return shorten(str(e) if isinstance(e, StageFailure) else f"{type(e).__name__}: {e}", REASON_LIMIT)
+    return shorten(str(e) if isinstance(e, StageFailure | UserExit) else f"{type(e).__name__}: {e}", REASON_LIMIT)
 
 
 def peak_rss_mb() -> float:
@@ -202,9 +206,9 @@ def main() -> None:
     """Serve tasks until stdin ends. The first line names world and store; the first answer says that both are there."""
     signals.ignore(signal.SIGINT)  # the parent decides, and says so by SIGTERM
     signals.die_with_parent()  # elsewhere than on Linux `_listen` does it
-    answers = _claim_stdout()
+    questions, answers = claim_streams()
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(sys.stdin.buffer, inbox), daemon=True).start()
+    threading.Thread(target=_listen, args=(questions, inbox), daemon=True).start()
     start = json.loads(inbox.get())
     try:
         world, store = load_world(start["world"], start["paths"]), Store(start["store"])
@@ -224,13 +228,6 @@ def _listen(stdin: IO[bytes], inbox: queue.SimpleQueue[bytes]) -> None:
     for line in stdin:
         inbox.put(line)
     os._exit(0)  # the parent is gone or done; files appear whole or not at all, so there is nothing to tidy
-
-
-def _claim_stdout() -> IO[bytes]:
-    """Keep stdout for answers; whatever a world prints goes to stderr."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    return answers
 
 
 def _send(answers: IO[bytes], message: dict[str, Any]) -> None:
