@@ -46,7 +46,7 @@ def walk(name: str, source: Path) -> dict[str, Any]:
     cache = {"ALIGNFIRST_CACHE": str(place / "cache"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     paths = [str(source / "src"), str(source / "tests" / "lm")]
     done = subprocess.run(
-        [sys.executable, str(HERE / "house_5_walks.py"), name, str(source), str(place)],
+        [sys.executable, str(HERE / "house_walks.py"), name, str(source), str(place)],
         env=os.environ | cache | {"PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True, text=True,
     )  # fmt: skip

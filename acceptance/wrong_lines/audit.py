@@ -42,8 +42,8 @@ LINES = [
     ),
     WrongLine(
         "C12",
-        "return abs(total.value - 1) > max(0.1, 2.5 * (total.high - total.low))",
-        "return abs(total.value - 1) > max(10.0, 2.5 * (total.high - total.low))",
+        "max(OFF_BALANCE, OFF_BALANCE_WIDTHS * (total.high - total.low))",
+        "max(100 * OFF_BALANCE, OFF_BALANCE_WIDTHS * (total.high - total.low))",
         (
             GUARDS + "test_weights_that_do_not_add_up_are_never_a_go",
             GUARDS + "test_the_draws_of_an_anchor_must_be_trusted_too",
