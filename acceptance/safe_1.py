@@ -79,6 +79,14 @@ KINDS = (
         "    elif isinstance(given, str):",
         "    elif isinstance(given, str):\n        yield user_code.find(given, Path.cwd())\n    elif given == '':",
     ),
+    Kind(
+        "links lead out of a model's folder",
+        10,
+        ("tests/hostile/test_model_links.py",),
+        "lm/models/file_checks.py",
+        "            if target is None or not any(",
+        "            if target is None and not any(",
+    ),
 )
 
 

@@ -20,6 +20,7 @@ CONFIG = "config.json"
 SMALL = ("*.json", "*.txt", "*.model", "*.jinja")
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib"})
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
+TEMPLATES = "additional_chat_templates"  # the one folder within that is read
 MAX_SETTINGS = 32 << 20  # bytes of a config
 MAX_SIZE = 1 << 31  # any number that a config gives for a size
 MAX_LAYERS = 4096
@@ -54,8 +55,31 @@ def check_sizes(settings: Mapping[str, Any], name: str, layers: int = MAX_LAYERS
             raise InputError(rule, f"{value} in {name}", "Fetch or save the model again.")
 
 
+def check_links(folder: Path, name: str) -> None:
+    """Refuse links that lead out of a model's directory: what they lead to would be copied into store and export.
+
+    A snapshot of the hub's cache holds links to the blobs of its own repository. A link to nothing is refused, too.
+    """
+    own = folder.resolve()
+    allowed = [own]
+    if own.parent.name == "snapshots":
+        allowed.append(own.parent.parent / "blobs")
+    for place in (folder, folder / TEMPLATES):
+        for file in sorted(place.iterdir()) if place.is_dir() else ():
+            if not file.is_symlink():
+                continue
+            try:
+                target = file.resolve(strict=True)
+            except (OSError, RuntimeError):  # it leads nowhere, or in a circle
+                target = None
+            if target is None or not any(target.is_relative_to(root) for root in allowed):
+                rule = "links in a model's directory must stay in it"
+                raise InputError(rule, f"{file.name} of {name}", "Put a copy of the file in its place.")
+
+
 def check_settings(folder: Path, name: str) -> None:
-    """Refuse a directory without a config, with code of its own, or that is only an adapter."""
+    """Refuse a directory without a config, with links that lead out or code of its own, or that is only an adapter."""
+    check_links(folder, name)
     if (folder / "adapter_config.json").exists():
         raise InputError("a model must be whole", f"{name} holds an adapter", "Merge it into its base model and save.")
     if not (folder / CONFIG).is_file():

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from transformers import AutoConfig, GenerationConfig
 
 from alignfirst.errors import InputError
-from alignfirst.lm.models.file_checks import CONFIG, read_json
+from alignfirst.lm.models.file_checks import CONFIG, check_links, read_json
 from alignfirst.lm.models.gguf import smollm2_gguf
 from alignfirst.lm.models.hub import Resolved, Source, resolve
 from alignfirst.lm.models.load import load, load_config, load_tokenizer
@@ -92,6 +92,8 @@ def architecture_in(name: str) -> dict[str, Any]:
     file = path / CONFIG if path.is_dir() else path
     if not file.is_file():
         return architecture_of(name)
+    if path.is_dir():
+        check_links(path, name)
     plain = read_json(file)
     if "auto_map" in plain:
         raise InputError("a config may not bring code of its own (auto_map)", name, "Use one that transformers ships.")
