@@ -87,6 +87,14 @@ KINDS = (
         "            if target is None or not any(",
         "            if target is None and not any(",
     ),
+    Kind(
+        "there is no place for compiled kernels, or only one that is not the user's own",
+        4,
+        ("tests/faults/test_homes.py",),
+        "worlds/mog/compiled_cache.py",
+        "    with suppress(RuntimeError):\n        return njit",
+        "    if True:\n        return njit",
+    ),
 )
 
 

@@ -12,10 +12,11 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from alignfirst.worlds.mog.compiled_cache import compile_cached
 from alignfirst.worlds.mog.layout import F32, LOG_SD, LOGITS, MEAN
 
 TILE = 256  # samples at a time: one tile of 16 components stays in the first-level cache
@@ -26,12 +27,12 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(function: Function, **options: Any) -> Function:
-    """Compile on first call, cached on disk.
+    """Compile on first call, cached on disk where that can be.
 
     Reassociation lets sums vectorise. NaN and infinity keep their meaning: a diverged run must be seen.
     """
     math = {"reassoc", "contract", "nsz", "arcp"}
-    return cast(Function, njit(cache=True, fastmath=math, error_model="numpy", nogil=True, **options)(function))
+    return cast(Function, compile_cached(function, fastmath=math, error_model="numpy", nogil=True, **options))
 
 
 def inlined(function: Function) -> Function:
