@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from numba import config, njit
+import numba
+from numba import njit
 
 
 def compile_cached(function: Callable[..., Any], **options: Any) -> Any:
@@ -20,6 +21,7 @@ def compile_cached(function: Callable[..., Any], **options: Any) -> Any:
     """
     with suppress(RuntimeError):
         return njit(cache=True, **options)(function)
+    config: Any = numba.config
     given = config.CACHE_DIR
     folder = private_folder()
     if folder is not None:
