@@ -12,7 +12,8 @@ from alignfirst.auditing.gated_prediction import Plan
 from alignfirst.auditing.inputs import Target, inputs_of
 from alignfirst.data.pairs import LoadedRows
 from alignfirst.data.rows import Message, RowCounts, Text, TextRow, TokenRow
-from alignfirst.data.tokenise import Tokeniser, common_prefix
+from alignfirst.data.tokenise import Tokeniser
+from alignfirst.data.turns import common_prefix
 from alignfirst.errors import InputError
 from alignfirst.study.audit.language_models import pair_responses
 from alignfirst.study.audit.responses import Response, fitting, scored_responses

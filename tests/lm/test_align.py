@@ -224,7 +224,7 @@ def test_answers_to_prompts_of_different_lengths_are_scored_as_alone():
 
 
 def test_what_follows_the_end_counts_nothing():
-    drawn = draw_answers(POLICY, Prompts(ONE.rows, NEW, eos=2), np.zeros(64, int), torch.Generator().manual_seed(0))
+    drawn = draw_answers(POLICY, Prompts(ONE.rows, NEW, ends=(2,)), np.zeros(64, int), torch.Generator().manual_seed(0))
     batch, logp = drawn.batch, drawn.logp
     assert 0 < (batch.lengths < NEW).sum() < 64
     assert (logp[~batch.mask.numpy()] == 0).all()
@@ -234,7 +234,7 @@ def test_what_follows_the_end_counts_nothing():
     np.testing.assert_allclose(to_go[1], -np.maximum(batch.lengths.numpy() - 1, 0))
     policy = copy.deepcopy(POLICY)
     for name in ("grpo", "ppo", "dpo-online"):
-        task = Task(Prompts(ONE.rows, NEW, eos=2), reward)
+        task = Task(Prompts(ONE.rows, NEW, ends=(2,)), reward)
         result = align(policy, REFERENCE, task, settings(name, level="token"), 0)
         assert all(np.isfinite(v) for v in result.curves["grad_norm"])
 

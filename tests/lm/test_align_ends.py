@@ -26,7 +26,7 @@ from alignfirst.lm.training.optim import OptimSettings
 from alignfirst.theory.objectives import CLIP
 
 V, NEW, EOS, ROWS = 10, 5, 2, 32
-PROMPT = Prompts([torch.tensor([0])], NEW, eos=EOS)
+PROMPT = Prompts([torch.tensor([0])], NEW, ends=(EOS,))
 
 
 def model(seed: int):

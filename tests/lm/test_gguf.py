@@ -106,5 +106,5 @@ def test_smollm2_is_converted_once_and_answers(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     from alignfirst.lm.sampling.sample import sample
 
-    drawn = sample(loaded.model, ids, 12, generator, temperature=0.01, eos=loaded.tokenizer.eos_token_id)
+    drawn = sample(loaded.model, ids, 12, generator, temperature=0.01, ends=(loaded.tokenizer.eos_token_id,))
     assert "Paris" in loaded.tokenizer.decode(drawn.tokens[0])

@@ -168,7 +168,7 @@ def test_a_function_named_in_the_config_gets_texts(tmp_path, monkeypatch):
     body = "return [len((p + ' ' + c).split()) for p, c in zip(prompts, completions)]"
     (tmp_path / "own_reward_xyz.py").write_text(f"def words(prompts, completions):\n    {body}\n")
     before = list(sys.path)
-    reward = named("own_reward_xyz:words", id_tokenizer(12, eos=11), tmp_path)
+    reward = named("own_reward_xyz:words", id_tokenizer(12, (11,)), tmp_path)
     assert sys.path == before
     longer = Batch.of_rows([([1, 2], [3, 4, 5]), ([1], [2])])
     np.testing.assert_allclose(rewards_of(reward, longer, "update 0"), [5, 2])
@@ -195,13 +195,13 @@ def classifiers(tmp_path_factory):
         )  # fmt: skip
         paths[labels] = tmp_path_factory.mktemp("classifier")
         LlamaForSequenceClassification(config).save_pretrained(paths[labels])
-        id_tokenizer(12, None).save_pretrained(paths[labels])
+        id_tokenizer(12, ()).save_pretrained(paths[labels])
     return paths
 
 
 def test_a_classifier_scores_prompt_and_answer(classifiers):
     batch = Batch.of_rows([([1, 2], [3, 4]), ([5, 6], [7]), ([8], [9, 10, 11])])
-    policy_tokenizer = id_tokenizer(12, None)
+    policy_tokenizer = id_tokenizer(12, ())
 
     class Spaced:
         """Word tokenizers drop the space between prompt and answer."""

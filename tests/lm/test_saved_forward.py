@@ -37,10 +37,10 @@ def gradients(model: Any) -> dict[str, Any]:
     return found
 
 
-def compare(model: Any, asked: Any, new_tokens: int, eos: int | None = None) -> Any:
+def compare(model: Any, asked: Any, new_tokens: int, ends: tuple[int, ...] = ()) -> Any:
     """Draw, take the saved backward pass, and that of autograd; returns the samples."""
     random = torch.Generator().manual_seed(1)
-    drawn = sample(model, asked, new_tokens, random, eos=eos, loop="own", keep=True)
+    drawn = sample(model, asked, new_tokens, random, ends=ends, loop="own", keep=True)
     batch = Batch.of(asked, drawn.tokens, drawn.mask)
     c = torch.randn(batch.mask.shape, dtype=model.dtype, generator=random) * batch.mask
     assert drawn.forward is not None
@@ -84,7 +84,7 @@ SMALL = TinyLlama(vocab=11, hidden=24, layers=2, heads=4, kv_heads=2, intermedia
 
 
 def test_answers_that_end_early_take_no_gradient_beyond_their_end() -> None:
-    drawn = compare(peaked(SMALL).double(), torch.zeros(6, 1, dtype=torch.long), 12, eos=3)
+    drawn = compare(peaked(SMALL).double(), torch.zeros(6, 1, dtype=torch.long), 12, ends=(3,))
     assert not bool(drawn.mask.all())
 
 

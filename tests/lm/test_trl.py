@@ -158,7 +158,7 @@ def test_trl_alone_takes_a_stale_reference(tmp_path):
     with global_seeds_kept(0), quiet():
         trainer = GRPOTrainer(
             model=changed, reward_funcs=lambda **_: [], args=arguments,
-            train_dataset=Dataset.from_list([{"prompt": "t0"}] * 4), processing_class=id_tokenizer(V, None),
+            train_dataset=Dataset.from_list([{"prompt": "t0"}] * 4), processing_class=id_tokenizer(V, ()),
         )  # fmt: skip
     assert trainer.ref_model.model.embed_tokens.weight.abs().max() > 0
 
@@ -266,7 +266,7 @@ def test_a_bad_reward_names_its_row():
 
 
 def test_answers_that_end_are_taken_as_they_are(tmp_path):
-    ending = Prompts(PROMPTS.rows, NEW, eos=5)
+    ending = Prompts(PROMPTS.rows, NEW, ends=(5,))
     lengths = []
 
     def noting(batch: Batch) -> np.ndarray:

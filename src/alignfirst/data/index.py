@@ -25,7 +25,7 @@ from alignfirst.data.tokenise import Encoder, Rules
 from alignfirst.errors import StageFailure
 from alignfirst.nodes import Artefact, Json
 
-VERSION = 2  # of the index; 2: its metadata hold the source's identity
+VERSION = 3  # of the index; 2: its metadata hold the source's identity; 3: answers end where a turn does
 TOGETHER, MAX_TOGETHER = 256, 1 << 20  # rows, and characters, in one call of the tokenizer
 
 

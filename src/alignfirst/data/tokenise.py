@@ -2,19 +2,22 @@
 
 TRL's DPOTrainer (1.16) tokenises the prompt, and prompt + answer as one text (messages: through the chat template, the
 prompt with its generation prompt), and lets the answers begin where the two first differ: earlier than the prompt's end
-where a token spans it. Text gets the end token appended, messages end as their template ends. The same is done here, so
-that an audit scores what will be trained, and every row whose boundary moved is counted.
+where a token spans it. Text gets the end token appended, messages end with the token that ends the assistant's turn in
+their template: what the template writes after it (ChatML's newline) is no part of an answer, for no model gets that
+far. The same is done here, so that an audit scores what will be trained, and every row whose boundary moved is counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
 from alignfirst.data.rows import Message, Text, TextRow, TokenRow, Unusable, as_messages, contents
 from alignfirst.data.shapes import ANSWERS, Kind
+from alignfirst.data.turns import common_prefix, through, turn_end
 from alignfirst.errors import InputError
 
 
@@ -24,15 +27,25 @@ class Tokeniser:
 
     tokenizer: Any
 
+    @cached_property
+    def turn_end(self) -> int | None:
+        """The token that ends a turn of the assistant in the chat template."""
+        return turn_end(self.tokenizer)
+
     def policy(self) -> dict[str, Any]:
         """What was done to texts, for a person to see."""
         template = getattr(self.tokenizer, "chat_template", None)
         return {
             "end token": f"{self.tokenizer.eos_token!r} appended to text answers that lack it (as TRL does)",
-            "messages": "no chat template" if template is None else f"chat template of {len(str(template))} characters",
+            "messages": "no chat template" if template is None else self._templated(str(template)),
             "text": "tokenised as it stands, no template",
             "truncation": "none",
         }
+
+    def _templated(self, template: str) -> str:
+        end = self.turn_end
+        words = "no token ends a turn" if end is None else f"{self.tokenizer.convert_ids_to_tokens(end)!r} ends a turn"
+        return f"chat template of {len(template)} characters, {words}"
 
     def rows(self, rows: Sequence[TextRow], answers: int = 2) -> list[TokenRow]:
         """Rows as token ids, with the first so many of their answers (0: the prompt alone).
@@ -42,12 +55,13 @@ class Tokeniser:
         prompts = self._many([row.prompt for row in rows], generation=True)
         wanted = [(row, answer) for row in rows for answer in (row.chosen, row.rejected)[:answers]]
         both = iter(self._many([_joined(row.prompt, self._ended(answer)) for row, answer in wanted]))
-        return [self._cut(row.line, ids, list(islice(both, answers))) for row, ids in zip(rows, prompts, strict=True)]
+        return [self._cut(row, ids, list(islice(both, answers))) for row, ids in zip(rows, prompts, strict=True)]
 
-    def _cut(self, line: int, prompt: list[int], both: list[list[int]]) -> TokenRow:
+    def _cut(self, row: TextRow, prompt: list[int], both: list[list[int]]) -> TokenRow:
+        end = self.turn_end if row.conversational else None
         at = min((common_prefix(prompt, ids) for ids in both), default=len(prompt))
-        chosen, rejected = [ids[at:] for ids in both] + [[] for _ in range(2 - len(both))]
-        return TokenRow(line, self._begun(prompt[:at], line), chosen, rejected, len(prompt) - at)
+        chosen, rejected = [through(ids[at:], end) for ids in both] + [[] for _ in range(2 - len(both))]
+        return TokenRow(row.line, self._begun(prompt[:at], row.line), chosen, rejected, len(prompt) - at)
 
     def _ended(self, answer: Text) -> Text:
         end = self.tokenizer.eos_token
@@ -179,8 +193,3 @@ def pieces(ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> list[s
 
 def _joined(prompt: Text, answer: Text) -> Text:
     return prompt + answer  # type: ignore[operator]  # a row is all text or all messages
-
-
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """Number of leading tokens in common."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -109,7 +109,7 @@ def dpo_trainer(s: Session, student: Any, scratch: Path) -> Any:
         ref_model=deepcopy(s.reference),
         args=arguments,
         train_dataset=Dataset.from_list(pair_rows(pairs)),
-        processing_class=id_tokenizer(student.config.vocab_size, s.task.prompts.eos),
+        processing_class=id_tokenizer(student.config.vocab_size, s.task.prompts.ends),
         optimizers=optimizers(student, s.settings),
     )
 
@@ -152,7 +152,8 @@ def rollout_trainer(s: Session, student: Any, scratch: Path) -> Any:
     if settings.beta:
         student.config._name_or_path = str(scratch / "reference")  # where TRL will load its reference from
         s.reference.save_pretrained(scratch / "reference")
-    student.generation_config = GenerationConfig(eos_token_id=prompts.eos)  # a hub model brings its own defaults
+    # A hub model brings its own defaults; TRL stops at all ends that stand here
+    student.generation_config = GenerationConfig(eos_token_id=list(prompts.ends) or None)
     arguments = config(
         beta=settings.beta,
         per_device_train_batch_size=settings.samples,
@@ -169,7 +170,7 @@ def rollout_trainer(s: Session, student: Any, scratch: Path) -> Any:
         reward_funcs=TrlReward(s),
         args=arguments,
         train_dataset=Dataset.from_list([{"prompt": p} for p in prompt_texts(s)]),
-        processing_class=id_tokenizer(student.config.vocab_size, prompts.eos),
+        processing_class=id_tokenizer(student.config.vocab_size, prompts.ends),
         optimizers=optimizers(student, settings),
     )
 
@@ -238,18 +239,18 @@ def optimizers(student: Any, settings: AlignSettings) -> tuple[Any, Any]:
     return adam, torch.optim.lr_scheduler.LambdaLR(adam, factor)
 
 
-def id_tokenizer(vocabulary: int, eos: int | None) -> Any:
+def id_tokenizer(vocabulary: int, ends: Sequence[int]) -> Any:
     """A tokenizer whose words are token ids, t0 t1 ..: text goes through TRL and comes back as it was.
 
-    Where answers have no end, its EOS is a token that the model does not have, and so never draws.
+    Its EOS is the first of `ends`. Where answers have none, it is a token that the model does not have, and so never draws.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = {f"t{i}": i for i in range(vocabulary + (eos is None))}
+    words = {f"t{i}": i for i in range(vocabulary + (not ends))}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="t0"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    end = f"t{vocabulary if eos is None else eos}"
+    end = f"t{ends[0] if ends else vocabulary}"
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="t0", eos_token=end, padding_side="left")
 
 

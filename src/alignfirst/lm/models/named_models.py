@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoConfig, GenerationConfig
 
+from alignfirst.data.turns import Ends, ends_of
 from alignfirst.errors import InputError
 from alignfirst.lm.models.file_checks import CONFIG, check_links, read_json
 from alignfirst.lm.models.gguf import smollm2_gguf
@@ -29,6 +30,7 @@ TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
     "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt",
 )  # fmt: skip
+GENERATION, GENERATION_ENDS = "generation_config.json", "generation_ends"
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -111,8 +113,11 @@ def ready(model: Any, precision: str) -> Any:
 # -- tokenizers -------------------------------------------------------------------------------------------------------
 
 
-def tokenizer_arrays(place: Resolved) -> Arrays:
-    """The tokenizer's files as bytes: they travel with every model of a run. InputError where there are none."""
+def tokenizer_arrays(place: Resolved, *others: Resolved) -> Arrays:
+    """The tokenizer's files as bytes, and the ids at which its models (`others` too) stop by their generation configs.
+
+    They travel with every model of a run. Raises InputError where there are no files.
+    """
     arrays = {
         name: np.frombuffer((place.path / name).read_bytes(), np.uint8)
         for name in TOKENIZER_FILES
@@ -120,7 +125,8 @@ def tokenizer_arrays(place: Resolved) -> Arrays:
     }
     if not arrays:
         raise InputError("a model of a study needs its tokenizer", str(place.path), "Save the tokenizer beside it.")
-    return arrays
+    ends = generation_ends(place, *others)
+    return arrays | {GENERATION_ENDS: np.array(ends, np.int64)} if ends else arrays
 
 
 def write_tokenizer(arrays: Mapping[str, NDArray[Any]], folder: Path) -> None:
@@ -136,6 +142,26 @@ def tokenizer_of(arrays: Mapping[str, NDArray[Any]]) -> Any:
         return load_tokenizer(Resolved(Path(folder), ""))
 
 
+def ends_in(arrays: Mapping[str, NDArray[Any]], tokenizer: Any) -> Ends:
+    """Where answers end, of what `tokenizer_arrays` took apart and its tokenizer."""
+    return ends_of(tokenizer, np.asarray(arrays.get(GENERATION_ENDS, ())).tolist())
+
+
+def generation_ends(*places: Resolved) -> tuple[int, ...]:
+    """Ids at which transformers' `generate` stops by itself: of the generation config, where there is none of the
+    model's. An id that the model has no token for (a default of its family) stops nothing and is left out."""
+    found: dict[int, None] = {}
+    for place in places:
+        config, file = load_config(place), place.path / GENERATION
+        plain = read_json(file) if file.is_file() else GenerationConfig.from_model_config(config).to_dict()
+        named = plain.get("eos_token_id")
+        size = config.get_text_config().vocab_size
+        for i in named if isinstance(named, list) else [named]:
+            if isinstance(i, int) and 0 <= i < size:
+                found.setdefault(i)
+    return tuple(found)
+
+
 def tokenizer_differences(first: str, second: str) -> list[str]:
     """In words; empty where two named models have the same tokenizer."""
     return compare_tokenizers(*(load_tokenizer(found(name)) for name in (first, second)))
@@ -144,15 +170,15 @@ def tokenizer_differences(first: str, second: str) -> list[str]:
 # -- folders ----------------------------------------------------------------------------------------------------------
 
 
-def write_model(model: Any, folder: Path, tokenizer: Any) -> None:
+def write_model(model: Any, folder: Path, ends: Ends) -> None:
     """Weights, config and generation config, as `from_pretrained` reads them. Answers end where training ended them."""
     save(model, folder)
-    ends = {name: getattr(model.config, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    if tokenizer.eos_token_id is not None:
-        ends["eos_token_id"] = tokenizer.eos_token_id
-    if ends["pad_token_id"] is None:
-        ends["pad_token_id"] = ends["eos_token_id"]
-    GenerationConfig(**{name: token for name, token in ends.items() if token is not None}).save_pretrained(folder)
+    special = {name: getattr(model.config, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    if ends.ids:
+        special["eos_token_id"] = list(ends.ids) if len(ends.ids) > 1 else ends.ids[0]
+    if special["pad_token_id"] is None:
+        special["pad_token_id"] = ends.ids[0] if ends.ids else special["eos_token_id"]
+    GenerationConfig(**{name: token for name, token in special.items() if token is not None}).save_pretrained(folder)
 
 
 def load_folder(folder: Path) -> Any:

@@ -71,7 +71,7 @@ def draw_answers(
             prompts.new_tokens,
             rng,
             temperature,
-            eos=prompts.eos,
+            ends=prompts.ends,
             filtered=filtered,
             keep=keep and len(groups) == 1,
             mask=mask,

@@ -45,7 +45,7 @@ def sample(
     new_tokens: int,
     generator: torch.Generator,
     temperature: float = 1.0,
-    eos: int | Sequence[int] | None = None,
+    ends: Sequence[int] = (),
     *,
     filtered: str | None = None,
     loop: Loop = "auto",
@@ -56,8 +56,8 @@ def sample(
 
     They come from softmax(logits / temperature), temperature > 0. With `filtered` (`NAME=NUMBER` of
     `theory.drawing_filters`, such as top_p=0.9) from that distribution cut to the tokens that the filter keeps and
-    renormalised; without it nothing is filtered, and the model's generation config is never read. An `eos` token (one
-    of several) ends a row. `generator` (on the CPU) gives B x new_tokens uniform numbers, row by row: two halves of a
+    renormalised; without it nothing is filtered, and the model's generation config is never read. A token of
+    `ends` ends a row. `generator` (on the CPU) gives B x new_tokens uniform numbers, row by row: two halves of a
     batch, one after the other, draw what the whole would. `mask[B, P]` is 0 on padding, which stands in front of
     shorter prompts and changes no position; not in the own loop. `loop`: the one for small Llama-style models ("own"),
     that of transformers ("generate"), or whichever is faster. `keep` asks for the forward pass (`Samples.forward`).
@@ -65,7 +65,6 @@ def sample(
     Raises InputError for impossible requests, StageFailure when the model's logits are not finite.
     """
     _check(model, prompts, new_tokens, temperature, loop)
-    ends = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
     uniforms = torch.rand(len(prompts), new_tokens, dtype=torch.float64, generator=generator)
     keep = keep and temperature == 1.0 and filtered is None and model.config.get_text_config().vocab_size <= SMALL
     draw = _Draw(uniforms.T.contiguous().to(prompts.device), temperature, keep, filtered)
@@ -118,7 +117,7 @@ class _Draw(LogitsProcessor):
         chosen = self.draw(scores)
         return torch.full_like(scores, -math.inf).scatter_(1, chosen[:, None], 0.0)
 
-    def samples(self, ends: list[int]) -> Samples:
+    def samples(self, ends: Sequence[int]) -> Samples:
         steps, batch = self.uniforms.shape
         tokens = torch.stack(self.tokens, 1)
         logp = torch.stack(self.logp, 1).log()
@@ -144,7 +143,7 @@ def cut_to_filter(p: Tensor, rule: DrawingFilter, number: float) -> Tensor:
     return torch.zeros_like(p).scatter_(-1, index, ordered / ordered.sum(-1, keepdim=True))
 
 
-def _own_loop(model: Any, prompts: Tensor, draw: _Draw, ends: list[int]) -> Stepper:
+def _own_loop(model: Any, prompts: Tensor, draw: _Draw, ends: Sequence[int]) -> Stepper:
     steps = len(draw.uniforms)
     step = Stepper(model, len(prompts), prompts.shape[1] + steps - 1, draw.keep)
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=prompts.device)
@@ -166,13 +165,13 @@ def steps_itself(model: Any, positions: int) -> bool:
     return positions <= OWN_POSITIONS and model.num_parameters() <= OWN_WEIGHTS and fits(model)
 
 
-def _generate(model: Any, prompts: Tensor, mask: Tensor, draw: _Draw, ends: list[int]) -> None:
+def _generate(model: Any, prompts: Tensor, mask: Tensor, draw: _Draw, ends: Sequence[int]) -> None:
     own_settings = model.generation_config
     model.generation_config = GenerationConfig()  # its penalties and cuts would change the distribution
     settings = GenerationConfig(
         max_new_tokens=len(draw.uniforms),
         do_sample=False,
-        eos_token_id=ends or None,
+        eos_token_id=list(ends) or None,
         pad_token_id=ends[0] if ends else 0,
     )
     try:
@@ -186,8 +185,8 @@ def _generate(model: Any, prompts: Tensor, mask: Tensor, draw: _Draw, ends: list
         model.generation_config = own_settings
 
 
-def _is_end(tokens: Tensor, ends: list[int]) -> Tensor:
-    return (tokens[..., None] == torch.tensor(ends, device=tokens.device)).any(-1)
+def _is_end(tokens: Tensor, ends: Sequence[int]) -> Tensor:
+    return (tokens[..., None] == torch.tensor(list(ends), device=tokens.device)).any(-1)
 
 
 def _check(model: Any, prompts: Tensor, new_tokens: int, temperature: float, loop: str) -> None:

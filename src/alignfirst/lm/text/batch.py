@@ -157,14 +157,14 @@ def _widen(x: Tensor, width: int, value: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Prompts:
-    """What is asked, and how long answers may be, `new_tokens` >= 1. `eos` ends an answer early; None: no token does.
+    """What is asked, and how long answers may be, `new_tokens` >= 1. A token of `ends` ends an answer early.
 
     Raises InputError where there is no prompt, or one without a token.
     """
 
     rows: Sequence[Tensor] | Tensor  # 1-D tensors of token ids, or [M, P]
     new_tokens: int
-    eos: int | None = None
+    ends: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.rows) == 0:
@@ -175,14 +175,14 @@ class Prompts:
             raise InputError("new_tokens must be at least 1", self.new_tokens, "It is the length of an answer.")
 
     @classmethod
-    def of_array(cls, rows: Integers, new_tokens: int, eos: int | None = None) -> Prompts:
+    def of_array(cls, rows: Integers, new_tokens: int, ends: Sequence[int] = ()) -> Prompts:
         """Prompts of one length, `rows[M, P]`."""
-        return cls(torch.from_numpy(np.array(rows, np.int64)), new_tokens, eos)
+        return cls(torch.from_numpy(np.array(rows, np.int64)), new_tokens, tuple(ends))
 
     @classmethod
-    def of_rows(cls, rows: Sequence[Sequence[int]], new_tokens: int, eos: int | None = None) -> Prompts:
+    def of_rows(cls, rows: Sequence[Sequence[int]], new_tokens: int, ends: Sequence[int] = ()) -> Prompts:
         """Prompts of any lengths, as token ids."""
-        return cls([torch.tensor(list(row), dtype=torch.long) for row in rows], new_tokens, eos)
+        return cls([torch.tensor(list(row), dtype=torch.long) for row in rows], new_tokens, tuple(ends))
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -19,6 +19,7 @@ from alignfirst.auditing.logprob_table import DIGEST, write
 from alignfirst.data.pairs import LoadedRows, read_pairs
 from alignfirst.data.prompts import read_examples, read_prompts
 from alignfirst.data.tokenise import Tokeniser, pieces
+from alignfirst.data.turns import Ends, ends_of
 from alignfirst.errors import InputError
 from alignfirst.nodes import Artefact, Node
 from alignfirst.study.audit.node_cache import NodeCache
@@ -67,6 +68,7 @@ class _Models:
     named: Mapping[str, str]  # role -> name
     identified: Mapping[str, Mapping[str, Any]]  # role -> source and digest
     tokenizer: Any
+    ends: Ends  # of both: an answer of one is an answer of the other
     limit: int | None
 
     @classmethod
@@ -93,7 +95,8 @@ class _Models:
         if others and (different := compare_tokenizers(first, *others)):
             cure = "Log-probabilities of other tokens cannot be compared: choose a teacher with the same tokenizer."
             raise InputError("reference and teacher must have the same tokenizer", "; ".join(different), cure)
-        return cls(named, identified, first, min((n for n in positions if n is not None), default=None))
+        ends = ends_of(first, named_models.generation_ends(*map(named_models.found, sources.values())))
+        return cls(named, identified, first, ends, min((n for n in positions if n is not None), default=None))
 
     def about(self) -> dict[str, Any]:
         return {role: f"{name} ({self.identified[role]['digest']})" for role, name in self.named.items()}
@@ -139,6 +142,8 @@ class _Asked:
         for line, ids in asked if samples else ():
             first.setdefault(ids, line)
         _check_room(first, request.new_tokens, models.limit)
+        if samples and not models.ends.agree:
+            notes.append(f"drawn answers end at any of {models.ends.words(models.tokenizer)}")
         prompts = [(line, ids) for ids, line in first.items()]
         return cls(tokeniser, given, prompts, samples, request.new_tokens, about, notes)
 
@@ -147,8 +152,8 @@ class _Asked:
         from alignfirst.worlds.user_models.audit_pieces import drawn_score_nodes, sample_nodes, score_nodes
 
         ids = [ids for _, ids in self.prompts]
-        settings = {"samples": self.samples, "new_tokens": self.new_tokens, "seed": SEED}
-        settings["eos"] = models.tokenizer.eos_token_id
+        settings: dict[str, Any] = {"samples": self.samples, "new_tokens": self.new_tokens, "seed": SEED}
+        settings["ends"] = list(models.ends.ids)
         draw = {role: sample_nodes(model, ids, **settings) for role, model in models.identified.items()}
         drawn = [node for nodes in draw.values() for node in nodes]
         # A prompt that stands before several responses is computed once

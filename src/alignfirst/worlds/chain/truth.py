@@ -46,7 +46,7 @@ class Truth:
 
     @property
     def prompts(self) -> Prompts:
-        return Prompts.of_array(self.prompt[None], self.settings["length"], self.eos)
+        return Prompts.of_array(self.prompt[None], self.settings["length"], () if self.eos is None else (self.eos,))
 
     def model(self) -> Any:
         """p_star itself, in evaluation mode."""

@@ -30,7 +30,7 @@ Ids = Sequence[int]
 
 
 def sample_nodes(model: Model, prompts: Sequence[Ids], **settings: Json) -> list[Node]:
-    """Nodes that draw `samples` answers of at most `new_tokens` tokens to each prompt, ended by the token `eos`."""
+    """Nodes that draw `samples` answers of at most `new_tokens` tokens to each prompt, ended by a token of `ends`."""
     return [_node("sample", {"model": model, "prompts": part, **settings}) for part in _pieces(prompts)]
 
 
@@ -83,7 +83,7 @@ def _outcome(node: Node, load: Load) -> Outcome:
 def _draw(model: Any, s: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     drawn = []
     for ids in s["prompts"]:
-        prompt = Prompts.of_array(np.array([ids]), s["new_tokens"], s["eos"])
+        prompt = Prompts.of_array(np.array([ids]), s["new_tokens"], s["ends"])
         seed = _seed(s["seed"], ids, s["model"]["digest"])
         text = draw_answers(model, prompt, np.zeros(s["samples"], np.int64), seed).batch
         drawn += [text.text_ids(i)[1] for i in range(s["samples"])]

@@ -37,13 +37,14 @@ def export(
         raise InputError("an adapter is there only where one was trained", "a whole model", "Leave --adapter out.")
     text = card(config, rows, store.digests(), lineage(rows, store), about, base(artefact, rows) if adapter else None)
     with whole_folder(folder) as place:
-        tokenizer = store.get(artefact.meta["tokenizer"]).arrays
-        named_models.write_tokenizer(tokenizer, place)
+        files = store.get(artefact.meta["tokenizer"]).arrays
+        named_models.write_tokenizer(files, place)
         if adapter:
             kept = artefact.meta["lora"]
             lora.save_adapters(place, artefact.arrays, kept["rank"], kept["alpha"], base_name(artefact, store.get))
         else:
-            named_models.write_model(models.whole(artefact, store.get), place, named_models.tokenizer_of(tokenizer))
+            ends = named_models.ends_in(files, named_models.tokenizer_of(files))
+            named_models.write_model(models.whole(artefact, store.get), place, ends)
             verify(place, artefact.meta.get("check", []))
         write_atomic(place / CARD, [text.encode()])
 

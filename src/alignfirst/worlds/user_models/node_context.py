@@ -27,7 +27,9 @@ class NodeContext:
 
     def __init__(self, node: Node, load: Load) -> None:
         self.node, self.load, self.s = node, load, node.settings
-        self.tokenizer = named_models.tokenizer_of(load(self.s["tokenizer"]).arrays)
+        files = load(self.s["tokenizer"]).arrays
+        self.tokenizer = named_models.tokenizer_of(files)
+        self.ends = named_models.ends_in(files, self.tokenizer)
 
     def model(self, role: str) -> Any:
         return models.model_of(self.load(self.node.inputs[role]), self.load, self.s["precision"])
@@ -74,7 +76,7 @@ class NodeContext:
                 break
         if not distinct:
             raise StageFailure(f"no prompt leaves room for {new_tokens} new tokens")
-        return Prompts.of_rows(list(distinct)[:n], new_tokens, self.tokenizer.eos_token_id)
+        return Prompts.of_rows(list(distinct)[:n], new_tokens, self.ends.ids)
 
     def artefact(self, model: Any, result: Any, base: models.Base, drawn: int | None = None) -> Artefact:
         found = models.artefact_of(model, self.s, base, self.load, result, self.held_out(models.CHECKED))

@@ -62,8 +62,11 @@ def models(known: ResolvedInputs) -> Part:
     if len(known.loaded_tokenizer) > known.rules.vocabulary:
         given = f"{len(known.loaded_tokenizer)} tokens, {known.rules.vocabulary} embeddings"
         raise InputError("models must have an embedding for every token", given, "Use the tokenizer they came with.")
-    if known.loaded_tokenizer.eos_token_id is None:
+    ends = known.ends
+    if not ends.ids:
         warnings.append("the tokenizer has no end token: answers are as long as they may be")
+    elif not ends.agree:
+        lines.append(f"answers end at any of {ends.words(known.loaded_tokenizer)}")
     if student >= teacher:
         warnings.append(f"the student has {student:,} weights, the teacher {teacher:,}: it is not smaller")
     data = {"teacher": known.teacher, "student": known.student, "weights": {"teacher": teacher, "student": student}}
@@ -108,6 +111,10 @@ def rows(known: ResolvedInputs) -> Part:
         )
     if known.rules.chat and template is None:
         raise InputError("data.chat needs a chat template", "a tokenizer without one", "Set data.chat=false.")
+    if template is not None and known.ends.template is None and (known.rules.chat or plain < meta["kept"]):
+        warnings.append(
+            "no token ends the assistant's turn in the chat template: answers in messages teach no model to stop"
+        )
     lengths = known.index.arrays["lengths"]
     whole = lengths[:, 0] + lengths[:, 1:].max(1)
     lines.append(f"tokens: {int(lengths.sum()):,} in all, longest row {int(whole.max())} of {known.rules.max_length}")

@@ -14,6 +14,7 @@ from alignfirst.data import sources
 from alignfirst.data.index import Rows, index, index_key
 from alignfirst.data.shapes import Kind
 from alignfirst.data.tokenise import Encoder, Rules
+from alignfirst.data.turns import Ends
 from alignfirst.errors import InputError
 from alignfirst.files import default_cache
 from alignfirst.nodes import Artefact, Json
@@ -78,7 +79,8 @@ class ResolvedInputs:
     def tokenizer(self) -> Artefact:
         from alignfirst.lm.models import named_models
 
-        return Artefact(named_models.tokenizer_arrays(named_models.found(self.config.teacher.model)))
+        names = [name for name in (self.config.teacher.model, self.config.student.model) if name is not None]
+        return Artefact(named_models.tokenizer_arrays(*(named_models.found(name) for name in names)))
 
     @cached_property
     def tokenizer_key(self) -> str:
@@ -92,6 +94,13 @@ class ResolvedInputs:
         from alignfirst.lm.models import named_models
 
         return named_models.tokenizer_of(self.tokenizer.arrays)
+
+    @cached_property
+    def ends(self) -> Ends:
+        """Where answers end, in every stage."""
+        from alignfirst.lm.models import named_models
+
+        return named_models.ends_in(self.tokenizer.arrays, self.loaded_tokenizer)
 
     @cached_property
     def rules(self) -> Rules:

@@ -106,7 +106,7 @@ def _task(context: NodeContext) -> Task:
     if "reward" not in s:
         rows = context.training(s["updates"] * s["samples"] // 2)
         pairs = Pairs.of_rows(rows)
-        return Task(Prompts.of_rows([rows[0].prompt], 1, context.tokenizer.eos_token_id), pairs=pairs)
+        return Task(Prompts.of_rows([rows[0].prompt], 1, context.ends.ids), pairs=pairs)
     prompts = context.prompts(s["updates"] * s["samples"], s["new_tokens"], held=False, seed=s["seed"])
     source = context.model("pairs") if "pairs" in context.node.inputs else None
     return Task(prompts, context.reward, pair_source=source)

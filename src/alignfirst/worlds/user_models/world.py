@@ -26,7 +26,7 @@ class UserModelsWorld(World):
     text = True
     batch_sizes: Mapping[NodeKind, int] = {"measure": 2, "audit": 1_000, "score": 4}
     versions: Mapping[NodeKind, int] = {
-        "sft": 1, "distil": 1, "align": 1, "measure": 2, "draw": 1, "audit": 1, "sample": 1, "score": 1,
+        "sft": 2, "distil": 2, "align": 2, "measure": 3, "draw": 2, "audit": 1, "sample": 2, "score": 1,
     }  # fmt: skip
     together = frozenset({"sft", "distil", "align"})
     exhibits_arrays = False  # metadata is enough
