@@ -66,7 +66,10 @@ FAMILIES: dict[str, tuple[str, str, str, str | None]] = {
     "chatml": (CHATML, "<|endoftext|>", "<|im_start|> <|im_end|>", "<|im_end|>"),
     "llama-2": (LLAMA2, "</s>", "<s>", "</s>"),
     "command-r": (
-        COMMAND_R, "<EOS>", "<|START_OF_TURN|> <|END_RESPONSE|> <|END_OF_TURN|> <|user|> <|assistant|>", "<|END_OF_TURN|>",
+        COMMAND_R,
+        "<EOS>",
+        "<|START_OF_TURN|> <|user|> <|assistant|> <|END_RESPONSE|> <|END_OF_TURN|>",
+        "<|END_OF_TURN|>",
     ),
     "harmony": (HARMONY, "<|endoftext|>", "<|start|> <|message|> <|return|> <|end|>", "<|return|>"),
     "no token": (PLAIN, "<|endoftext|>", "", None),
@@ -97,7 +100,9 @@ def end_of(family: str) -> int | None:
 def teacher(folder: Path, family: str, likely: float = 0.0, generation: Any = None) -> Path:
     """A tiny Llama that ends a turn with a probability of about `likely` a token, and no text otherwise."""
     tokens = tokenizer(family)
-    sizes = lm.TinyLlama(len(tokens), hidden=16, layers=4, heads=2, kv_heads=1, intermediate=32, positions=128, tie=False)
+    sizes = lm.TinyLlama(
+        len(tokens), hidden=16, layers=4, heads=2, kv_heads=1, intermediate=32, positions=128, tie=False
+    )
     model = lm.build(sizes, 1)
     if likely:
         with torch.no_grad():  # one feature is the same everywhere, and only the head's row of the end token reads it

@@ -77,8 +77,8 @@ def _after_answer(tokenizer: Any, *more: dict[str, str]) -> str | None:
         text = tokenizer.apply_chat_template(chat, tokenize=False)
     except Exception:  # a template may raise what it likes; its rows are then refused one by one
         return None
-    before, found, after = str(text).rpartition(ANSWER)
-    return after if found else None
+    text = str(text)
+    return text.rpartition(ANSWER)[2] if ANSWER in text else None
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

@@ -242,7 +242,7 @@ def optimizers(student: Any, settings: AlignSettings) -> tuple[Any, Any]:
 def id_tokenizer(vocabulary: int, ends: Sequence[int]) -> Any:
     """A tokenizer whose words are token ids, t0 t1 ..: text goes through TRL and comes back as it was.
 
-    Its EOS is the first of `ends`. Where answers have none, it is a token that the model does not have, and so never draws.
+    Its EOS is the first of `ends`; where answers have none, a token that the model does not have, and so never draws.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
