@@ -88,6 +88,14 @@ KINDS = (
         "            if target is None and not any(",
     ),
     Kind(
+        "what user code prints gets among the results",
+        2,
+        ("tests/faults/test_user_exits.py::test_prints_of_user_code",),
+        "user_code.py",
+        "        with redirect_stdout(sys.stderr):",
+        "        with suppress():",
+    ),
+    Kind(
         "there is no place for compiled kernels, or only one that is not the user's own",
         4,
         ("tests/faults/test_homes.py",),

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
@@ -37,10 +37,14 @@ class UserExit(Exception):
 @contextmanager
 def contained() -> Iterator[None]:
     """What user code in the block raises to end the process becomes `UserExit`; a copy of the process that comes out
-    of the block, after a fork, ends there. SIGTERM, and SIGINT where it is not ignored, still interrupt."""
+    of the block, after a fork, ends there; what it prints goes to stderr.
+
+    SIGTERM, and SIGINT where it is not ignored, still interrupt.
+    """
     process = os.getpid()
     try:
-        yield
+        with redirect_stdout(sys.stderr):  # results alone go to stdout
+            yield
     except Terminated:
         raise
     except SystemExit as e:

@@ -102,6 +102,7 @@ ITEMS = (
             "gates: worlds at work": 4, "gates: audits": 2,
         },
     ),
+    Item("Output", {"output: prints of user code": 2}),
     Item("Homes", {"homes: no place for compiled kernels": 2, "homes: temporary folders of others": 2}),
     Item("Leaks", {"leaks: links out of a model": 10, "leaks: links that may stay": 2}),
 )  # fmt: skip

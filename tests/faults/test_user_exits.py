@@ -106,3 +106,19 @@ def test_interrupts_still_interrupt() -> None:
     for interrupt in (KeyboardInterrupt, Terminated):
         with pytest.raises(interrupt), contained():
             raise interrupt
+
+
+def test_prints_of_user_code(tmp_path: Path, capfd: pytest.CaptureFixture[str], count: Counter) -> None:
+    """What a reward or a plug-in prints never stands among the results on stdout."""
+    counted = count("output: prints of user code")
+    with counted.trial():
+        with contained():
+            print("noise")
+        assert capfd.readouterr() == ("", "noise\n")
+    with counted.trial():
+        process = process_of(tmp_path, "printing", at_import="print('noise')", at_work="print('noise')")
+        try:
+            assert process(["a"], ["bcd"], "x") == [3.0]
+        finally:
+            process.close()
+        assert not capfd.readouterr().out
