@@ -128,8 +128,12 @@ def test_the_theme_follows_the_system_and_the_button(open_tab: Any, report: Path
         button.click()
         assert tab.page.evaluate(ink) != dark
         tab.page.get_by_role("button", name="Switch to the dark theme").wait_for()
-        film = figure(tab.page, "exhibits")
-        assert pixels(film.locator("canvas").first) != dark_panel
+        panel = figure(tab.page, "exhibits").locator("canvas").first
+        for _ in range(50):  # it is drawn anew when the browser gets to it
+            if pixels(panel) != dark_panel:
+                break
+            tab.page.wait_for_timeout(100)
+        assert pixels(panel) != dark_panel
         tab.page.reload()
         assert tab.page.evaluate("document.documentElement.dataset.theme") == "light", "the choice is remembered"
 
