@@ -11,6 +11,7 @@ import numpy as np
 from alignfirst.records import Row
 from alignfirst.stats.columns import number
 from alignfirst.stats.intervals import (
+    ALPHA,
     MIN_SEEDS,
     Floats,
     PairedTest,
@@ -18,13 +19,12 @@ from alignfirst.stats.intervals import (
     holm,
     paired_t,
     pitman_morgan,
-    swap_spread_p,
     without_spread,
 )
 from alignfirst.stats.paired import A_K, K_A, Match, constant_note, join, match_final, seed_notes
+from alignfirst.stats.swaps import seeds_needed, swap_spread_p
 
 Verdict = Literal["holds", "reversed", "undecided", "insufficient"]
-ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -77,16 +77,17 @@ CLAIMS: tuple[Claim, ...] = (
 
 TESTS: dict[str, Callable[[Floats, Floats], PairedTest]] = {"difference": paired_t, "ratio": pitman_morgan}
 NO_EFFECT = {"difference": 0.0, "ratio": 1.0}
-NOT_CONFIRMED = "p supposes normal seeds; a test that does not (p_swap) does not confirm it: it may rest on few seeds"
+NOT_CONFIRMED = "p supposes normal seeds; the test that does not (p_swap) decides, and finds no clear difference"
 
 
 def claims(rows: Sequence[Row], varied: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Every claim judged for every (varied..., algorithm, beta), in the order of `CLAIMS`.
 
-    `p` is two-sided; `p_holm` is corrected over all tests of the same claim in the study (`family` of them).
-    holds: p_holm < 0.05 and the sign is as claimed. reversed: p_holm < 0.05 with the other sign. undecided: neither.
-    insufficient: fewer than 5 paired seeds. A ratio of spreads is decided only where `p_swap` < 0.05 too: over bimodal
-    seeds Pitman-Morgan alone finds a difference that is not there in 10 to 40 of 100 cases.
+    `p_holm` is the two-sided p that decides, corrected over all tests of the same claim in the study (`family` of
+    them): `p` of the paired t test for a difference, `p_swap` for a ratio of spreads, where `p` is that of
+    Pitman-Morgan, which gives the interval but errs over bimodal seeds. holds: p_holm < 0.05 and the sign is as
+    claimed. reversed: p_holm < 0.05 with the other sign. undecided: neither. insufficient: fewer than 5 paired seeds,
+    or too few for any `p_swap` to fall below 0.05 after correction; the note says how many are needed.
     """
     columns = dict.fromkeys([*(c.metric for c in CLAIMS), "target_mass"])
     matched = match_final(rows, varied, A_K, K_A, tuple(columns))
@@ -98,7 +99,10 @@ def claims(rows: Sequence[Row], varied: Sequence[str] = ()) -> list[dict[str, An
 def _judge(claim: Claim, matched: Match) -> list[dict[str, Any]]:
     x, y = matched.left[claim.metric], matched.right[claim.metric]
     test = TESTS[claim.scale](x, y)
-    p_holm = holm(test.p)
+    by_swaps = claim.scale == "ratio"
+    p_swap = spread_p(test, x, y) if by_swaps else np.full(test.p.shape, np.nan)
+    p_holm = holm(p_swap if by_swaps else test.p)
+    p_normal = holm(test.p)
     family = int(np.isfinite(test.p).sum())
     lost = matched.lost(test.n)
     result = []
@@ -107,10 +111,12 @@ def _judge(claim: Claim, matched: Match) -> list[dict[str, Any]]:
         effect = float(test.estimate[g]) - NO_EFFECT[claim.scale]
         verdict = judge(n, effect * claim.direction, float(p_holm[g]))
         notes = seed_notes(n, int(lost[g])) + _degenerate_notes(claim, test, x, y, g)
-        p_swap = swap_spread_p(x[g], y[g]) if claim.scale == "ratio" else np.nan
-        if verdict in ("holds", "reversed") and claim.scale == "ratio" and not p_swap < ALPHA:
-            verdict = "undecided"
-            notes.append(NOT_CONFIRMED)
+        if by_swaps and verdict == "undecided" and not test.degenerate[g]:
+            if n < seeds_needed(family):
+                verdict = "insufficient"
+                notes.append(_needs_seeds(n, family))
+            elif p_normal[g] < ALPHA:
+                notes.append(NOT_CONFIRMED)
         if verdict in ("holds", "reversed"):
             notes += _size_notes(claim, effect) + _failure_notes(claim, verdict, matched, g)
         result.append(
@@ -128,13 +134,27 @@ def _judge(claim: Claim, matched: Match) -> list[dict[str, Any]]:
                 "high": number(test.high[g]),
                 "p": number(test.p[g]),
                 "p_holm": number(p_holm[g]),
-                "p_swap": number(p_swap),
+                "p_swap": number(p_swap[g]),
                 "family": family,
                 "verdict": verdict,
                 "note": join(notes),
             }
         )
     return result
+
+
+def spread_p(test: PairedTest, x: Floats, y: Floats) -> Floats:
+    """The uncorrected p that decides on spread in G settings [G, S].
+
+    Where Pitman-Morgan's `test` is undefined this is its p: NaN, or 1 where both sides vary in exactly the same way.
+    """
+    by_swaps = swap_spread_p(x, y, family=int(np.isfinite(test.p).sum()))
+    return np.where(test.degenerate, test.p, by_swaps)
+
+
+def _needs_seeds(n: int, family: int) -> str:
+    tests = "one test" if family == 1 else f"{family} tests"
+    return f"needs {seeds_needed(family)} seeds: {n} cannot bring p_swap, corrected for {tests}, below {ALPHA:g}"
 
 
 def judge(n: int, signed_effect: float, p_holm: float) -> Verdict:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +22,7 @@ Bools = NDArray[np.bool_]
 
 MIN_SEEDS = 5
 LEVEL = 0.95
+ALPHA = 0.05  # a corrected p below it decides
 # Sums of a few dozen doubles are wrong by a few units in the last place; below this, relative, is no difference.
 ROUNDING = 16 * np.finfo(np.float64).eps
 
@@ -152,7 +152,7 @@ def pitman_morgan(x: ArrayLike, y: ArrayLike, level: float = LEVEL) -> PairedTes
     Pitman (1939), Morgan (1939): with F = var(x) / var(y) and r the correlation,
     t = (F - 1) sqrt(n - 2) / (2 sqrt(F (1 - r^2))) on n - 2 degrees of freedom, and with
     K = 1 + 2 (1 - r^2) t_c^2 / (n - 2) the interval of the variance ratio is F (K -+ sqrt(K^2 - 1)).
-    It supposes normal pairs. Where they are not, one outlying seed can decide it: see `swap_spread_p`.
+    It supposes normal pairs. Where they are not, one outlying seed can decide it: see `swaps.swap_spread_p`.
 
     Undefined where a side has no spread or the sides are perfectly correlated: p is NaN there, or 1 where the
     differences are all the same, for then the spreads are the same.
@@ -178,38 +178,6 @@ def pitman_morgan(x: ArrayLike, y: ArrayLike, level: float = LEVEL) -> PairedTes
     defined = enough & ~degenerate
     p = np.where(same, 1.0, np.where(defined, p, np.nan))
     return PairedTest(n, ratio, np.where(defined, low, np.nan), np.where(defined, high, np.nan), p, degenerate)
-
-
-def swap_spread_p(x: ArrayLike, y: ArrayLike) -> float:
-    """Two-sided p of equal spread, by swapping the members of pairs: what Pitman-Morgan says without normality.
-
-    x, y: [S]. Both sides are centred at their medians (Brown and Forsythe 1974), for a mean follows an outlier. If they
-    spread alike, swapping a pair changes nothing; p is the share of swaps (all of them up to 13 pairs, 4,095 random
-    but fixed ones and the observed one beyond) whose difference in squares is as large as the observed one. A single
-    outlying seed cannot decide it, and fewer than 6 seeds cannot reach 0.05. NaN below MIN_SEEDS.
-    """
-    x, y = as_samples(x), as_samples(y)
-    both = ~(np.isnan(x) | np.isnan(y))
-    n = int(both.sum())
-    if n < MIN_SEEDS:
-        return math.nan
-    x, y = x[both], y[both]
-    with np.errstate(all="ignore"):
-        gaps = as_samples((x - np.median(x)) ** 2 - (y - np.median(y)) ** 2)
-        swapped = np.abs(_signs(n) @ gaps)
-        as_large = swapped >= swapped[0] * (1 - 1e-12)  # sums in another order differ by rounding
-    return math.nan if np.isnan(swapped[0]) else float(as_large.mean())
-
-
-@lru_cache(maxsize=64)
-def _signs(n: int) -> Floats:
-    """Ways to swap n pairs, [W, n] of +-1, the observed one first; swapping all of them gives the same |sum|."""
-    if n <= 13:
-        swaps = (np.arange(2 ** (n - 1))[:, None] >> np.arange(n)) & 1
-    else:
-        random = np.random.default_rng(0).integers(0, 2, (4095, n))
-        swaps = np.concatenate([np.zeros((1, n), random.dtype), random])
-    return np.where(swaps, -1.0, 1.0)
 
 
 def holm(p: ArrayLike) -> Floats:
