@@ -30,6 +30,10 @@ def of(claim: Claim | str, found: list[Row]) -> list[Row]:
     return [f for f in found if f["claim"] == (claim if isinstance(claim, str) else claim.id)]
 
 
+def of_scale(scale: str) -> Claim:
+    return next(c for c in CLAIMS if c.scale == scale)
+
+
 def test_claims_are_well_formed_data() -> None:
     assert len({c.id for c in CLAIMS}) == len(CLAIMS) > 0
     for c in CLAIMS:
@@ -55,7 +59,7 @@ def test_without_an_effect_few_tests_are_fooled(study: Any, claim: Claim) -> Non
     found = of(claim, claims(rows))
     fooled = sum(f["p"] < 0.05 for f in found)
     assert abs(fooled / 800 - 0.05) <= 5 * (0.05 * 0.95 / 800) ** 0.5
-    assert {f["verdict"] for f in found} == {"undecided"}
+    assert {f["verdict"] for f in found} == {"insufficient" if claim.scale == "ratio" else "undecided"}
 
 
 def test_holm_runs_within_a_claim_over_the_whole_study(study: Any) -> None:
@@ -174,8 +178,35 @@ def test_spread_that_rests_on_one_seed_is_not_decided(study: Any) -> None:
         return {"reward": 0.02 if outlier else rng.normal(0.9, 0.01), "target_mass": 0.9}
 
     (f,) = of("lower-spread-over-seeds", claims(study(values, seeds=range(20))))
-    assert f["p_holm"] < 1e-6 and f["p_swap"] > 0.05
-    assert f["verdict"] == "undecided" and "does not confirm it" in f["note"]
+    assert f["p"] < 1e-6 and f["p_holm"] == f["p_swap"] > 0.05
+    assert f["verdict"] == "undecided" and "finds no clear difference" in f["note"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "seeds", "verdict"),
+    [(1, 6, "insufficient"), (1, 7, "holds"), (2, 7, "insufficient"), (2, 8, "holds"), (51, 11, "insufficient")],
+)
+def test_too_few_seeds_for_the_family_are_said(study: Any, settings: int, seeds: int, verdict: str) -> None:
+    """In every setting one recipe hardly varies: with seeds enough all are decided, with one fewer none can be."""
+    rng = np.random.default_rng(13)
+
+    def values(row: Row) -> Row:
+        return {"reward": rng.normal(0, 1e-6 if row["recipe"] == "align-distil" else 1)}
+
+    rows = study(values, seeds=range(seeds), betas=[0.01 * (i + 1) for i in range(settings)])
+    found = of("lower-spread-over-seeds", claims(rows))
+    assert {f["verdict"] for f in found} == {verdict}
+    needed = {1: 7, 2: 8, 51: 12}[settings]
+    assert all((f"needs {needed} seeds" in (f["note"] or "")) == (verdict == "insufficient") for f in found)
+
+
+def test_holm_corrects_the_p_that_decides_on_spread(study: Any) -> None:
+    rows = study(planted(of_scale("ratio"), -1.5, seed=7), seeds=range(20), betas=[0.01 * (i + 1) for i in range(12)])
+    found = of("lower-spread-over-seeds", claims(rows))
+    assert [f["p_holm"] for f in found] == pytest.approx(holm([f["p_swap"] for f in found]).tolist())
+    assert {f["verdict"] for f in found} <= {"holds", "undecided"}
+    assert all((f["verdict"] == "holds") == (f["p_holm"] < 0.05) for f in found)
+    assert sum(f["verdict"] == "holds" for f in found) >= 6
 
 
 def test_a_tiny_effect_is_called_tiny_but_keeps_its_verdict(study: Any) -> None:

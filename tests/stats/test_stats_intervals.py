@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
@@ -19,7 +18,6 @@ from alignfirst.stats.intervals import (
     paired_t,
     pitman_morgan,
     share_interval,
-    swap_spread_p,
     t_interval,
 )
 
@@ -171,62 +169,6 @@ def test_pitman_morgan_says_where_it_is_undefined() -> None:
     assert tied.degenerate and np.isnan(tied.p) and tied.estimate == pytest.approx(3)
     shifted = pitman_morgan(x + 5, x)
     assert shifted.degenerate and shifted.p == 1 and shifted.estimate == pytest.approx(1)
-
-
-@pytest.mark.parametrize("n", [5, 8])
-def test_swap_spread_p_is_the_share_of_swaps(n: int) -> None:
-    x, y = np.random.default_rng(11).normal(size=(2, n))
-    a, b = (x - np.median(x)) ** 2, (y - np.median(y)) ** 2
-    ratios = []
-    for swaps in itertools.product((False, True), repeat=n):
-        ratios.append(abs(math.log(np.where(swaps, b, a).sum() / np.where(swaps, a, b).sum())))
-    assert swap_spread_p(x, y) == np.mean(np.array(ratios) >= ratios[0] - 1e-12)
-    assert swap_spread_p(np.r_[x, NAN, 7], np.r_[y, 3, NAN]) == swap_spread_p(x, y)
-    assert math.isnan(swap_spread_p(x[:4], y[:4]))
-
-
-def test_swap_spread_p_samples_what_it_cannot_count() -> None:
-    x, y = np.random.default_rng(21).normal(size=(2, 14))
-    d = (x - np.median(x)) ** 2 - (y - np.median(y)) ** 2
-    signs = 1 - 2 * ((np.arange(2**14)[:, None] >> np.arange(14)) & 1)
-    exact = float((np.abs(signs @ d) >= abs(d.sum()) * (1 - 1e-12)).mean())
-    assert abs(swap_spread_p(x, y) - exact) <= 5 * math.sqrt(exact * (1 - exact) / 4096)
-    assert swap_spread_p(x, y) == swap_spread_p(x, y)
-    assert swap_spread_p(np.arange(20.0), np.zeros(20)) == 1 / 4096
-
-
-NORMAL = "normal"
-SEEDS = {
-    NORMAL: lambda rng, n: rng.normal(size=(2, n)),
-    "heavy tails": lambda rng, n: rng.standard_t(3, size=(2, n)),
-    "bimodal": lambda rng, n: 0.9 * (rng.random((2, n)) < 0.8) + rng.normal(0, 0.01, (2, n)),
-}
-
-
-@pytest.mark.parametrize("kind", SEEDS)
-def test_swapping_is_not_fooled_where_pitman_morgan_is(kind: str) -> None:
-    """Equal spreads, 20 seeds: the swap test refuses 5 % of them at most, Pitman-Morgan only where seeds are normal."""
-    runs, rng = 1000, np.random.default_rng(22)
-    drawn = [SEEDS[kind](rng, 20) for _ in range(runs)]
-    error = 5 * math.sqrt(0.05 * 0.95 / runs)
-    assert np.mean([swap_spread_p(x, y) < 0.05 for x, y in drawn]) <= 0.05 + error
-    fooled = np.mean([pitman_morgan(x, y).p < 0.05 for x, y in drawn])
-    assert (fooled > 0.05 + error) == (kind != NORMAL)
-
-
-def test_swapping_finds_a_difference_that_many_seeds_carry() -> None:
-    rng = np.random.default_rng(12)
-    calm, wild = rng.normal(0.9, 0.01, (2, 20))
-    assert swap_spread_p(calm, rng.normal(0.9, 0.05, 20)) < 0.01
-    wild[:7] = 0.02  # bimodal over seeds
-    assert swap_spread_p(calm, wild) < 0.05
-
-
-def test_one_outlying_seed_decides_pitman_morgan_but_not_a_swap() -> None:
-    x, y = np.random.default_rng(12).normal(0.9, 0.01, (2, 20))
-    y[7] = 0.02
-    assert pitman_morgan(x, y).p < 1e-6
-    assert swap_spread_p(x, y) > 0.05
 
 
 # --- many tests at once

@@ -17,7 +17,7 @@ from alignfirst.stats.matched import matched_spread
 from alignfirst.stats.paired import pairs, recipes
 from alignfirst.stats.windows import windows
 
-STATISTICS_VERSION = 1
+STATISTICS_VERSION = 2
 
 __all__ = [
     "CLAIMS",

@@ -8,19 +8,22 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike
 
-from alignfirst.stats.intervals import ALPHA, MIN_SEEDS, Bools, Floats, as_samples
+from alignfirst.stats.intervals import ALPHA, MIN_SEEDS, Floats, as_samples
 
 FIRST_SWAPS = 4096
+SMALL = 0.01  # a p below it from the first swaps is computed from more of them where the family asks for more
 SWAPS_A_TEST = 100  # the smallest p, corrected for the family, is 1 / 100 then: well below ALPHA
+AT_A_TIME = 32  # tests, which bounds memory
 ROUNDING = 1e-12  # sums in another order differ by rounding
 
 
 def seeds_needed(family: int) -> int:
     """Paired seeds with which a test by swaps can fall below ALPHA after correction for `family` (>= 1) tests.
 
-    n pairs have 2^(n-1) swaps that differ, so no p is below 2^(1-n): 6 seeds for one test, 7 for two, 11 for 51.
+    n pairs have 2^(n-1) swaps that differ, and a shift by the difference of one pair makes that pair equal, so no p is
+    below 2^(2-n): 7 seeds for one test, 8 for two, 12 for 51.
     """
-    return max(MIN_SEEDS, 2 + math.floor(math.log2(family / ALPHA)))
+    return max(MIN_SEEDS, 3 + math.floor(math.log2(family / ALPHA)))
 
 
 def swap_spread_p(x: ArrayLike, y: ArrayLike, family: int = 1) -> Floats:
@@ -39,27 +42,32 @@ def swap_spread_p(x: ArrayLike, y: ArrayLike, family: int = 1) -> Floats:
     tests that p will be corrected for: more of them ask for more swaps.
     """
     x, y = np.broadcast_arrays(as_samples(x), as_samples(y))
-    both = ~(np.isnan(x) | np.isnan(y))
+    shape, seeds = x.shape[:-1], x.shape[-1]
+    x, y = x.reshape(-1, seeds), y.reshape(-1, seeds)
+    there = ~(np.isnan(x) | np.isnan(y))
+    n = there.sum(-1)
     swaps = max(FIRST_SWAPS, 2 ** math.ceil(math.log2(SWAPS_A_TEST * max(family, 1))))
-    p = np.full(x.shape[:-1], np.nan)
-    for g in np.ndindex(p.shape):
-        if both[g].sum() >= MIN_SEEDS:
-            p[g] = _largest_p(x[g][both[g]], y[g][both[g]], swaps)
-    return p
+    p = np.full(len(x), np.nan)
+    for pairs in np.unique(n[n >= MIN_SEEDS]):
+        chosen = np.flatnonzero(n == pairs)
+        at = np.argsort(~there[chosen], axis=-1, kind="stable")[:, :pairs]  # missing seeds go last, and off
+        left, right = np.take_along_axis(x[chosen], at, -1), np.take_along_axis(y[chosen], at, -1)
+        p[chosen] = _largest_p(left, right, swaps)
+    return p.reshape(shape)
 
 
-def _largest_p(x: Floats, y: Floats, swaps: int) -> float:
-    """`swap_spread_p` of one test: with few swaps first, and with all of them where those leave it open."""
-    top = max(np.abs(x).max(), np.abs(y).max()) or 1.0
+def _largest_p(x: Floats, y: Floats, swaps: int) -> Floats:
+    """`swap_spread_p` of tests [G, n] without missing seeds: few swaps first, more where p is small."""
+    top = np.maximum(np.abs(x).max(-1), np.abs(y).max(-1))[:, None]
+    top = np.where(top > 0, top, 1.0)
     x, y = x / top, y / top
-    p = 1.0
+    p = np.zeros(len(x))
     for most in dict.fromkeys((FIRST_SWAPS, swaps)):
-        signs = _swaps(len(x), most)
-        p = _centred_p(x, y, signs)
-        if p <= ALPHA:
-            p = max(p, _shifted_p(x, y, signs))
-        if p > ALPHA:
-            break
+        signs = _swaps(x.shape[-1], most)
+        still = np.flatnonzero(p <= SMALL)
+        p[still] = _centred_p(x[still], y[still], signs)
+        for g in still[p[still] <= ALPHA]:
+            p[g] = max(p[g], _shifted_p(x[g], y[g], signs))
     return p
 
 
@@ -78,11 +86,14 @@ def _swaps(n: int, most: int) -> Floats:
     return np.where(swapped, -1.0, 1.0)
 
 
-def _centred_p(x: Floats, y: Floats, signs: Floats) -> float:
-    """Share of swaps [W, n] with a difference in squares about the medians as large as the observed one."""
-    gaps = (x - np.median(x)) ** 2 - (y - np.median(y)) ** 2
-    found = np.abs(signs @ gaps)
-    return _share(found >= found[0] * (1 - ROUNDING))
+def _centred_p(x: Floats, y: Floats, signs: Floats) -> Floats:
+    """[G], shares of the swaps [W, n] with a difference in squares about the medians as large as the observed one."""
+    gaps = (x - np.median(x, -1, keepdims=True)) ** 2 - (y - np.median(y, -1, keepdims=True)) ** 2
+    p = np.empty(len(x))
+    for g in range(0, len(x), AT_A_TIME):
+        found = np.abs(gaps[g : g + AT_A_TIME] @ signs.T)
+        p[g : g + AT_A_TIME] = (found >= found[:, :1] * (1 - ROUNDING)).mean(-1)
+    return p
 
 
 def _shifted_p(x: Floats, y: Floats, signs: Floats) -> float:
@@ -101,11 +112,7 @@ def _shifted_p(x: Floats, y: Floats, signs: Floats) -> float:
     for e in np.unique(np.append(middle, (x.mean() - y.mean()) / 2)):
         apart = np.abs(squares + 2 * e * sums)
         total = (u**2 + v**2).sum() - c**2 / (2 * n) - 2 * e * e_sum * c / n + 2 * e**2 * (n - e_sum**2 / n)
-        largest = max(largest, _share(apart * total[0] >= apart[0] * total * (1 - ROUNDING)))
+        largest = max(largest, float((apart * total[0] >= apart[0] * total * (1 - ROUNDING)).mean()))
         if largest > ALPHA:
             break
     return largest
-
-
-def _share(as_large: Bools) -> float:
-    return float(as_large.mean())
