@@ -18,7 +18,7 @@ from alignfirst.errors import StoreError
 from alignfirst.report.palette import style_sheet
 from alignfirst.report.sentences import words
 from alignfirst.stats import intervals
-from alignfirst.stats.claims import ALPHA
+from alignfirst.stats.intervals import ALPHA
 
 MOST_BYTES = 8_000_000
 MARGIN = 2_000  # bytes kept for what a page says of the numbers that it leaves out
