@@ -4,7 +4,7 @@
 
 Studies are drawn in which both recipes vary equally, in every setting. A study errs where one verdict or more is
 `holds` or `reversed`. The upper end of the 95 % interval of the share of such studies is to be at most 0.08, for every
-kind of seeds, family and number of seeds.
+kind of seeds, family and number of seeds. About six minutes on one core.
 """
 
 from __future__ import annotations
