@@ -206,6 +206,8 @@ def audit(
     samples: int | None = None,
     new_tokens: int = 256,
     rows: int | None = None,
+    shape: str = "auto",
+    columns: Mapping[str, str] | Sequence[str] = (),
     progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
     options: ExecutionOptions | None = None,
@@ -214,8 +216,9 @@ def audit(
 
     `reference`: a file of log-probabilities (docs/audit.md has its columns), a model of a study (RUN:recipe/stage), or
     a language model (a folder, a .gguf file, a hub id). `teacher`: a model of higher recall with the same tokenizer or
-    of the same world, with whose draws rare hits are found. Language models take `pairs` (preferences in one of TRL's
-    formats) or `prompts` (rows with `prompt`), read to the first `rows`; `reward`, `module:function` or a function of
+    of the same world, with whose draws rare hits are found. Language models take `pairs` (preferences) or
+    `prompts`, read to the first `rows` in the `shape` and with the `columns` (part -> column) that docs/own-models.md
+    names; `reward`, `module:function` or a function of
     texts (prompts, responses) -> numbers, which is asked in this process every time; `target`, a rule on the reward
     such as 'R >= 0.5'; `target_file`, examples of what is wanted; `samples` responses a prompt (of a study's model: in
     all), of at most `new_tokens` tokens.
@@ -229,6 +232,7 @@ def audit(
     Raises InputError for what cannot work, StageFailure where a model or a reward fails, StoreError.
     """
     from alignfirst.auditing.inputs import Target
+    from alignfirst.data.layouts import layout_of
     from alignfirst.report import build_audit
     from alignfirst.report.audit import audit_files
     from alignfirst.study.audit.request import AuditRequest, Plans
@@ -236,7 +240,7 @@ def audit(
     request = AuditRequest(
         str(reference), None if teacher is None else str(teacher), pairs, prompts, reward,
         None if target is None else Target.parse(target), target_file, Plans() if plans is None else plans,
-        samples, new_tokens, rows, out,
+        samples, new_tokens, rows, layout_of(shape, columns), out,
     )  # fmt: skip
     result = _audited(request, progress, say, options)
     if out is not None:

@@ -195,9 +195,10 @@ def test_examples_are_prompts_with_a_response_or_a_chosen_answer(tmp_path: Path)
     found = read_examples(write(tmp_path / "wanted.jsonl", rows))
     assert [(row.line, row.prompt, row.chosen, row.rejected) for row in found.rows] == [
         (1, "a", "b", ""), (2, "a", "c", ""), (3, "a", "e", ""),
+        (5, (Message("user", "a"),), (Message("assistant", "Red."),), ""),
     ]  # fmt: skip
     assert {reason: counted.lines for reason, counted in found.counts.dropped.items()} == {
-        "without response": [4], "text and messages mixed": [5], "empty response": [6],
+        "without response": [4], "empty response": [6],
         "response does not end with the assistant": [7], "repeats an earlier row": [8],
     }  # fmt: skip
 

@@ -50,7 +50,7 @@ def pairs(*rows: tuple[Text, Text, Text]) -> LoadedRows:
 
 
 def responses(*rows: tuple[Text, Text, Text]) -> list[Response]:
-    return list(pair_responses(Tokeniser(Letters()), pairs(*rows), []))
+    return list(pair_responses(Tokeniser(Letters()).rows(pairs(*rows).rows), []))
 
 
 def test_an_answer_begins_where_training_lets_it_begin() -> None:
@@ -139,6 +139,6 @@ def test_a_row_with_an_empty_answer_goes_as_a_whole() -> None:
 
 def test_a_moved_boundary_is_noted() -> None:
     notes: list[str] = []
-    list(pair_responses(Tokeniser(Letters()), pairs(("xa", "b", "c"), ("x", "b", "c")), notes))
+    list(pair_responses(Tokeniser(Letters()).rows(pairs(("xa", "b", "c"), ("x", "b", "c")).rows), notes))
     [note] = notes
     assert "in 1 pairs a token spans the end of the prompt" in note

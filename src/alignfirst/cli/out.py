@@ -21,6 +21,18 @@ Sets = Annotated[
         "--set", metavar="KEY=VALUE", help="Set a key, such as beta=0.1,0.3 or align.updates=100. Repeatable."
     ),
 ]
+Shape = Annotated[
+    str,
+    typer.Option(
+        "--shape", help="Of the data: auto, preference, conversation, sharegpt, alpaca or transcript, where auto fails."
+    ),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column", metavar="PART=COLUMN", help="Which column is which part, such as prompt=question. Repeatable."
+    ),
+]
 WIDE = 10_000  # columns where nobody looks at a screen: a table in a file is never cut
 
 

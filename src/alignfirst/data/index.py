@@ -25,7 +25,7 @@ from alignfirst.data.tokenise import Encoder, Rules
 from alignfirst.errors import StageFailure
 from alignfirst.nodes import Artefact, Json
 
-VERSION = 3  # of the index; 2: its metadata hold the source's identity; 3: answers end where a turn does
+VERSION = 4  # of the index; 3: answers end where a turn does; 4: its metadata say how rows were understood
 TOGETHER, MAX_TOGETHER = 256, 1 << 20  # rows, and characters, in one call of the tokenizer
 
 
@@ -43,7 +43,9 @@ def index(source: Source, encoder: Encoder, progress: Callable[[int], None] = la
     to its end or messages have no chat template, StoreError where a file cannot be read.
     """
     scan, rules = Scan(encoder), encoder.rules
-    for position, row in text_rows(source, TextReader(rules.kind, scan.counts), rules.limit, progress):
+    for position, row in text_rows(
+        source, TextReader(rules.kind, scan.counts, layout=encoder.layout), rules.limit, progress
+    ):
         scan.take(position, row)
     found = scan.result()
     return Artefact(found.arrays, {**found.meta, "identity": source.identity})
@@ -146,7 +148,7 @@ class Rows:
     def _encoded(self, which: NDArray[np.int64], cells: Iterator[Mapping[str, Any]]) -> list[TokenRow]:
         """The next of the cells as the rows they were."""
         lines, checks = (self.index.arrays[name][which].tolist() for name in ("line", "check"))
-        reader, texts = TextReader(self.encoder.rules.kind, RowCounts()), []
+        reader, texts = TextReader(self.encoder.rules.kind, RowCounts(), layout=self.encoder.layout), []
         for line, each in zip(lines, cells, strict=False):
             try:
                 texts.append(reader.row(line, each))

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alignfirst.data.layouts import Layout
 from alignfirst.data.rows import RowCounts, Text, TextRow, Unusable, by_count, contents
 from alignfirst.data.shapes import COLUMNS, MAX_CELL, Kind, TextReader
 from alignfirst.data.sources import Source, source_of
@@ -42,6 +43,10 @@ class LoadedRows:
         """For JSON: how many rows were read and kept, and counts by reason with the first lines of each."""
         return {"rows": self.counts.total, "kept": len(self.rows)} | self.counts.plain()
 
+    def told(self) -> list[str]:
+        """How rows were understood, what is not used, what is odd about rows that are kept."""
+        return [*self.counts.sentences(), *(f"kept {c.count}: {what}" for what, c in by_count(self.counts.notes))]
+
     def summary(self) -> str:
         """One line: how many were kept, and why others were not."""
         why = ", ".join(
@@ -50,22 +55,30 @@ class LoadedRows:
         return f"{len(self.rows)} of {self.counts.total} rows kept" + (f"; dropped: {why}" if why else "")
 
 
-def read_pairs(name: str | Path, limit: int | None = None, max_cell: int = MAX_CELL) -> LoadedRows:
+def read_pairs(
+    name: str | Path, limit: int | None = None, max_cell: int = MAX_CELL, layout: Layout | None = None
+) -> LoadedRows:
     """Preference pairs of any source that `source_of` knows; with `limit`, only its first so many rows.
 
     A pair that stands there both ways round is dropped both times: neither label can be trusted. A repeated row counts
     once. Raises InputError where no row is left, with the reasons, StoreError where the file cannot be read.
     """
-    return load_rows("pairs", name, limit, max_cell)
+    return load_rows("pairs", name, limit, max_cell, layout)
 
 
-def load_rows(kind: Kind, name: str | Path, limit: int | None = None, max_cell: int = MAX_CELL) -> LoadedRows:
-    """All usable rows of a source. Raises InputError for a bad limit, too many rows for memory, and no row at all."""
+def load_rows(
+    kind: Kind,
+    name: str | Path,
+    limit: int | None = None,
+    max_cell: int = MAX_CELL,
+    layout: Layout | None = None,
+) -> LoadedRows:
+    """All usable rows of a source, `layout` saying what its columns are. Raises InputError for a bad limit, too many rows for memory, and no row at all."""
     if limit is not None and limit < 1:
         raise InputError("the number of rows must be at least 1", limit, "Leave it out to read all.")
     counts, repeats, size = RowCounts(), Repeats(), 0
     rows: list[TextRow] = []
-    for _, row in text_rows(source_of(name), TextReader(kind, counts, max_cell), limit):
+    for _, row in text_rows(source_of(name), TextReader(kind, counts, max_cell, layout or Layout()), limit):
         rows.append(row)
         repeats.add(row)
         size += HELD + sum(getsizeof(text) for part in row[1:4] for text in contents(part))
@@ -77,10 +90,19 @@ def load_rows(kind: Kind, name: str | Path, limit: int | None = None, max_cell: 
     if not counts.total:
         rule = f"there must be at least one {kind.removesuffix('s')}"
         raise InputError(rule, f"{name}, an empty file", "One JSON object a line.")
-    if not found.rows:
-        cure = f"Repair the file, or name its columns {COLUMNS[kind]}."
-        raise InputError("at least one row must be usable", found.summary(), cure)
+    check_some_left(found, kind)
     return found
+
+
+def check_some_left(found: LoadedRows, kind: Kind) -> None:
+    """Raises InputError, with the reasons, where no row is usable."""
+    if not found.rows:
+        raise InputError("at least one row must be usable", found.summary(), none_usable(kind))
+
+
+def none_usable(kind: Kind) -> str:
+    """The cure where no row of a kind is usable."""
+    return f"Repair the file, or say which of its columns are {COLUMNS[kind]} (data.columns), or its data.shape."
 
 
 def text_rows(
@@ -118,10 +140,10 @@ class Repeats:
         self.same, self.pair = array("Q"), array("Q")
 
     def add(self, row: TextRow) -> None:
-        self.same.append(number(digest(row.prompt, row.chosen, row.rejected)))
+        self.same.append(number(digest(row.prompt, row.chosen, row.rejected, row.tools)))
         # The same in either order: a pair that stands both ways round has two of `same` and one of `pair`
         answers = sorted(digest(answer) for answer in (row.chosen, row.rejected))
-        self.pair.append(number(hashlib.sha256(digest(row.prompt) + answers[0] + answers[1]).digest()))
+        self.pair.append(number(hashlib.sha256(digest(row.prompt, row.tools) + answers[0] + answers[1]).digest()))
 
     def kept(self, lines: NDArray[np.int64], counts: RowCounts) -> NDArray[np.bool_]:
         """Which rows are left, [n]; the others are counted as dropped, each with its line of `lines` [n]."""

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 
 class Message(NamedTuple):
+    """One turn. `more`: a JSON object of what else the template may render (tool calls, reasoning), empty if nothing."""
+
     role: str
     content: str
+    more: str = ""
+
+    @property
+    def carried(self) -> dict[str, Any]:
+        """What stands beside role and content."""
+        return dict(json.loads(self.more)) if self.more else {}
+
+    def plain(self) -> dict[str, Any]:
+        """As a chat template takes it."""
+        return {"role": self.role, "content": self.content, **self.carried}
 
 
-Text = str | tuple[Message, ...]  # standard or conversational
+Messages = tuple[Message, ...]
+Text = str | Messages  # standard or conversational
 
 
 class TextRow(NamedTuple):
     """One usable row as texts, all standard or all conversational; `line` counts from 1.
 
     An example has no `rejected` answer, a row of prompts alone has neither: they are empty there. `confidence` is that
-    the chosen answer is the better one, from 0.5 to 1.
+    the chosen answer is the better one, from 0.5 to 1. `tools`: a JSON array of what the model may call, or empty.
     """
 
     line: int
@@ -27,6 +41,7 @@ class TextRow(NamedTuple):
     chosen: Text = ""
     rejected: Text = ""
     confidence: float | None = None
+    tools: str = ""
 
     @property
     def conversational(self) -> bool:
@@ -68,6 +83,7 @@ def as_messages(text: Text, role: str) -> Text:
 # -- what became of all rows ----------------------------------------------------------------------------------------
 
 FIRST_LINES = 5  # lines named per reason
+MAX_UNUSED = 100
 
 
 @dataclass
@@ -88,11 +104,16 @@ class Counted:
 
 @dataclass
 class RowCounts:
-    """Rows read so far, those dropped by reason, and what is odd about others that are kept."""
+    """Rows read so far, those dropped by reason, and what is odd about others that are kept.
+
+    `read_as` says how the shape of rows was understood, `unused` names what stands there and is not used.
+    """
 
     total: int = 0
     dropped: dict[str, Counted] = field(default_factory=dict)
     notes: dict[str, Counted] = field(default_factory=dict)
+    read_as: dict[str, int] = field(default_factory=dict)
+    unused: dict[str, None] = field(default_factory=dict)  # in the order in which they were met
 
     def drop(self, reason: str, line: int) -> None:
         self.dropped.setdefault(reason, Counted()).every.append(line)
@@ -100,9 +121,23 @@ class RowCounts:
     def note(self, what: str, line: int) -> None:
         self.notes.setdefault(what, Counted()).every.append(line)
 
+    def understood(self, how: str) -> None:
+        self.read_as[how] = self.read_as.get(how, 0) + 1
+
+    def pass_over(self, name: str) -> None:
+        """A column, or a key of messages, that is not used: named once, the first hundred of them."""
+        if len(self.unused) < MAX_UNUSED:
+            self.unused.setdefault(name)
+
+    def sentences(self) -> list[str]:
+        """How the rows were understood, and what of them is not used."""
+        found = [f"{count} rows: {how}" for how, count in self.read_as.items()]
+        return [*found, f"not used: {', '.join(self.unused)}"] if self.unused else found
+
     def plain(self) -> dict[str, Any]:
-        """For JSON: `dropped` and `notes`, by reason a count and the first lines; the most frequent reason first."""
-        return {
+        """For JSON: `dropped` and `notes`, by reason a count and the first lines, the most frequent reason first;
+        `read_as`, sentences."""
+        return {"read_as": list(self.sentences())} | {
             name: {reason: {"count": c.count, "lines": c.lines} for reason, c in by_count(counted)}
             for name, counted in (("dropped", self.dropped), ("notes", self.notes))
         }

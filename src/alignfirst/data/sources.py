@@ -1,4 +1,4 @@
-"""Where rows come from: JSON lines (plain or gzipped), Parquet, a `datasets` folder, a data set on the hub.
+"""Where rows come from: JSON lines, a JSON array, CSV (all plain or gzipped), Parquet, a `datasets` folder, the hub.
 
 Every source is read once from its beginning, row by row, and later at some of its rows again; none is kept in memory.
 Only `table_of` keeps rows, up to a cap.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from sys import getsizeof, intern
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 from alignfirst.data.row_files import MAX_LINE, decoded, line_at, opened, placed_lines
 from alignfirst.data.rows import Unusable
+from alignfirst.data.whole_files import Found, array_rows, csv_rows, is_array
 from alignfirst.errors import InputError
 from alignfirst.extras import need, offline
 from alignfirst.files import file_digest, known_digest, reading
@@ -23,7 +24,7 @@ from alignfirst.files import file_digest, known_digest, reading
 CHUNK = 256  # rows of a table in memory at a time
 MAX_TABLE = 640 << 20  # bytes of memory that the rows of one table may take: a million of them without long texts
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
-CURE = "Name a file of JSON lines (.jsonl, .gz) or .parquet, a folder that save_to_disk made, or a hub id."
+CURE = "Name a file of JSON (lines or an array; .gz too), .csv or .parquet, a save_to_disk folder, or a hub id."
 
 
 class Placed(NamedTuple):
@@ -54,7 +55,11 @@ def source_of(name: str | Path, split: str = "train") -> Source:
     """
     path = Path(name).expanduser()
     if path.is_file():
-        return ParquetRows(path) if path.suffix == ".parquet" else JsonLines(path)
+        if path.suffix == ".parquet":
+            return ParquetRows(path)
+        if {".csv", ".tsv"} & set(path.suffixes):
+            return Numbered(path, csv_rows)
+        return Numbered(path, array_rows) if is_array(path) else JsonLines(path)
     if path.is_dir() or (HUB_ID.fullmatch(str(name)) and not path.exists()):
         return DataSet(str(name), split)
     raise InputError("data must be there", str(name), CURE)
@@ -110,6 +115,29 @@ class JsonLines:
                 yield decoded(line_at(f, position))
 
 
+class Numbered:
+    """A file whose rows are found only one after the other (CSV, a JSON array). A position is a row's number, from 0."""
+
+    def __init__(self, path: Path, read: Callable[[Path], Iterator[Found]]) -> None:
+        self.path, self.read = path, read
+        self.identity = file_identity(path)
+
+    def rows(self) -> Iterator[Placed]:
+        for number, (line, cells, wrong) in enumerate(self.read(self.path)):
+            yield Placed(line, number, cells, wrong)
+
+    def at(self, positions: Iterable[int]) -> Iterator[Mapping[str, Any]]:
+        wanted = iter(positions)
+        position = next(wanted, None)
+        for number, (_, cells, _) in enumerate(self.read(self.path)):
+            while position == number:
+                assert cells is not None  # it was read before
+                yield cells
+                position = next(wanted, None)
+            if position is None:
+                return
+
+
 class ParquetRows:
     """Parquet. A position is a row's number, from 0."""
 
@@ -129,7 +157,7 @@ class ParquetRows:
         for batch in self.file.iter_batches(batch_size=CHUNK):
             for cells in _cells(batch):
                 wrong = None if cells is not None else "not UTF-8"
-                yield Placed(number + 1, number, cells, wrong)
+                yield Placed(number + 1, number, None if cells is None else without_nulls(cells), wrong)
                 number += 1
 
     def at(self, positions: Iterable[int]) -> Iterator[Mapping[str, Any]]:
@@ -139,7 +167,7 @@ class ParquetRows:
             while position is not None and position < begin + batch.num_rows:
                 cells = next(_cells(batch.slice(position - begin, 1)))
                 assert cells is not None  # it was read before
-                yield cells
+                yield without_nulls(cells)
                 position = next(wanted, None)
             begin += batch.num_rows
             if position is None:
@@ -166,10 +194,24 @@ class DataSet:
 
     def rows(self) -> Iterator[Placed]:
         for number, cells in enumerate(self.data):
-            yield Placed(number + 1, number, cells)
+            yield Placed(number + 1, number, without_nulls(cells))
 
     def at(self, positions: Iterable[int]) -> Iterator[Mapping[str, Any]]:
-        return (self.data[position] for position in positions)
+        return (without_nulls(self.data[position]) for position in positions)
+
+
+def without_nulls(cells: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of a table without the nulls inside its cells: Arrow gives each object all keys that any of them has.
+
+    `content` may be null in earnest, beside calls of tools.
+    """
+
+    def inner(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: inner(v) for k, v in value.items() if v is not None or k == "content"}
+        return [inner(v) for v in value] if isinstance(value, list) else value
+
+    return {name: inner(value) for name, value in cells.items()}
 
 
 def file_identity(path: Path) -> str:

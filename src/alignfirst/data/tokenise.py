@@ -9,16 +9,22 @@ far. The same is done here, so that an audit scores what will be trained, and ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from typing import Any
 
-from alignfirst.data.rows import Message, Text, TextRow, TokenRow, Unusable, as_messages, contents
+from alignfirst.data.layouts import Layout, Shape
+from alignfirst.data.left_out import ignored
+from alignfirst.data.pairs import LoadedRows, check_some_left
+from alignfirst.data.rows import Messages, Text, TextRow, TokenRow, Unusable, as_messages, contents
 from alignfirst.data.shapes import ANSWERS, Kind
 from alignfirst.data.turns import common_prefix, through, turn_end
 from alignfirst.errors import InputError
+
+TOGETHER = 256  # rows in one call of the tokenizer
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,11 @@ class Tokeniser:
 
     tokenizer: Any
 
+    @property
+    def template(self) -> Any:
+        """The chat template, None where there is none."""
+        return getattr(self.tokenizer, "chat_template", None)
+
     @cached_property
     def turn_end(self) -> int | None:
         """The token that ends a turn of the assistant in the chat template."""
@@ -34,7 +45,7 @@ class Tokeniser:
 
     def policy(self) -> dict[str, Any]:
         """What was done to texts, for a person to see."""
-        template = getattr(self.tokenizer, "chat_template", None)
+        template = self.template
         return {
             "end token": f"{self.tokenizer.eos_token!r} appended to text answers that lack it (as TRL does)",
             "messages": "no chat template" if template is None else self._templated(str(template)),
@@ -52,9 +63,9 @@ class Tokeniser:
 
         Raises InputError for messages without a template, and for a prompt of no tokens where there is no BOS.
         """
-        prompts = self._many([row.prompt for row in rows], generation=True)
+        prompts = self._many([(row.prompt, row.tools) for row in rows], generation=True)
         wanted = [(row, answer) for row in rows for answer in (row.chosen, row.rejected)[:answers]]
-        both = iter(self._many([_joined(row.prompt, self._ended(answer)) for row, answer in wanted]))
+        both = iter(self._many([(_joined(row.prompt, self._ended(answer)), row.tools) for row, answer in wanted]))
         return [self._cut(row, ids, list(islice(both, answers))) for row, ids in zip(rows, prompts, strict=True)]
 
     def _cut(self, row: TextRow, prompt: list[int], both: list[list[int]]) -> TokenRow:
@@ -75,26 +86,73 @@ class Tokeniser:
             raise InputError("a prompt must have a token", f"none in line {line}", cure)
         return [self.tokenizer.bos_token_id]
 
-    def _many(self, texts: Sequence[Text], generation: bool = False) -> list[list[int]]:
-        """Token ids of texts, and of messages through the template; both may stand in one file."""
-        plain = iter(self._plain([t for t in texts if isinstance(t, str)]))
-        messages = iter(self._messages([t for t in texts if not isinstance(t, str)], generation))
-        return [list(next(plain if isinstance(t, str) else messages)) for t in texts]
+    def _many(self, texts: Sequence[tuple[Text, str]], generation: bool = False) -> list[list[int]]:
+        """Token ids of texts, and of messages with their tools through the template; both may stand in one file."""
+        plain = iter(self._plain([t for t, _ in texts if isinstance(t, str)]))
+        messages = iter(self._messages([(t, tools) for t, tools in texts if not isinstance(t, str)], generation))
+        return [list(next(plain if isinstance(t, str) else messages)) for t, _ in texts]
 
     def _plain(self, texts: list[str]) -> Any:
         return self.tokenizer(texts)["input_ids"] if texts else []
 
-    def _messages(self, texts: list[tuple[Message, ...]], generation: bool) -> Any:
-        if not texts:
-            return []
-        if getattr(self.tokenizer, "chat_template", None) is None:
+    def _messages(self, texts: list[tuple[Messages, str]], generation: bool) -> list[Any]:
+        if texts and self.template is None:
             cure = "Use a tokenizer with a template, or pairs of plain text."
             raise InputError("messages need a chat template", "a tokenizer without one", cure)
-        chats = [[{"role": m.role, "content": m.content} for m in text] for text in texts]
-        found = self.tokenizer.apply_chat_template(
-            chats, tokenize=True, add_generation_prompt=generation, return_dict=True
+        found: list[Any] = [None] * len(texts)
+        for tools in dict.fromkeys(tools for _, tools in texts):  # one call for all rows with the same tools
+            which = [n for n, (_, own) in enumerate(texts) if own == tools]
+            chats = [[message.plain() for message in texts[n][0]] for n in which]
+            rendered = self.tokenizer.apply_chat_template(
+                chats, tokenize=True, add_generation_prompt=generation, return_dict=True, **_given_tools(tools)
+            )
+            for n, ids in zip(which, rendered["input_ids"], strict=True):
+                found[n] = ids
+        return found
+
+    def usable(self, rows: Sequence[TextRow], answers: int = 2) -> list[TokenRow | Unusable]:
+        """As `rows`, in one call of the tokenizer unless it refuses one of them; that one is Unusable with its reason,
+        and so is a row of which the template leaves something out.
+
+        Raises InputError for messages where the tokenizer has no chat template.
+        """
+        try:
+            encoded = self.rows(rows, answers)
+        except Exception as e:
+            if len(rows) == 1:
+                return [_refusal(e)]
+            # Which one and why is found out one by one
+            return [found for row in rows for found in self.usable([row], answers)]
+        left_out = (ignored(self.tokenizer, row, answers) for row in rows)
+        return [
+            row if what is None else Unusable(f"the chat template ignores {what}")
+            for row, what in zip(encoded, left_out, strict=True)
+        ]
+
+    def kept(self, found: LoadedRows, kind: Kind) -> tuple[LoadedRows, list[TokenRow]]:
+        """Loaded rows that the tokenizer takes, as texts and as ids; the others are counted as dropped.
+
+        Raises InputError for messages without a template, and where no row is left.
+        """
+        texts, rows = list[TextRow](), list[TokenRow]()
+        encoded = (
+            row
+            for begin in range(0, len(found), TOGETHER)
+            for row in self.usable(found.rows[begin : begin + TOGETHER], ANSWERS[kind])
         )
-        return found["input_ids"]
+        for text, row in zip(found.rows, encoded, strict=True):
+            if isinstance(row, Unusable):
+                found.counts.drop(str(row), text.line)
+            else:
+                texts.append(text)
+                rows.append(row)
+        left = LoadedRows(tuple(texts), found.counts)
+        check_some_left(left, kind)
+        return left, rows
+
+
+def _given_tools(tools: str) -> dict[str, Any]:
+    return {"tools": json.loads(tools)} if tools else {}
 
 
 @dataclass(frozen=True)
@@ -108,6 +166,8 @@ class Rules:
     held_out: float  # share of the prompts
     split_seed: int
     vocabulary: int  # tokens that both models have
+    shape: Shape = "auto"
+    columns: Mapping[str, str] = field(default_factory=dict)  # part -> column
 
 
 class Encoder:
@@ -117,6 +177,7 @@ class Encoder:
         self.rules = rules
         self.answers = ANSWERS[rules.kind]
         self.tokeniser = Tokeniser(tokenizer)
+        self.layout = Layout(rules.shape, rules.columns, chat=self.tokeniser.template is not None)
         self.special = [t for t in getattr(tokenizer, "all_special_tokens", ()) if len(t) > 1]
 
     def many(self, rows: Sequence[TextRow]) -> list[TokenRow | Unusable]:
@@ -124,19 +185,18 @@ class Encoder:
 
         Raises InputError for messages where the tokenizer has no chat template.
         """
-        try:
-            encoded = self.tokeniser.rows([self._wrapped(row) for row in rows], self.answers)
-        except Exception as e:
-            if len(rows) == 1:
-                return [_refusal(e)]
-            return [found for row in rows for found in self.many([row])]  # which one and why is found out one by one
-        return [row if (why := self._unfit(row)) is None else Unusable(why) for row in encoded]
+        encoded = self.tokeniser.usable([self._wrapped(row) for row in rows], self.answers)
+        return [self._fit(row) if isinstance(row, TokenRow) else row for row in encoded]
+
+    def _fit(self, row: TokenRow) -> TokenRow | Unusable:
+        why = self._unfit(row)
+        return row if why is None else Unusable(why)
 
     def _wrapped(self, row: TextRow) -> TextRow:
         if not self.rules.chat or row.conversational:
             return row
         chosen, rejected = (as_messages(text, "assistant") for text in (row.chosen, row.rejected))
-        return TextRow(row.line, as_messages(row.prompt, "user"), chosen, rejected)
+        return row._replace(prompt=as_messages(row.prompt, "user"), chosen=chosen, rejected=rejected)
 
     def _unfit(self, row: TokenRow) -> str | None:
         if not all((row.chosen, row.rejected)[: self.answers]):

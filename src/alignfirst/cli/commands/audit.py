@@ -27,7 +27,7 @@ def audit(
         Path | None, typer.Option("--log-probs", metavar="FILE", help="Log-probabilities computed elsewhere; no torch.")
     ] = None,
     pairs: Annotated[
-        Path | None, typer.Option("--pairs", metavar="FILE", help="Preference pairs in one of TRL's formats.")
+        Path | None, typer.Option("--pairs", metavar="FILE", help="Preference pairs; see docs/own-models.md.")
     ] = None,
     prompts: Annotated[
         Path | None, typer.Option("--prompts", metavar="FILE", help="Prompts to sample from: JSON lines with `prompt`.")
@@ -58,6 +58,8 @@ def audit(
         int, typer.Option("--new-tokens", help="Longest response to draw from a language model.")
     ] = 256,
     rows: Annotated[int | None, typer.Option("--rows", help="Use the first so many rows of the file.")] = None,
+    shape: out.Shape = "auto",
+    column: out.Columns = None,
     workers: Annotated[
         int, typer.Option("--workers", help="Processes that ask models, each with its own copy; 0: this process.")
     ] = 0,
@@ -80,7 +82,7 @@ def audit(
     result = _audited(
         reference, log_probs, workers, nodes, teacher=teacher, pairs=pairs, prompts=prompts, reward=reward,
         target=target, target_file=target_file, plans=Plans(algorithm or (), beta or (), rollouts, labels), out=out_,
-        samples=samples, new_tokens=new_tokens, rows=rows,
+        samples=samples, new_tokens=new_tokens, rows=rows, shape=shape, columns=column or (),
     )  # fmt: skip
     _print(result, out_, json)
     raise typer.Exit(exit_code(result, gate, require_go))

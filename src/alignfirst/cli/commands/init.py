@@ -20,6 +20,8 @@ def init(
     pairs: Annotated[Text, typer.Option(help="Preference pairs.")] = None,
     prompts: Annotated[Text, typer.Option(help="Prompts alone; needs --reward.")] = None,
     reward: Annotated[Text, typer.Option(help="module:function, what an answer is worth.")] = None,
+    shape: out.Shape = "auto",
+    column: out.Columns = None,
     chat: Annotated[
         bool | None, typer.Option("--chat/--no-chat", help="Wrap plain text into the chat template.")
     ] = None,
@@ -37,6 +39,7 @@ def init(
 
     On a terminal it asks for what the flags leave open.
     """
+    from alignfirst.data.layouts import layout_of
     from alignfirst.study.config import preset_files, starter
 
     if file.suffix not in (".yaml", ".yml"):
@@ -57,11 +60,14 @@ def init(
         "trainer": trainer,
         "lora_rank": lora_rank,
         "orders": None if recipe is None else tuple(recipe),
+        "layout": layout_of(shape, column or ()),
     }
     said = {name: value for name, value in given.items() if value is not None}
     if somebody_there():
         said = ask(said)
     text = starter.text(starter.Answers(preset_files.name_of(file), **said))
+    for note in starter.checked_data(said.get("pairs"), said.get("prompts"), said["layout"]):
+        out.note(note)
     _write(file, text)
     out.line(f"{file} is written. Next:")
     out.line(f"  alignfirst run {file} --dry-run")

@@ -16,8 +16,9 @@ from alignfirst.auditing import findings
 from alignfirst.auditing.findings import Audit
 from alignfirst.auditing.inputs import inputs_of
 from alignfirst.auditing.logprob_table import DIGEST, write
-from alignfirst.data.pairs import LoadedRows, read_pairs
+from alignfirst.data.pairs import read_pairs
 from alignfirst.data.prompts import read_examples, read_prompts
+from alignfirst.data.rows import TokenRow
 from alignfirst.data.tokenise import Tokeniser, pieces
 from alignfirst.data.turns import Ends, ends_of
 from alignfirst.errors import InputError
@@ -120,21 +121,23 @@ class _Asked:
     @classmethod
     def of(cls, request: AuditRequest, models: _Models, say: Say) -> _Asked:
         tokeniser, notes = Tokeniser(models.tokenizer), list[str]()
+        layout = replace(request.layout, chat=tokeniser.template is not None)
         samples = request.samples if request.samples is not None else SAMPLES if request.reward is not None else 0
         about: dict[str, Any] = {"samples_per_prompt": samples, "new_tokens": request.new_tokens}
         given: list[Response] = []
         if request.pairs is not None:
-            pairs = read_pairs(request.pairs, request.rows)
-            say(pairs.summary())
-            notes.append(pairs.summary())
+            pairs, tokens = tokeniser.kept(read_pairs(request.pairs, request.rows, layout=layout), "pairs")
+            for text in (pairs.summary(), *pairs.told()):
+                say(text)
+                notes.append(text)
             about |= {"pairs_file": str(request.pairs), "pairs": pairs.plain()}
-            given += pair_responses(tokeniser, pairs, notes)
+            given += pair_responses(tokens, notes)
         if request.target_file is not None:
-            rows = tokeniser.rows(read_examples(request.target_file).rows, answers=1)
+            _, rows = tokeniser.kept(read_examples(request.target_file, layout), "examples")
             given += [Response(row.line, "target", None, tuple(row.prompt), tuple(row.chosen)) for row in rows]
         given = fitting(given, models.limit, notes)
         if request.prompts is not None:
-            rows = tokeniser.rows(read_prompts(request.prompts, request.rows).rows, answers=0)
+            _, rows = tokeniser.kept(read_prompts(request.prompts, request.rows, layout), "prompts")
             asked = [(row.line, tuple(row.prompt)) for row in rows]
         else:
             asked = [(response.line, response.prompt) for response in given]
@@ -182,10 +185,10 @@ class _Asked:
                     yield Response(line, "sample", role, ids, tuple(answer))
 
 
-def pair_responses(tokeniser: Tokeniser, pairs: LoadedRows, notes: list[str]) -> Iterator[Response]:
+def pair_responses(rows: Iterable[TokenRow], notes: list[str]) -> Iterator[Response]:
     """Both answers of every pair, cut as training cuts them."""
     moved = 0
-    for row in tokeniser.rows(pairs.rows):
+    for row in rows:
         moved += row.moved > 0
         for kind, answer in (("chosen", row.chosen), ("rejected", row.rejected)):
             yield Response(row.line, kind, None, tuple(row.prompt), tuple(answer))

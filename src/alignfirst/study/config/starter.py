@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from alignfirst.data.layouts import Layout
+from alignfirst.data.pairs import load_rows
 from alignfirst.errors import InputError
 from alignfirst.study.config import yaml_io
 from alignfirst.study.config.study_config import StudyConfig, from_mapping
 from alignfirst.theory.objectives import ALGORITHMS
 
 TEACHER, ALGORITHM, BETA, LAYERS = "smollm2-135m-instruct", "dpo-offline", 0.1, 10
+FIRST_ROWS = 1_000  # of the data, which are looked at
 GROUP = 8  # answers to one prompt that are compared
 FULL_RATE, LORA_RATE = 5e-6, 1e-4  # AdamW's step for all weights, and for adapters
 
@@ -25,6 +29,7 @@ class Answers:
     teacher: str = TEACHER
     pairs: str | None = None
     prompts: str | None = None
+    layout: Layout = Layout()  # of the columns of the data
     chat: bool = False  # plain text is wrapped into the chat template
     reward: str | None = None  # module:function
     student_layers: int | None = None
@@ -84,12 +89,27 @@ def _parts(a: Answers) -> list[str]:
 
 
 def _data(a: Answers) -> str:
-    head = "# Preference pairs in TRL's formats: JSON lines (.gz too), Parquet, a datasets folder, or a hub id."
+    head = "# Preference pairs: JSON (lines or an array; .gz too), CSV, Parquet, a datasets folder, or a hub id."
     given = {"pairs": a.pairs} if a.pairs is not None else {"prompts": a.prompts}
     if a.prompts is not None:
-        head = "# Rows with `prompt`: JSON lines (.gz too), Parquet, a datasets folder, or a hub id."
+        head = "# Rows with `prompt`: JSON (lines or an array; .gz too), CSV, Parquet, a datasets folder, or a hub id."
     chat = "# `chat: true` wraps plain text into the model's chat template; messages always go through it."
-    return f"{head}\n{chat}\n" + _section("data", {**given, "held_out": 0.1, "chat": a.chat})
+    more: dict[str, Any] = {} if a.layout.shape == "auto" else {"shape": a.layout.shape}
+    if a.layout.columns:
+        more["columns"] = dict(a.layout.columns)
+    return f"{head}\n{chat}\n" + _section("data", {**given, **more, "held_out": 0.1, "chat": a.chat})
+
+
+def checked_data(pairs: str | None, prompts: str | None, layout: Layout) -> list[str]:
+    """What the first rows of a file of data say, if it is there already.
+
+    Raises InputError where none of them can be used: a run would find out later.
+    """
+    name = pairs or prompts
+    if name is None or not Path(name).expanduser().exists():
+        return []
+    found = load_rows("pairs" if pairs is not None else "prompts", name, FIRST_ROWS, layout=layout)
+    return [f"the first rows: {found.summary()}", *found.told()]
 
 
 def _reward(a: Answers) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_validator
 
+from alignfirst.data.layouts import Shape
 from alignfirst.errors import InputError
 from alignfirst.plugins import REWARD_FUNCTIONS
 from alignfirst.study.config import sections
@@ -62,11 +63,30 @@ class Student(Section):
         return self
 
 
+class Columns(Section):
+    """Which column holds which part of a row, where its name does not say it."""
+
+    prompt: Line | None = None
+    input: Line | None = None  # stands below the prompt
+    system: Line | None = None
+    chosen: Line | None = None
+    rejected: Line | None = None
+    tools: Line | None = None
+    confidence: Line | None = None
+
+    @property
+    def given(self) -> dict[str, str]:
+        """Part -> column, of those that are named."""
+        return {part: column for part, column in self.model_dump().items() if column is not None}
+
+
 class Data(Section):
     """Preference pairs, or prompts alone; which of them are held out, and how long they may be."""
 
     pairs: Line | None = None
     prompts: Line | None = None
+    shape: Shape = "auto"
+    columns: Columns = Columns()
     split: Line = "train"
     rows: Whole | None = option(None, "Only the first so many rows are read; leave it out for all.", ge=2)
     held_out: Real = option(0.1, "A share of the prompts, such as 0.1.", gt=0, lt=1)

@@ -16,7 +16,7 @@ from alignfirst.nodes import Json
 from alignfirst.world import Preflight
 from alignfirst.worlds.user_models import cost
 from alignfirst.worlds.user_models.node_context import reward_of
-from alignfirst.worlds.user_models.resolved_inputs import ResolvedInputs, resolve_inputs
+from alignfirst.worlds.user_models.resolved_inputs import ResolvedInputs, resolve_inputs, warnings_of
 
 PROCESS = 5e8  # bytes of a process with torch in it
 ACTIVE = 32  # numbers that are kept for the way back, by token, layer and width: measured with a Llama of 135 M weights
@@ -88,20 +88,12 @@ def _weights(n: int) -> str:
 def rows(known: ResolvedInputs) -> Part:
     """What became of every row of the data."""
     meta = known.index.meta
-    dropped, notes = meta["dropped"], meta["notes"]
     lines = [
         f"data: {meta['rows']} rows read, {meta['kept']} kept, {meta['rows'] - meta['kept']} dropped; "
         f"{meta['train']} to train on, {meta['held_out']} held out by prompt"
     ]
-    warnings = [f"dropped {c['count']}: {reason} ({_lines(c)})" for reason, c in dropped.items()]
-    warnings += [f"kept {c['count']}: {what} ({_lines(c)})" for what, c in notes.items()]
-    if not meta["kept"]:
-        cure = "Repair the file, or name its columns prompt, chosen and rejected."
-        raise InputError("at least one row must be usable", "; ".join(warnings) or "no row at all", cure)
-    for side, name in (("train", "to train on"), ("held_out", "held out")):
-        if not meta[side]:
-            cure = "Change data.held_out or data.split_seed, or bring more prompts."
-            raise InputError(f"there must be rows {name}", f"none of {meta['kept']}", cure)
+    lines += [f"  {said}" for said in meta["read_as"]]
+    warnings = warnings_of(meta)
     plain = meta["kept"] - meta["conversational"]
     template = getattr(known.loaded_tokenizer, "chat_template", None)
     if plain and template is not None and not known.rules.chat:
@@ -124,12 +116,6 @@ def rows(known: ResolvedInputs) -> Part:
             given = f"{new} new tokens, {known.rules.max_length} in all"
             raise InputError(f"a prompt must leave room for {section}.new_tokens", given, "Ask for shorter answers.")
     return lines, warnings, {"data": {k: v for k, v in meta.items()}}
-
-
-def _lines(counted: Mapping[str, Any]) -> str:
-    named = counted["lines"]
-    more = ", ..." if counted["count"] > len(named) else ""
-    return f"line{'s' if len(named) > 1 else ''} {', '.join(map(str, named))}{more}"
 
 
 def budgets(settings: cost.Settings, config: Any, recipes: Recipes) -> Part:

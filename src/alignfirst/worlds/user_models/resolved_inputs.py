@@ -12,6 +12,7 @@ from typing import Any
 
 from alignfirst.data import sources
 from alignfirst.data.index import Rows, index, index_key
+from alignfirst.data.pairs import none_usable
 from alignfirst.data.shapes import Kind
 from alignfirst.data.tokenise import Encoder, Rules
 from alignfirst.data.turns import Ends
@@ -110,7 +111,7 @@ class ResolvedInputs:
         positions = [a["max_position_embeddings"] for a in limits if a.get("max_position_embeddings")]
         longest = min([d.max_length, *positions])
         kind: Kind = "pairs" if d.pairs is not None else "prompts"
-        return Rules(kind, d.rows, longest, d.chat, d.held_out, d.split_seed, vocabulary)
+        return Rules(kind, d.rows, longest, d.chat, d.held_out, d.split_seed, vocabulary, d.shape, d.columns.given)
 
     @cached_property
     def source(self) -> sources.Source:
@@ -122,17 +123,45 @@ class ResolvedInputs:
 
     @cached_property
     def index(self) -> Artefact:
-        """Of the data; read once, and kept in the cache of this package."""
+        """Of the data; read once, and kept in the cache of this package.
+
+        Raises InputError, with all reasons, where no row is usable or none stands on one side of the split.
+        """
         store = _indexes()
         if not store.has(self.index_key):
             store.put_many([(self.index_key, index(self.source, Encoder(self.loaded_tokenizer, self.rules)))])
-        return index_of(self.index_key)
+        found = index_of(self.index_key)
+        _check_usable(found.meta, self.rules.kind)
+        return found
 
     @cached_property
     def data(self) -> dict[str, Json]:
         """What a node needs to read rows again."""
         d = self.config.data
         return {"source": data_of(self.config), "split": d.split, "rules": asdict(self.rules), "index": self.index_key}
+
+
+def _check_usable(meta: Mapping[str, Any], kind: Kind) -> None:
+    if not meta["kept"]:
+        said = "; ".join([*warnings_of(meta), *meta["read_as"]]) or "no row at all"
+        raise InputError("at least one row must be usable", said, none_usable(kind))
+    for side, name in (("train", "to train on"), ("held_out", "held out")):
+        if not meta[side]:
+            cure = "Change data.held_out or data.split_seed, or bring more prompts."
+            given = "; ".join([f"none of {meta['kept']}", *warnings_of(meta)])
+            raise InputError(f"there must be rows {name}", given, cure)
+
+
+def warnings_of(meta: Mapping[str, Any]) -> list[str]:
+    """What became of rows, from the metadata of their index: the dropped, by reason, and what is odd about others."""
+    found = []
+    for word in ("dropped", "notes"):
+        for what, counted in meta[word].items():
+            lines = counted["lines"]
+            more = ", ..." if counted["count"] > len(lines) else ""
+            named = f"line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines))}{more}"
+            found.append(f"{'dropped' if word == 'dropped' else 'kept'} {counted['count']}: {what} ({named})")
+    return found
 
 
 def data_of(config: Any) -> str:
