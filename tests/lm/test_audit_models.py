@@ -254,7 +254,7 @@ def test_prompts_and_examples_are_text_or_messages(folder: Path) -> None:
     ]
     (folder / "wanted.jsonl").write_text('{"prompt": "a", "response": "b"}\n\n{"prompt": "a", "chosen": "c"}\n')
     assert [row[:3] for row in read_examples(folder / "wanted.jsonl").rows] == [(1, "a", "b"), (3, "a", "c")]
-    with pytest.raises(InputError, match=r"2 without response.*name its columns prompt and response"):
+    with pytest.raises(InputError, match=r"2 without response.*its columns are prompt and response"):
         read_examples(folder / "prompts.jsonl")
 
 

@@ -59,8 +59,8 @@ class Layout:
             there = [name for name in ELSEWHERE if filled(rest.get(name))]
             if "prompt" not in found and set(there) in KNOWN:
                 self._take(found, rest, there[0], counts)
-                if there[1:]:
-                    found["input"] = rest.pop("input")
+                if there[0] == "instruction":
+                    found["input"] = rest.pop("input", None)
             elif there:
                 found["elsewhere"] = {name: rest[name] for name in there}
 
@@ -69,6 +69,9 @@ class Layout:
             raise Unusable(f"without {column}")
         found["prompt"] = rest.pop(column)
         counts.understood(f"the prompt is in {column}")
+
+
+AUTO = Layout()
 
 
 def layout_of(shape: str = "auto", columns: Mapping[str, str] | Sequence[str] = ()) -> Layout:

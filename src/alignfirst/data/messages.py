@@ -96,7 +96,7 @@ def _of_parts(parts: list[Any]) -> str | None:
 
 
 def tools_of(value: Any, clean: Clean) -> str:
-    """The column `tools` as a JSON array; empty where it has none. Raises Unusable where it is neither list nor JSON."""
+    """The column `tools` as a JSON array, or empty. Raises Unusable where it is neither a list of objects nor JSON."""
     if isinstance(value, str) and value.strip():
         try:
             value = json.loads(value)

@@ -73,7 +73,10 @@ def load_rows(
     max_cell: int = MAX_CELL,
     layout: Layout | None = None,
 ) -> LoadedRows:
-    """All usable rows of a source, `layout` saying what its columns are. Raises InputError for a bad limit, too many rows for memory, and no row at all."""
+    """All usable rows of a source, `layout` saying what its columns are.
+
+    Raises InputError for a bad limit, too many rows for memory, and no row at all.
+    """
     if limit is not None and limit < 1:
         raise InputError("the number of rows must be at least 1", limit, "Leave it out to read all.")
     counts, repeats, size = RowCounts(), Repeats(), 0

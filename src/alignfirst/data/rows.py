@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 
 class Message(NamedTuple):
-    """One turn. `more`: a JSON object of what else the template may render (tool calls, reasoning), empty if nothing."""
+    """One turn. `more`: a JSON object of what else a template may render (tool calls, reasoning), or empty."""
 
     role: str
     content: str

@@ -116,7 +116,7 @@ class JsonLines:
 
 
 class Numbered:
-    """A file whose rows are found only one after the other (CSV, a JSON array). A position is a row's number, from 0."""
+    """A file whose rows are found only one after the other: CSV, a JSON array. A position is a row's number, from 0."""
 
     def __init__(self, path: Path, read: Callable[[Path], Iterator[Found]]) -> None:
         self.path, self.read = path, read

@@ -36,18 +36,23 @@ def array_rows(path: Path) -> Iterator[Found]:
 
     Raises InputError where it is cut short or broken between two of them: what follows cannot be told apart.
     """
-    with reading(path), opened(path) as raw:
+    with reading(path), _text_of(path) as text:
         try:
-            yield from _elements(_Text(raw), path)
+            yield from _elements(_Window(text), path)
         except (EOFError, zlib.error, gzip.BadGzipFile) as e:
             raise InputError("a gzipped file must be whole", f"{path}: {e}", "Copy or compress it again.") from e
 
 
-class _Text:
+def _text_of(path: Path) -> io.TextIOWrapper:
+    """Bytes that are not UTF-8 become halves of surrogate pairs, which the rows that have them are told by."""
+    return io.TextIOWrapper(opened(path), "utf-8-sig", errors="surrogateescape", newline="")
+
+
+class _Window:
     """A window on the text of a file that moves on, and the line where it begins."""
 
-    def __init__(self, raw: Any) -> None:
-        self.file = io.TextIOWrapper(raw, "utf-8-sig", errors="surrogateescape")
+    def __init__(self, file: io.TextIOWrapper) -> None:
+        self.file = file
         self.seen, self.line, self.text = 0, 1, ""
 
     def more(self) -> bool:
@@ -64,7 +69,7 @@ class _Text:
         self.text = self.text[at:]
 
 
-def _elements(window: _Text, path: Path) -> Iterator[Found]:
+def _elements(window: _Window, path: Path) -> Iterator[Found]:
     decoder, at = json.JSONDecoder(), 0
     window.more()
     at = window.text.index("[") + 1
@@ -116,8 +121,7 @@ def csv_rows(path: Path) -> Iterator[Found]:
 
     Raises InputError where the first line names a column twice, or a gzipped file is damaged.
     """
-    with reading(path), opened(path) as raw:
-        text = io.TextIOWrapper(raw, "utf-8-sig", errors="surrogateescape", newline="")
+    with reading(path), _text_of(path) as text:
         try:
             yield from _csv(text, path)
         except (EOFError, zlib.error, gzip.BadGzipFile) as e:

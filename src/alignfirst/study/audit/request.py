@@ -10,7 +10,7 @@ from typing import Any
 from alignfirst.auditing.constants import GATES
 from alignfirst.auditing.gated_prediction import Plan
 from alignfirst.auditing.inputs import Target
-from alignfirst.data.layouts import Layout
+from alignfirst.data.layouts import AUTO, Layout
 from alignfirst.errors import InputError
 
 BETA = 0.1
@@ -45,7 +45,7 @@ class AuditRequest:
     samples: int | None = None
     new_tokens: int = 256
     rows: int | None = None
-    layout: Layout = Layout()
+    layout: Layout = AUTO
     out: str | Path | None = None
 
     def refuse(self, names: Sequence[str], rule: str, cure: str) -> None:

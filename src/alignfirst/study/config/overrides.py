@@ -45,7 +45,7 @@ def place(data: dict[str, Any], key: str, value: Any) -> None:
         return
     section = data.setdefault(head, {})
     if isinstance(section, dict):  # otherwise the section itself is refused
-        section[tail] = value
+        place(section, tail, value)
 
 
 def placed(data: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alignfirst.data.layouts import Layout
+from alignfirst.data.layouts import AUTO, Layout
 from alignfirst.data.pairs import load_rows
 from alignfirst.errors import InputError
 from alignfirst.study.config import yaml_io
@@ -29,7 +29,7 @@ class Answers:
     teacher: str = TEACHER
     pairs: str | None = None
     prompts: str | None = None
-    layout: Layout = Layout()  # of the columns of the data
+    layout: Layout = AUTO  # of the columns of the data
     chat: bool = False  # plain text is wrapped into the chat template
     reward: str | None = None  # module:function
     student_layers: int | None = None
