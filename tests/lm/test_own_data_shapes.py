@@ -199,7 +199,7 @@ def test_columns_and_shape_settle_what_cannot_be_known(tmp_path: Path) -> None:
     columns = {"prompt": "ask", "system": "sys", "chosen": "good", "rejected": "bad", "confidence": "p"}
     [row] = read(tmp_path, named, columns=columns).rows
     assert texts(row) == ("s a", "b", "c") and row.confidence == 0.8
-    with pytest.raises(InputError, match="without ask, which data.columns names as prompt"):
+    with pytest.raises(InputError, match=r"without ask, which data\.columns names as prompt"):
         read(tmp_path, {"prompt": "a", "chosen": "b", "rejected": "c"}, columns={"prompt": "ask"})
     again = {"prompt": "a b", "chosen": "a b c", "rejected": "a b d"}
     noted = read(tmp_path, again)
@@ -281,7 +281,8 @@ SPECIAL: dict[str, Row] = {
         "chosen": [bot("b")], "rejected": [bot("c")],
     },
     "reasoning": {
-        "prompt": [user("a")], "chosen": [bot("b", reasoning_content="e")], "rejected": [bot("c", reasoning_content="f")],
+        "prompt": [user("a")], "chosen": [bot("b", reasoning_content="e")],
+        "rejected": [bot("c", reasoning_content="f")],
     },
 }  # fmt: skip
 SPECIAL = {name: row if name == "reasoning" else row | {"tools": TOOLS} for name, row in SPECIAL.items()}
