@@ -174,7 +174,9 @@ def test_resolved_is_plain_complete_and_read_back() -> None:
 
 
 def _inner(value: Any) -> list[str]:
-    return list(value) if isinstance(value, dict) else []
+    if not isinstance(value, dict):
+        return []
+    return [*value, *(f"{key}.{name}" for key, inner in value.items() for name in _inner(inner))]
 
 
 def test_no_minus_zero_splits_a_key_in_two() -> None:
