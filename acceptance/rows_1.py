@@ -84,11 +84,13 @@ def audit(folder: Path, data: Path, out: Path) -> tuple[int, str]:
 
 
 def expected(data: Path, tokenizer: Any) -> list[tuple[str, str]]:
-    """Whole conversations as the template renders them with tools, chosen and rejected."""
+    """Whole conversations as the template renders them with tools, chosen and rejected, to the end of the turn."""
     rows = [json.loads(line) for line in data.read_text().splitlines()]
     return [
         tuple(
-            tokenizer.apply_chat_template(row["prompt"] + row[name], tools=row.get("tools"), tokenize=False)
+            tokenizer.apply_chat_template(row["prompt"] + row[name], tools=row.get("tools"), tokenize=False).rstrip(
+                "\n"
+            )
             for name in ("chosen", "rejected")
         )
         for row in rows
@@ -110,7 +112,7 @@ def check_same(base: Path, tokenizer: Any, folder: Path, failures: list[str]) ->
     plain = [row for row in wanted["plain"]]
     for kind, head in (("msgs", "<user> "), ("system", "<system> Be brief. <end>\n<user> ")):
         turned = [
-            (f"{head}{p} <end>\n<assistant> ", *(f"{answer.removesuffix('<end>')} <end>\n" for answer in answers))
+            (f"{head}{p} <end>\n<assistant> ", *(f"{answer.removesuffix('<end>')} <end>" for answer in answers))
             for p, *answers in plain
         ]
         if turned != wanted[kind]:

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from alignfirst.data import transcripts
+from alignfirst.data.conversations import transcripts
+from alignfirst.data.conversations.messages import text_or_messages, tools_of
 from alignfirst.data.layouts import Layout, ambiguous, filled
-from alignfirst.data.messages import text_or_messages, tools_of
 from alignfirst.data.rows import Message, Messages, RowCounts, Text, TextRow, Unusable, as_messages, contents
 
 Kind = Literal["pairs", "examples", "prompts"]

@@ -16,8 +16,8 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
+from alignfirst.data.conversations.left_out import ignored
 from alignfirst.data.layouts import Layout, Shape
-from alignfirst.data.left_out import ignored
 from alignfirst.data.pairs import LoadedRows, check_some_left
 from alignfirst.data.rows import Messages, Text, TextRow, TokenRow, Unusable, as_messages, contents
 from alignfirst.data.shapes import ANSWERS, Kind
