@@ -76,27 +76,29 @@ def audit(
 
     Predicts, without training, where each algorithm at each beta will end: go, no-go or insufficient data.
     """
-    from alignfirst.study.audit.request import Plans
-
+    planned = (algorithm or (), beta or (), rollouts, labels)
     nodes = cluster.on_cluster(engine, ray_address, task_cpus, task_gpus)
     result = _audited(
         reference, log_probs, workers, nodes, teacher=teacher, pairs=pairs, prompts=prompts, reward=reward,
-        target=target, target_file=target_file, plans=Plans(algorithm or (), beta or (), rollouts, labels), out=out_,
-        samples=samples, new_tokens=new_tokens, rows=rows, shape=shape, columns=column or (),
+        target=target, target_file=target_file, planned=planned, out=out_, samples=samples, new_tokens=new_tokens,
+        rows=rows, shape=shape, columns=column or (),
     )  # fmt: skip
     _print(result, out_, json)
     raise typer.Exit(exit_code(result, gate, require_go))
 
 
-def _audited(reference: str | None, log_probs: Path | None, workers: int, nodes: Cluster | None, **asked: Any) -> Audit:
+def _audited(
+    reference: str | None, log_probs: Path | None, workers: int, nodes: Cluster | None, planned: Any, **asked: Any
+) -> Audit:
     from alignfirst.api import audit as run
     from alignfirst.cli.progress import progress
+    from alignfirst.study.audit.request import Plans
     from alignfirst.study.execution.options import ExecutionOptions
 
     given = _given(reference, log_probs)
     options = ExecutionOptions(workers=workers if nodes is None else workers or None, cluster=nodes)
     with progress("audit") as advance:
-        return run(given, **asked, progress=advance, say=out.note, options=options)
+        return run(given, plans=Plans(*planned), **asked, progress=advance, say=out.note, options=options)
 
 
 def _given(reference: str | None, log_probs: Path | None) -> str | Path:

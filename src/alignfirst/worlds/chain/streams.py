@@ -1,4 +1,4 @@
-"""Random streams by name, see `alignfirst.random_streams`.
+"""Random streams by name, see `alignfirst.worlds.random_streams`.
 
 What p_star draws, and what models are measured on, is drawn once for all seeds: seed 0 of its purpose.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from alignfirst.random_streams import Streams
+from alignfirst.worlds.random_streams import Streams
 
 Purpose = Literal[
     "counted",  # p_star: which tokens it uses most

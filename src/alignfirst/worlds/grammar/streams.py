@@ -1,4 +1,4 @@
-"""Random streams by name, see `alignfirst.random_streams`.
+"""Random streams by name, see `alignfirst.worlds.random_streams`.
 
 Cells of one seed share the noise of a purpose whatever their beta, algorithm or recipe: differences between them are
 then less noisy. What models are measured on is drawn by the language alone: the same held-out text for every seed.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from alignfirst.random_streams import Streams
+from alignfirst.worlds.random_streams import Streams
 
 Purpose = Literal[
     "language",  # the chains themselves

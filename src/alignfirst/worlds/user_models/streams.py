@@ -1,4 +1,4 @@
-"""Random streams by name, see `alignfirst.random_streams`.
+"""Random streams by name, see `alignfirst.worlds.random_streams`.
 
 Cells of one seed share the noise of a purpose whatever their beta, algorithm or recipe. What models are measured on
 does not depend on the seed: the same held-out rows and the same noise for every model.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from alignfirst.random_streams import Streams
+from alignfirst.worlds.random_streams import Streams
 
 Purpose = Literal[
     "rows",  # which training rows are used, and in which order
