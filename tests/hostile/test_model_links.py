@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from ledger import Count
 
+pytest.importorskip("torch", reason="needs alignfirst[lm]")
+pytest.importorskip("transformers", reason="needs alignfirst[lm]")
+
 from alignfirst.errors import InputError
 from alignfirst.lm.models.file_checks import TEMPLATES, check_settings
 
