@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,15 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from alignfirst import files
 from alignfirst.errors import InputError
 from alignfirst.lm.models import gguf
 from alignfirst.lm.models import load as lm
 
-TINY = lm.TinyLlama(vocab=12, hidden=16, layers=2, heads=4, kv_heads=2, intermediate=24, positions=32)
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+sys.path.insert(0, str(Path(__file__).parent))
 
-
-def tokenizer(words: str = "a b c d e f g h i j", template: str | None = None) -> PreTrainedTokenizerFast:
-    vocab = {w: n for n, w in enumerate(["<unk>", "<end>", *words.split()])}
-    backend = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    made = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="<end>")
-    made.chat_template = template
-    return made
+from tiny_models import TINY, refused, tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +34,6 @@ def model() -> Any:
 def saved(model: Any, tmp_path: Path) -> Path:
     lm.save(model, tmp_path / "m", tokenizer(template="{{ messages }}"))
     return tmp_path / "m"
-
-
-def refused(*words: str) -> Any:
-    return pytest.raises(InputError, match="(?s)" + ".*".join(words))
 
 
 def test_a_file_that_is_not_gguf_is_refused(tmp_path: Path) -> None:

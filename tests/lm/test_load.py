@@ -18,24 +18,14 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from alignfirst.errors import InputError
 from alignfirst.extras import need
 from alignfirst.lm.models import load as lm
 
-TINY = lm.TinyLlama(vocab=12, hidden=16, layers=2, heads=4, kv_heads=2, intermediate=24, positions=32)
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+sys.path.insert(0, str(Path(__file__).parent))
 
-
-def tokenizer(words: str = "a b c d e f g h i j", template: str | None = None) -> PreTrainedTokenizerFast:
-    vocab = {w: n for n, w in enumerate(["<unk>", "<end>", *words.split()])}
-    backend = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    made = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="<end>")
-    made.chat_template = template
-    return made
+from tiny_models import COMMIT, TINY, refused, tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +37,6 @@ def model() -> Any:
 def saved(model: Any, tmp_path: Path) -> Path:
     lm.save(model, tmp_path / "m", tokenizer(template="{{ messages }}"))
     return tmp_path / "m"
-
-
-def refused(*words: str) -> Any:
-    return pytest.raises(InputError, match="(?s)" + ".*".join(words))
 
 
 # -- directories ------------------------------------------------------------------------------------------------------
